@@ -1,0 +1,192 @@
+//! The state store of a single process: one redb file in the sort directory. redb's file lock keeps a
+//! second process out, and every commit is synced before it is reported.
+
+use super::{Commit, StateStore, Txn, Versioned};
+use async_trait::async_trait;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thunderhead_types::{Epoch, Error, ErrorKind, Result};
+
+/// key → (mod revision, value).
+const ITEMS: TableDefinition<&str, (u64, &[u8])> = TableDefinition::new("items");
+/// Counters: [`REVISION`] and [`ELECTION`].
+const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
+/// The last revision given out.
+const REVISION: &str = "revision";
+/// Create revision of the election key.
+const ELECTION: &str = "election";
+
+/// See the module.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    database: Arc<Database>,
+    path: PathBuf,
+}
+
+impl EmbeddedStore {
+    /// Opens or creates the store at `path`.
+    ///
+    /// # Errors
+    /// `Precheck` when another process holds it, `Internal` when the file is unusable.
+    pub fn open(path: &Path) -> Result<Self> {
+        let database = Database::create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => {
+                Error::new(ErrorKind::Precheck, path.display(), "another thunderhead process is using this sort directory")
+                    .advice("wait for it, stop it, or give this job its own sorted-kv-dir")
+            }
+            other => Error::new(ErrorKind::Internal, path.display(), other)
+                .advice("the state file cannot be opened; move it away to start over with empty target tables"),
+        })?;
+        let store = Self { database: Arc::new(database), path: path.to_owned() };
+        store.write(|txn| {
+            txn.open_table(ITEMS)?;
+            txn.open_table(COUNTERS)?;
+            Ok(((), true))
+        })?;
+        Ok(store)
+    }
+
+    /// Runs `body` in a write transaction; commits when it says so.
+    fn write<T>(&self, body: impl FnOnce(&redb::WriteTransaction) -> Result<(T, bool), redb::Error>) -> Result<T> {
+        let run = || -> Result<T, redb::Error> {
+            let txn = self.database.begin_write()?;
+            let (value, keep) = body(&txn)?;
+            if keep { txn.commit()? } else { txn.abort()? }
+            Ok(value)
+        };
+        run().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: redb::Error) -> Error {
+        Error::new(ErrorKind::Internal, self.path.display(), error).advice("check the disk of the sort directory")
+    }
+}
+
+#[async_trait]
+impl StateStore for EmbeddedStore {
+    async fn lead(&self) -> Result<Epoch> {
+        self.write(|txn| {
+            let mut counters = txn.open_table(COUNTERS)?;
+            let epoch = counters.get(REVISION)?.map_or(0, |v| v.value()) + 1;
+            counters.insert(REVISION, epoch)?;
+            counters.insert(ELECTION, epoch)?;
+            Ok((epoch, true))
+        })
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Versioned>> {
+        let read = || -> Result<_, redb::Error> {
+            let items = self.database.begin_read()?.open_table(ITEMS)?;
+            let found = items.get(key)?;
+            Ok(found.map(|v| Versioned { mod_revision: v.value().0, value: v.value().1.to_vec() }))
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
+        let read = || -> Result<_, redb::Error> {
+            let items = self.database.begin_read()?.open_table(ITEMS)?;
+            let mut found = Vec::new();
+            for entry in items.range(prefix..)? {
+                let (key, value) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                let (mod_revision, bytes) = value.value();
+                found.push((key.value().to_owned(), Versioned { mod_revision, value: bytes.to_vec() }));
+            }
+            Ok(found)
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    async fn commit(&self, epoch: Epoch, change: Txn) -> Result<Commit> {
+        self.write(|txn| {
+            let mut counters = txn.open_table(COUNTERS)?;
+            let mut items = txn.open_table(ITEMS)?;
+            if counters.get(ELECTION)?.map_or(0, |v| v.value()) != epoch {
+                return Ok((Commit::Fenced, false));
+            }
+            for (key, expected) in &change.compares {
+                if items.get(key.as_str())?.map_or(0, |v| v.value().0) != *expected {
+                    return Ok((Commit::Conflict, false));
+                }
+            }
+            let revision = counters.get(REVISION)?.map_or(0, |v| v.value()) + 1;
+            counters.insert(REVISION, revision)?;
+            for key in &change.deletes {
+                if key.ends_with('/') {
+                    let mut doomed = Vec::new();
+                    for entry in items.range(key.as_str()..)? {
+                        let (found, _) = entry?;
+                        if !found.value().starts_with(key.as_str()) {
+                            break;
+                        }
+                        doomed.push(found.value().to_owned());
+                    }
+                    for found in doomed {
+                        items.remove(found.as_str())?;
+                    }
+                } else {
+                    items.remove(key.as_str())?;
+                }
+            }
+            for (key, value) in &change.puts {
+                items.insert(key.as_str(), (revision, value.as_slice()))?;
+            }
+            Ok((Commit::Done(revision), true))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_new_leader_fences_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&dir.path().join("state")).unwrap();
+        let old = store.lead().await.unwrap();
+        assert!(matches!(store.commit(old, Txn::default().put("a", "1")).await.unwrap(), Commit::Done(_)));
+        let new = store.lead().await.unwrap();
+        assert!(new > old);
+        assert_eq!(store.commit(old, Txn::default().put("a", "2")).await.unwrap(), Commit::Fenced);
+        assert_eq!(store.get("a").await.unwrap().unwrap().value, b"1");
+    }
+
+    #[tokio::test]
+    async fn a_failed_compare_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&dir.path().join("state")).unwrap();
+        let epoch = store.lead().await.unwrap();
+        let Commit::Done(at) = store.commit(epoch, Txn::default().when("a", 0).put("a", "1")).await.unwrap() else {
+            panic!("first write of an absent key")
+        };
+        assert_eq!(store.commit(epoch, Txn::default().when("a", 0).put("b", "x")).await.unwrap(), Commit::Conflict);
+        assert!(store.get("b").await.unwrap().is_none());
+        assert!(matches!(store.commit(epoch, Txn::default().when("a", at).put("b", "x")).await.unwrap(), Commit::Done(_)));
+    }
+
+    #[tokio::test]
+    async fn it_is_still_there_after_reopening_and_a_slash_deletes_the_subtree() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        {
+            let store = EmbeddedStore::open(&path).unwrap();
+            let epoch = store.lead().await.unwrap();
+            let txn = Txn::default().put("j/1/a", "1").put("j/1/b", "2").put("j/10", "3");
+            store.commit(epoch, txn).await.unwrap();
+            let second = EmbeddedStore::open(&path);
+            assert_eq!(second.err().unwrap().kind, ErrorKind::Precheck);
+        }
+        let store = EmbeddedStore::open(&path).unwrap();
+        let epoch = store.lead().await.unwrap();
+        assert_eq!(store.list("j/1/").await.unwrap().len(), 2);
+        store.commit(epoch, Txn::default().delete("j/1/")).await.unwrap();
+        let left: Vec<_> = store.list("j/").await.unwrap().into_iter().map(|(k, _)| k).collect();
+        assert_eq!(left, ["j/10"]);
+    }
+}

@@ -1,0 +1,80 @@
+//! Where the control plane keeps what must survive: a small ordered key-value store with revisions
+//! and fenced transactions, in etcd's terms. [`EmbeddedStore`] serves one process; etcd implements the
+//! same trait for a fleet. Holds plans and manifests, never rows.
+
+mod embedded;
+
+pub use embedded::EmbeddedStore;
+
+use async_trait::async_trait;
+use thunderhead_types::{Epoch, Result};
+
+/// A stored value with the revision that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The value.
+    pub value: Vec<u8>,
+    /// Revision of the transaction that wrote it; never zero.
+    pub mod_revision: u64,
+}
+
+/// Changes that happen together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Txn {
+    /// `(key, mod_revision)` that must hold; revision 0 = the key must be absent.
+    pub compares: Vec<(String, u64)>,
+    /// Keys to write.
+    pub puts: Vec<(String, Vec<u8>)>,
+    /// Keys to delete; a key that ends in `/` deletes everything below it.
+    pub deletes: Vec<String>,
+}
+
+impl Txn {
+    /// Writes `key`.
+    #[must_use]
+    pub fn put(mut self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.puts.push((key.into(), value.into()));
+        self
+    }
+
+    /// Deletes `key`, or everything below it when it ends in `/`.
+    #[must_use]
+    pub fn delete(mut self, key: impl Into<String>) -> Self {
+        self.deletes.push(key.into());
+        self
+    }
+
+    /// Requires that `key` was last written at `mod_revision` (0 = absent).
+    #[must_use]
+    pub fn when(mut self, key: impl Into<String>, mod_revision: u64) -> Self {
+        self.compares.push((key.into(), mod_revision));
+        self
+    }
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Durable, at this revision.
+    Done(u64),
+    /// A compare failed; nothing changed.
+    Conflict,
+    /// The epoch is no longer the leader's; nothing changed and nothing ever will under it.
+    Fenced,
+}
+
+/// The state store. Every call may be repeated.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// Becomes the leader: creates the election key and returns its create revision, the fencing epoch.
+    async fn lead(&self) -> Result<Epoch>;
+
+    /// Reads one key.
+    async fn get(&self, key: &str) -> Result<Option<Versioned>>;
+
+    /// All keys that start with `prefix`, ascending.
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>>;
+
+    /// Applies `txn` if the caller still leads at `epoch` and every compare holds.
+    async fn commit(&self, epoch: Epoch, txn: Txn) -> Result<Commit>;
+}
