@@ -1,0 +1,132 @@
+//! Exact splitters: cuts a table's key space into disjoint, covering ranges of about equal bytes from
+//! the block indexes of all runs. Pure; knows neither agents nor regions.
+
+use thunderhead_proto::thunderhead::Run;
+use thunderhead_types::KeyRange;
+
+/// A range and what the runs hold of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedRange {
+    /// Raw keys.
+    pub range: KeyRange,
+    /// Raw key and value bytes of the blocks that start inside; exact up to one block a run.
+    pub expected_bytes: u64,
+    /// Indexes into the planned runs: those that may hold keys of the range.
+    pub runs: Vec<usize>,
+}
+
+/// Cuts `space` at block borders so that each range holds at least `target_bytes`, except the last.
+///
+/// Every key of `space` lies in exactly one range, also keys that no run holds, so that checking all
+/// ranges checks the whole table.
+pub fn plan_ranges(space: &KeyRange, runs: &[Run], target_bytes: u64) -> Vec<PlannedRange> {
+    let mut blocks: Vec<(&[u8], u64)> = runs
+        .iter()
+        .flat_map(|run| run.blocks.iter().map(|block| (block.first_key.as_ref(), block.raw_bytes)))
+        .filter(|(first_key, _)| space.contains(first_key))
+        .collect();
+    blocks.sort_unstable();
+
+    let mut borders: Vec<(Vec<u8>, u64)> = Vec::new();
+    let (mut start, mut bytes) = (space.start.clone(), 0u64);
+    for (first_key, raw_bytes) in blocks {
+        if bytes >= target_bytes && first_key > start.as_slice() {
+            borders.push((std::mem::replace(&mut start, first_key.to_vec()), bytes));
+            bytes = 0;
+        }
+        bytes += raw_bytes;
+    }
+    borders.push((start, bytes));
+
+    let mut planned = Vec::with_capacity(borders.len());
+    for (i, (start, expected_bytes)) in borders.iter().enumerate() {
+        let end = borders.get(i + 1).map_or(&space.end, |next| &next.0);
+        let range = KeyRange::new(start.clone(), end.clone());
+        let holds = |run: &Run| {
+            run.entries > 0
+                && run.last_key.as_ref() >= range.start.as_slice()
+                && (range.end.is_empty() || run.first_key.as_ref() < range.end.as_slice())
+        };
+        let runs = (0..runs.len()).filter(|&r| holds(&runs[r])).collect();
+        planned.push(PlannedRange { range, expected_bytes: *expected_bytes, runs });
+    }
+    assert_disjoint_and_covering(space, &planned);
+    planned
+}
+
+/// The two properties that keep a row from being lost or doubled. Checked on every plan because a
+/// wrong plan would not be noticed until the checksum.
+fn assert_disjoint_and_covering(space: &KeyRange, planned: &[PlannedRange]) {
+    let mut expected_start = &space.start;
+    for (i, part) in planned.iter().enumerate() {
+        assert!(&part.range.start == expected_start, "ranges leave a gap or overlap at {i}");
+        assert!(
+            part.range.end.is_empty() || part.range.start < part.range.end,
+            "range {i} is empty or reversed"
+        );
+        expected_start = &part.range.end;
+    }
+    assert!(expected_start == &space.end, "ranges do not reach the end of the table");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thunderhead_proto::thunderhead::RunBlock;
+
+    fn run(keys: &[(&str, u64)]) -> Run {
+        let blocks = keys.iter().map(|(key, bytes)| RunBlock {
+            first_key: key.as_bytes().to_vec().into(),
+            raw_bytes: *bytes,
+            entries: 1,
+            ..RunBlock::default()
+        });
+        Run {
+            entries: keys.len() as u64,
+            first_key: keys[0].0.as_bytes().to_vec().into(),
+            last_key: keys[keys.len() - 1].0.as_bytes().to_vec().into(),
+            blocks: blocks.collect(),
+            ..Run::default()
+        }
+    }
+
+    fn starts(planned: &[PlannedRange]) -> Vec<String> {
+        planned.iter().map(|p| String::from_utf8_lossy(&p.range.start).into_owned()).collect()
+    }
+
+    #[test]
+    fn an_empty_table_is_one_range() {
+        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &[], 10);
+        assert_eq!(planned, [PlannedRange { range: KeyRange::new(*b"a", *b"z"), expected_bytes: 0, runs: vec![] }]);
+    }
+
+    #[test]
+    fn cuts_at_blocks_of_all_runs_and_names_only_runs_that_overlap() {
+        let runs = [run(&[("b", 10), ("d", 10), ("f", 10)]), run(&[("c", 10), ("e", 10)]), run(&[("x", 5)])];
+        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, 20);
+        assert_eq!(starts(&planned), ["a", "d", "f"]);
+        assert_eq!(planned.iter().map(|p| p.expected_bytes).collect::<Vec<_>>(), [20, 20, 15]);
+        assert_eq!(planned[0].runs, [0, 1]);
+        assert_eq!(planned[2].runs, [0, 2]);
+    }
+
+    #[test]
+    fn one_key_repeated_in_many_runs_is_never_cut() {
+        let runs: Vec<Run> = (0..10).map(|_| run(&[("k", 100)])).collect();
+        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, 100);
+        assert_eq!(starts(&planned), ["a"]);
+        assert_eq!(planned[0].runs.len(), 10);
+    }
+
+    #[test]
+    fn expected_bytes_add_up_whatever_the_target() {
+        let runs: Vec<Run> = (0..7u8)
+            .map(|r| run(&(0..20u8).map(|b| (["k", "m", "p"][(r % 3) as usize], u64::from(b))).collect::<Vec<_>>()))
+            .collect();
+        let total: u64 = runs.iter().flat_map(|r| &r.blocks).map(|b| b.raw_bytes).sum();
+        for target in [1, 10, 100, 1000, 10_000] {
+            let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, target);
+            assert_eq!(planned.iter().map(|p| p.expected_bytes).sum::<u64>(), total);
+        }
+    }
+}
