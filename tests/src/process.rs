@@ -1,0 +1,171 @@
+//! The product as a user runs it: child processes of the real binary on loopback, stopped by pid when
+//! their handle is dropped, also when a test fails.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The `thunderhead` binary built beside the running test or tool.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("THUNDERHEAD_BIN") {
+        return path.into();
+    }
+    let mut dir = std::env::current_exe().expect("a running process has a path");
+    dir.pop();
+    if dir.ends_with("deps") {
+        dir.pop();
+    }
+    dir.join("thunderhead")
+}
+
+/// A child process that does not outlive its handle.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `thunderhead ARGS` with its output in `log`.
+    pub fn start(args: &[&str], log: &Path) -> io::Result<Self> {
+        let out = std::fs::File::create(log)?;
+        let child = Command::new(binary())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()?;
+        Ok(Self { child })
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended, with its status.
+    pub fn ended(&mut self) -> io::Result<Option<std::process::ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Waits for its end at most `limit`.
+    pub fn wait(&mut self, limit: Duration) -> io::Result<std::process::ExitStatus> {
+        let mut status = None;
+        wait_until("a process to end", limit, || {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        })?;
+        status.ok_or_else(|| io::Error::other("no exit status"))
+    }
+
+    /// Sends a signal by pid.
+    pub fn signal(&self, signal: rustix::process::Signal) -> io::Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).expect("a child has a pid");
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `thunderhead ARGS` to its end.
+pub fn run(args: &[&str]) -> io::Result<Output> {
+    Command::new(binary()).args(args).stdin(Stdio::null()).output()
+}
+
+/// Polls `done` until it holds; an error that names `what` after `limit`.
+pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> io::Result<()> {
+    let start = Instant::now();
+    while !done() {
+        if start.elapsed() > limit {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("waited {limit:?} for {what}")));
+        }
+        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// A sandbox in its own process, on free ports.
+pub struct Sandbox {
+    /// The process.
+    pub process: Process,
+    /// `host:port` of PD.
+    pub pd: String,
+    /// Port of the MySQL protocol.
+    pub sql_port: u16,
+    /// Port of the status API.
+    pub status_port: u16,
+    data_dir: PathBuf,
+}
+
+impl Sandbox {
+    /// Starts `thunderhead sandbox` on `data_dir` with free ports and waits until it serves SQL.
+    pub fn start(data_dir: &Path, extra: &[&str]) -> io::Result<Self> {
+        Self::start_on(data_dir, (0, 0, 0), extra)
+    }
+
+    /// Like [`Sandbox::start`] with given ports (PD, SQL, status), 0 = free.
+    pub fn start_on(data_dir: &Path, ports: (u16, u16, u16), extra: &[&str]) -> io::Result<Self> {
+        std::fs::create_dir_all(data_dir)?;
+        let ready = data_dir.join("addresses.json");
+        match std::fs::remove_file(&ready) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let log = data_dir.join("sandbox.log");
+        let dir = data_dir.to_string_lossy().into_owned();
+        let (pd, sql, status) = (ports.0.to_string(), ports.1.to_string(), ports.2.to_string());
+        let mut args = vec!["sandbox", "--data-dir", &dir, "--pd-port", &pd, "--sql-port", &sql, "--status-port", &status];
+        args.extend_from_slice(extra);
+        let mut process = Process::start(&args, &log)?;
+        let mut addresses = None;
+        wait_until("the sandbox to listen", Duration::from_secs(30), || {
+            addresses = std::fs::read(&ready).ok().and_then(|json| serde_json::from_slice::<serde_json::Value>(&json).ok());
+            addresses.is_some() || process.ended().is_ok_and(|status| status.is_some())
+        })?;
+        let Some(addresses) = addresses else {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            return Err(io::Error::other(format!("the sandbox ended at once: {text}")));
+        };
+        let port = |name: &str| addresses[name].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
+        Ok(Self {
+            process,
+            pd: addresses["pd"].as_str().unwrap_or_default().to_owned(),
+            sql_port: port("sql_port"),
+            status_port: port("status_port"),
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
+    /// Kills the process (SIGKILL) and starts it again on the same data and ports.
+    pub fn restart(mut self) -> io::Result<Self> {
+        self.process.kill()?;
+        let pd_port = self.pd.rsplit(':').next().and_then(|p| p.parse().ok()).unwrap_or(0);
+        Self::start_on(&self.data_dir, (pd_port, self.sql_port, self.status_port), &[])
+    }
+
+    /// A MySQL connection pool to it.
+    pub fn mysql(&self) -> mysql_async::Pool {
+        mysql_async::Pool::new(mysql_async::Opts::from(
+            mysql_async::OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(self.sql_port).user(Some("root")),
+        ))
+    }
+
+    /// The `[tidb]` section that points at it.
+    pub fn tidb_section(&self) -> String {
+        format!(
+            "[tidb]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\nstatus-port = {}\npd-addr = \"{}\"\n",
+            self.sql_port, self.status_port, self.pd
+        )
+    }
+}
