@@ -1,0 +1,9 @@
+//! The SQL face of the embedded development cluster: a MySQL protocol port and a status port over a
+//! small key-value trait. It owns statements, the catalog and the wire protocol; it leaves storage to
+//! the [`KvEngine`] and the bytes of rows and index entries to `thunderhead-codec`.
+
+mod engine;
+mod server;
+
+pub use engine::{CommitError, KvEngine, Mutation, Pair, ScanLimit, Scanner};
+pub use server::{SqlConfig, SqlServer};
