@@ -1,0 +1,608 @@
+//! Lexing of records in a slice: which bytes are which field of which record, and what a written field
+//! means. No I/O and no state between calls: the caller owns the buffer, and calls again with more
+//! bytes when a record is not complete. The rules are those of TiDB Lightning's CSV format.
+//!
+//! There is one state machine for every dialect. It never looks at plain bytes: a `Scan` leads it
+//! from one byte that may start a token to the next. For dialects whose tokens are all single bytes,
+//! a table tells the token; with longer tokens, each one is compared in full, and a first byte
+//! without its rest is data. What a record is depends only on its bytes, so every way to cut the
+//! input into buffers gives the same records: a token that may go on behind the end of the buffer
+//! makes the record incomplete.
+
+use super::dialect::CsvDialect;
+use super::scan::{Marks, Scan, count_lines};
+use super::unescape::Meaning;
+
+/// Where a field's meaning is: in the buffer, or unescaped in the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    /// The top bit is set if the bytes are in the batch's own arena.
+    end: u32,
+}
+
+const IN_ARENA: u32 = 1 << 31;
+
+impl Span {
+    const NULL: Span = Span {
+        start: u32::MAX,
+        end: u32::MAX,
+    };
+}
+
+/// One record of a [`Batch`]; positions are relative to the parsed slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowSpan {
+    /// First byte.
+    pub start: u32,
+    /// After the last byte, without the terminator.
+    pub end: u32,
+    /// Line ends in the slice before `start`.
+    pub lines_before: u32,
+    first_field: u32,
+}
+
+/// Records found in a slice. Reused from call to call, so that it stops allocating.
+#[derive(Debug, Default)]
+pub struct Batch {
+    fields: Vec<Span>,
+    rows: Vec<RowSpan>,
+    arena: Vec<u8>,
+}
+
+impl Batch {
+    /// Forgets the records, keeps the memory.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+        self.rows.clear();
+        self.arena.clear();
+    }
+
+    /// The records in source order.
+    pub fn rows(&self) -> &[RowSpan] {
+        &self.rows
+    }
+
+    /// The fields of record `row`.
+    pub fn fields(&self, row: usize) -> &[Span] {
+        let end = self
+            .rows
+            .get(row + 1)
+            .map_or(self.fields.len(), |next| next.first_field as usize);
+        self.rows
+            .get(row)
+            .map_or(&[], |r| &self.fields[r.first_field as usize..end])
+    }
+
+    /// The meaning of a field, `None` for NULL. `buf` is the slice that was parsed.
+    #[inline]
+    pub fn text<'a>(&'a self, span: Span, buf: &'a [u8]) -> Option<&'a [u8]> {
+        if span == Span::NULL {
+            return None;
+        }
+        let from = if span.end & IN_ARENA != 0 {
+            &self.arena
+        } else {
+            buf
+        };
+        from.get(span.start as usize..(span.end & !IN_ARENA) as usize)
+    }
+}
+
+/// Why a record cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SyntaxKind {
+    /// `x"y`
+    #[error("quote inside a field that does not start with one")]
+    QuoteInField,
+    /// `"x"y`
+    #[error("text after the closing quote of a field")]
+    TextAfterQuote,
+    /// End of input inside quotes.
+    #[error("unterminated quoted field: the file ends before the quote that opens here is closed")]
+    UnterminatedQuote,
+    /// End of input after the escape.
+    #[error("no character after the escape character at the end of the file")]
+    LoneEscape,
+}
+
+/// A record that cannot be read, with its place in the parsed slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// The reason.
+    pub kind: SyntaxKind,
+    /// The byte to look at; for an unterminated quote the one that opens it.
+    pub at: usize,
+    /// Index of the field, from 0.
+    pub column: usize,
+}
+
+/// Why a call to [`Core::parse`] came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The batch holds as many rows as were asked for.
+    Full,
+    /// The bytes after `consumed` are not a complete record.
+    NeedMore,
+    /// Everything was read.
+    End,
+    /// The record after the ones in the batch is wrong.
+    Syntax(SyntaxError),
+}
+
+/// What a call to [`Core::parse`] used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// Bytes that need not be seen again.
+    pub consumed: usize,
+    /// Line ends in them.
+    pub lines: u32,
+    /// Records in them.
+    pub rows: usize,
+    /// Why it stopped.
+    pub stop: Stop,
+}
+
+#[derive(Clone, Copy)]
+enum Token {
+    Data,
+    Separator,
+    /// With its length.
+    Terminator(usize),
+    Quote,
+    Escape,
+    /// Perhaps a token, but the buffer ends inside it.
+    Cut,
+}
+
+enum Step {
+    Row {
+        end: usize,
+        next: usize,
+        plain: bool,
+    },
+    Blank {
+        next: usize,
+    },
+    NeedMore,
+    Bad(SyntaxError),
+}
+
+/// A dialect made ready for lexing.
+pub struct Core {
+    separator: Vec<u8>,
+    quote: Vec<u8>,
+    terminator: Vec<u8>,
+    escape: Vec<u8>,
+    marks: Marks,
+    tokens: Box<[Token; 256]>,
+    single: bool,
+    line_byte: Option<u8>,
+    trim_last_separator: bool,
+    meaning: Meaning,
+}
+
+impl Core {
+    /// Prepares `dialect`, which must pass [`CsvDialect::check`].
+    pub fn new(dialect: &CsvDialect) -> Self {
+        let single_tokens = [
+            &dialect.separator,
+            &dialect.quote,
+            &dialect.terminator,
+            &dialect.escape,
+        ];
+        let mut core = Self {
+            separator: dialect.separator.clone(),
+            quote: dialect.quote.clone(),
+            terminator: dialect.terminator.clone(),
+            escape: dialect.escape.clone(),
+            marks: [0; 5],
+            tokens: Box::new([Token::Data; 256]),
+            single: single_tokens.iter().all(|token| token.len() <= 1),
+            line_byte: line_byte(&dialect.terminator),
+            trim_last_separator: dialect.trim_last_separator,
+            meaning: Meaning::new(dialect),
+        };
+        core.fill_tables();
+        core
+    }
+
+    fn fill_tables(&mut self) {
+        let auto: &[u8] = if self.terminator.is_empty() {
+            b"\r\n"
+        } else {
+            &[]
+        };
+        let firsts = [
+            (self.escape.first(), Token::Escape),
+            (self.quote.first(), Token::Quote),
+            (self.separator.first(), Token::Separator),
+            (self.terminator.first(), Token::Terminator(1)),
+            (auto.first(), Token::Terminator(1)),
+            (auto.get(1), Token::Terminator(1)),
+        ];
+        let present = firsts
+            .into_iter()
+            .filter_map(|(byte, token)| Some((*byte?, token)));
+        for (i, (byte, token)) in present.enumerate() {
+            self.tokens[usize::from(byte)] = token;
+            self.marks[i..].fill(byte);
+        }
+    }
+
+    /// Line ends in `bytes`, as positions count them.
+    pub fn count_lines(&self, bytes: &[u8]) -> u64 {
+        count_lines(bytes, self.line_byte)
+    }
+
+    /// Finds at most `rows_max` records in `buf` and puts them into `out`, which is cleared first.
+    /// `at_end`: no byte follows `buf`. The slice must be shorter than 2 GiB.
+    pub fn parse(&self, buf: &[u8], at_end: bool, rows_max: usize, out: &mut Batch) -> Parsed {
+        debug_assert!(buf.len() < IN_ARENA as usize);
+        out.clear();
+        if self.single {
+            self.run::<true, true>(buf, at_end, rows_max, out)
+        } else {
+            self.run::<false, true>(buf, at_end, rows_max, out)
+        }
+    }
+
+    /// Like [`Core::parse`], but only counts.
+    pub fn skip(&self, buf: &[u8], at_end: bool, rows_max: usize) -> Parsed {
+        let mut none = Batch::default();
+        if self.single {
+            self.run::<true, false>(buf, at_end, rows_max, &mut none)
+        } else {
+            self.run::<false, false>(buf, at_end, rows_max, &mut none)
+        }
+    }
+
+    fn run<const SINGLE: bool, const KEEP: bool>(
+        &self,
+        buf: &[u8],
+        at_end: bool,
+        rows_max: usize,
+        out: &mut Batch,
+    ) -> Parsed {
+        let mut parsed = Parsed {
+            consumed: 0,
+            lines: 0,
+            rows: 0,
+            stop: Stop::Full,
+        };
+        let mut scan = Scan::new(buf, self.marks, 0);
+        while parsed.rows < rows_max {
+            let start = parsed.consumed;
+            if start >= buf.len() {
+                parsed.stop = if at_end { Stop::End } else { Stop::NeedMore };
+                return parsed;
+            }
+            let first_field = out.fields.len();
+            let arena_len = out.arena.len();
+            match self.record::<SINGLE, KEEP>(&mut scan, buf, start, at_end, out) {
+                Step::Row { end, next, plain } => {
+                    if KEEP {
+                        out.rows.push(RowSpan {
+                            start: start as u32,
+                            end: end as u32,
+                            lines_before: parsed.lines,
+                            first_field: first_field as u32,
+                        });
+                    }
+                    parsed.lines += self.lines_in(&buf[start..next], plain);
+                    parsed.consumed = next;
+                    parsed.rows += 1;
+                }
+                Step::Blank { next } => {
+                    parsed.lines += self.lines_in(&buf[start..next], true);
+                    parsed.consumed = next;
+                }
+                Step::NeedMore => parsed.stop = Stop::NeedMore,
+                Step::Bad(error) => parsed.stop = Stop::Syntax(error),
+            }
+            if parsed.stop != Stop::Full {
+                out.fields.truncate(first_field);
+                out.arena.truncate(arena_len);
+                return parsed;
+            }
+        }
+        parsed
+    }
+
+    #[inline(always)]
+    fn lines_in(&self, record: &[u8], plain: bool) -> u32 {
+        // Without quotes and escapes the only line end is the terminator, if there is one.
+        if plain && self.terminator.len() <= 1 {
+            let last = record.last().copied();
+            return u32::from(match self.line_byte {
+                Some(byte) => last == Some(byte),
+                None => matches!(last, Some(b'\n' | b'\r')),
+            });
+        }
+        self.count_lines(record) as u32
+    }
+
+    #[inline(always)]
+    fn record<const SINGLE: bool, const KEEP: bool>(
+        &self,
+        scan: &mut Scan<'_>,
+        buf: &[u8],
+        start: usize,
+        at_end: bool,
+        out: &mut Batch,
+    ) -> Step {
+        let mut column = 0;
+        let mut field = start;
+        let mut escaped = false;
+        let mut plain = true;
+        loop {
+            let mut at = scan.next();
+            let mut token = self.token::<SINGLE>(buf, at, at_end);
+            let mut content = field..at;
+            let mut quoted = false;
+            if let Token::Quote = token {
+                if at != field {
+                    return Step::Bad(SyntaxError {
+                        kind: SyntaxKind::QuoteInField,
+                        at,
+                        column,
+                    });
+                }
+                plain = false;
+                quoted = true;
+                match self.quoted::<SINGLE>(scan, buf, field, at_end) {
+                    Quoted::Closed {
+                        at: close,
+                        escaped: e,
+                    } => {
+                        escaped = e;
+                        content = field + self.quote.len()..close;
+                        at = close + self.quote.len();
+                    }
+                    Quoted::Cut => return Step::NeedMore,
+                    Quoted::Bad(kind, at) => return Step::Bad(SyntaxError { kind, at, column }),
+                }
+                scan.skip_to(at);
+                token = self.token::<SINGLE>(buf, at, at_end);
+            }
+            match token {
+                Token::Separator => {
+                    self.push::<KEEP>(buf, content, quoted, escaped, out);
+                    column += 1;
+                    escaped = false;
+                    field = at + if SINGLE { 1 } else { self.separator.len() };
+                    if !SINGLE || quoted {
+                        scan.skip_to(field);
+                    }
+                }
+                Token::Terminator(len) => {
+                    let next = at + len;
+                    if len != 1 || quoted {
+                        scan.skip_to(next);
+                    }
+                    if column == 0 && plain && buf[start..at].iter().all(|b| is_blank(*b)) {
+                        return Step::Blank { next };
+                    }
+                    if !(self.trim_last_separator && content.is_empty()) {
+                        self.push::<KEEP>(buf, content, quoted, escaped, out);
+                    }
+                    return Step::Row {
+                        end: at,
+                        next,
+                        plain,
+                    };
+                }
+                Token::Cut => return Step::NeedMore,
+                _ if quoted => {
+                    return Step::Bad(SyntaxError {
+                        kind: SyntaxKind::TextAfterQuote,
+                        at,
+                        column,
+                    });
+                }
+                Token::Escape => {
+                    let next = at + self.escape.len() + 1;
+                    if next > buf.len() {
+                        let bad = SyntaxError {
+                            kind: SyntaxKind::LoneEscape,
+                            at,
+                            column,
+                        };
+                        return if at_end {
+                            Step::Bad(bad)
+                        } else {
+                            Step::NeedMore
+                        };
+                    }
+                    plain = false;
+                    escaped = true;
+                    scan.skip_to(next);
+                }
+                Token::Data | Token::Quote => {}
+            }
+        }
+    }
+
+    /// Reads a quoted field whose opening quote is at `open`, up to its closing quote.
+    fn quoted<const SINGLE: bool>(
+        &self,
+        scan: &mut Scan<'_>,
+        buf: &[u8],
+        open: usize,
+        at_end: bool,
+    ) -> Quoted {
+        let mut escaped = false;
+        scan.skip_to(open + self.quote.len());
+        loop {
+            let at = scan.next();
+            if at >= buf.len() {
+                return if at_end {
+                    Quoted::Bad(SyntaxKind::UnterminatedQuote, open)
+                } else {
+                    Quoted::Cut
+                };
+            }
+            // Only these two mean something here, so a separator that starts like a quote (both longer
+            // than a byte) must not hide it.
+            match (
+                self.match_at(&self.quote, buf, at, at_end),
+                self.match_at(&self.escape, buf, at, at_end),
+            ) {
+                (Match::Yes, _) => {
+                    let behind = at + self.quote.len();
+                    match self.match_at(&self.quote, buf, behind, at_end) {
+                        Match::Yes => {
+                            escaped = true;
+                            scan.skip_to(behind + self.quote.len());
+                        }
+                        Match::No => return Quoted::Closed { at, escaped },
+                        Match::Cut => return Quoted::Cut,
+                    }
+                }
+                (Match::No, Match::Yes) => {
+                    let next = at + self.escape.len() + 1;
+                    if next > buf.len() {
+                        return if at_end {
+                            Quoted::Bad(SyntaxKind::LoneEscape, at)
+                        } else {
+                            Quoted::Cut
+                        };
+                    }
+                    escaped = true;
+                    scan.skip_to(next);
+                }
+                (Match::Cut, _) | (_, Match::Cut) => return Quoted::Cut,
+                (Match::No, Match::No) => {}
+            }
+        }
+    }
+
+    /// The token at `at`, which is a mark or the end of `buf`.
+    #[inline(always)]
+    fn token<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
+        let Some(byte) = buf.get(at) else {
+            return if at_end {
+                Token::Terminator(0)
+            } else {
+                Token::Cut
+            };
+        };
+        if SINGLE {
+            let token = self.tokens[usize::from(*byte)];
+            if *byte == b'\r' && self.terminator.is_empty() {
+                return auto_terminator(buf, at, at_end);
+            }
+            return token;
+        }
+        self.long_token(buf, at, at_end)
+    }
+
+    fn long_token(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
+        if self.terminator.is_empty() && matches!(buf[at], b'\r' | b'\n') {
+            return auto_terminator(buf, at, at_end);
+        }
+        let tokens = [
+            (&self.terminator, Token::Terminator(self.terminator.len())),
+            (&self.separator, Token::Separator),
+            (&self.quote, Token::Quote),
+            (&self.escape, Token::Escape),
+        ];
+        let mut cut = false;
+        for (bytes, token) in tokens {
+            match self.match_at(bytes, buf, at, at_end) {
+                Match::Yes => return token,
+                Match::Cut => cut = true,
+                Match::No => {}
+            }
+        }
+        if cut { Token::Cut } else { Token::Data }
+    }
+
+    #[inline(always)]
+    fn match_at(&self, token: &[u8], buf: &[u8], at: usize, at_end: bool) -> Match {
+        let rest = &buf[at.min(buf.len())..];
+        if token.is_empty() {
+            Match::No
+        } else if rest.starts_with(token) {
+            Match::Yes
+        } else if !at_end && rest.len() < token.len() && token.starts_with(rest) {
+            Match::Cut
+        } else {
+            Match::No
+        }
+    }
+
+    #[inline(always)]
+    fn push<const KEEP: bool>(
+        &self,
+        buf: &[u8],
+        content: std::ops::Range<usize>,
+        quoted: bool,
+        escaped: bool,
+        out: &mut Batch,
+    ) {
+        if !KEEP {
+            return;
+        }
+        let span = if escaped {
+            self.unescaped(&buf[content], quoted, out)
+        } else if self.meaning.is_null(&buf[content.clone()], quoted) {
+            Span::NULL
+        } else {
+            Span {
+                start: content.start as u32,
+                end: content.end as u32,
+            }
+        };
+        out.fields.push(span);
+    }
+
+    #[cold]
+    fn unescaped(&self, written: &[u8], quoted: bool, out: &mut Batch) -> Span {
+        let start = out.arena.len();
+        if self.meaning.unescape(written, quoted, &mut out.arena) {
+            return Span::NULL;
+        }
+        Span {
+            start: start as u32,
+            end: out.arena.len() as u32 | IN_ARENA,
+        }
+    }
+}
+
+enum Quoted {
+    Closed { at: usize, escaped: bool },
+    Cut,
+    Bad(SyntaxKind, usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Match {
+    Yes,
+    No,
+    Cut,
+}
+
+/// CR, LF or CRLF at `at`. A CR at the end of the buffer waits for its LF, so that both always end
+/// the same record.
+#[inline(always)]
+fn auto_terminator(buf: &[u8], at: usize, at_end: bool) -> Token {
+    match (buf[at], buf.get(at + 1)) {
+        (b'\r', Some(b'\n')) => Token::Terminator(2),
+        (b'\r', None) if !at_end => Token::Cut,
+        _ => Token::Terminator(1),
+    }
+}
+
+/// The byte that counts lines; none for CR, LF and CRLF together.
+fn line_byte(terminator: &[u8]) -> Option<u8> {
+    if terminator.contains(&b'\n') {
+        Some(b'\n')
+    } else {
+        terminator.last().copied()
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
+}

@@ -1,0 +1,17 @@
+//! Reading source files: records with their positions, no matter which format they come in. Owns the
+//! CSV dialect and lexing, reading a byte range of a file in bounded memory, and cutting a file at true
+//! record boundaries. Leaves casting and character checks to the codec, and which file belongs to
+//! which table to the config.
+//!
+//! The flow: [`split::plan_chunks`] cuts a file into [`split::Chunk`]s; a [`reader::ChunkReader`]
+//! reads one of them as [`reader::RowBatch`]es, with [`csv::Core`] finding the fields.
+
+pub mod csv;
+mod error;
+pub mod reader;
+pub mod split;
+
+pub use csv::CsvDialect;
+pub use error::{Place, SourceError};
+pub use reader::{ChunkReader, ReadLimits, Row, RowBatch};
+pub use split::{Chunk, SplitPolicy, plan_chunks};

@@ -1,0 +1,233 @@
+//! Cuts a file into chunks that start and end at true record boundaries, so that they can be read
+//! independently. Owns where to cut and what is known of each chunk; leaves reading to the reader.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::csv::CsvDialect;
+use crate::error::{Place, SourceError};
+use crate::reader::{ChunkReader, ReadLimits};
+
+/// A byte range of a file that holds whole records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// First byte.
+    pub offset: u64,
+    /// After the last byte.
+    pub end: u64,
+    /// Line of `offset`, from 1; 0 if it is not known.
+    pub first_line: u64,
+    /// Records in the chunk, the header not counted; never fewer than there are.
+    pub rows_max: u64,
+    /// Whether `rows_max` is exact.
+    pub rows_exact: bool,
+}
+
+/// How the places to cut are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitPolicy {
+    /// Read the file once and follow its quotes and escapes. Rows and lines are exact.
+    Scan,
+    /// Jump to each cut and take the end of the next terminator: costs nothing, and is right only if
+    /// no quoted or escaped terminator occurs. A cheap promise by the user (`strict-format`), and sure
+    /// for dialects without quotes and escapes.
+    NextTerminator,
+}
+
+/// Cuts the file at `path` into chunks of about `chunk_bytes`. A chunk ends with the first record that
+/// reaches its nominal end, so none is empty, and an empty file has none.
+pub fn plan_chunks(
+    path: &Path,
+    dialect: &CsvDialect,
+    chunk_bytes: u64,
+    policy: SplitPolicy,
+) -> Result<Vec<Chunk>, SourceError> {
+    dialect.check()?;
+    let name = path.display().to_string();
+    let fail = |source| SourceError::Io {
+        place: Place {
+            path: name.clone(),
+            line: 0,
+            byte: 0,
+        },
+        source,
+    };
+    let size = std::fs::metadata(path).map_err(fail)?.len();
+    match policy {
+        SplitPolicy::Scan => scan(path, size, dialect, chunk_bytes.max(1)),
+        SplitPolicy::NextTerminator => {
+            let file = File::open(path).map_err(fail)?;
+            Jumper {
+                file,
+                path: name,
+                size,
+                terminator: &dialect.terminator,
+            }
+            .chunks(chunk_bytes.max(1))
+        }
+    }
+}
+
+/// Follows every record, by the same code that reads them later.
+fn scan(
+    path: &Path,
+    size: u64,
+    dialect: &CsvDialect,
+    chunk_bytes: u64,
+) -> Result<Vec<Chunk>, SourceError> {
+    let whole = Chunk {
+        offset: 0,
+        end: size,
+        first_line: 1,
+        rows_max: 0,
+        rows_exact: false,
+    };
+    let mut reader = ChunkReader::open(path, &whole, dialect, ReadLimits::default())?;
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let (mut offset, mut first_line) = (0, 1);
+    while offset < size {
+        // From where records begin: the first chunk has more than a header.
+        let (rows, ended) = reader.skip_past(reader.offset().saturating_add(chunk_bytes))?;
+        let end = if ended { size } else { reader.offset() };
+        match chunks.last_mut() {
+            // Only blank lines are left.
+            Some(last) if rows == 0 => last.end = end,
+            _ => chunks.push(Chunk {
+                offset,
+                end,
+                first_line,
+                rows_max: rows,
+                rows_exact: true,
+            }),
+        }
+        (offset, first_line) = (end, reader.line());
+    }
+    Ok(chunks)
+}
+
+/// Cuts without reading what lies between the cuts.
+struct Jumper<'a> {
+    file: File,
+    path: String,
+    size: u64,
+    terminator: &'a [u8],
+}
+
+impl Jumper<'_> {
+    fn chunks(&mut self, chunk_bytes: u64) -> Result<Vec<Chunk>, SourceError> {
+        let mut chunks = Vec::new();
+        let mut offset = 0;
+        while offset < self.size {
+            let nominal = offset.saturating_add(chunk_bytes);
+            let end = if nominal >= self.size {
+                self.size
+            } else {
+                self.after_terminator(nominal)?
+            };
+            let first_line = u64::from(offset == 0);
+            chunks.push(Chunk {
+                offset,
+                end,
+                first_line,
+                rows_max: rows_bound(end - offset),
+                rows_exact: false,
+            });
+            offset = end;
+        }
+        Ok(chunks)
+    }
+
+    /// The place after the first terminator that ends at or after `from`.
+    fn after_terminator(&mut self, from: u64) -> Result<u64, SourceError> {
+        let terminator = self.terminator;
+        // A terminator that straddles `from` counts as well, and so does a CR just before an LF.
+        let back = (terminator.len().max(2) - 1) as u64;
+        let mut offset = from.saturating_sub(back);
+        let mut buf = vec![0; 64 << 10];
+        self.file
+            .seek(SeekFrom::Start(offset))
+            .map_err(|source| self.io(offset, source))?;
+        let mut filled = 0;
+        loop {
+            let got = self.read(&mut buf[filled..], offset + filled as u64)?;
+            filled += got;
+            if let Some(len) = terminator_end(
+                &buf[..filled],
+                terminator,
+                got == 0,
+                from.saturating_sub(offset),
+            ) {
+                return Ok((offset + len as u64).min(self.size));
+            }
+            if got == 0 {
+                return Ok(self.size);
+            }
+            let keep = filled.min(back as usize);
+            buf.copy_within(filled - keep..filled, 0);
+            offset += (filled - keep) as u64;
+            filled = keep;
+        }
+    }
+
+    fn read(&mut self, target: &mut [u8], at: u64) -> Result<usize, SourceError> {
+        // What was appended since the size was taken is not part of the plan.
+        let wanted = target
+            .len()
+            .min(usize::try_from(self.size.saturating_sub(at)).unwrap_or(target.len()));
+        loop {
+            match self.file.read(&mut target[..wanted]) {
+                Ok(0) if wanted > 0 => {
+                    let place = Place {
+                        path: self.path.clone(),
+                        line: 0,
+                        byte: at,
+                    };
+                    return Err(SourceError::Truncated {
+                        place,
+                        expected: self.size,
+                    });
+                }
+                Ok(got) => return Ok(got),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.io(at, source)),
+            }
+        }
+    }
+
+    fn io(&self, byte: u64, source: io::Error) -> SourceError {
+        SourceError::Io {
+            place: Place {
+                path: self.path.clone(),
+                line: 0,
+                byte,
+            },
+            source,
+        }
+    }
+}
+
+/// The end in `buf` of the first terminator that ends at or after `from`, if it is known.
+fn terminator_end(buf: &[u8], terminator: &[u8], at_end: bool, from: u64) -> Option<usize> {
+    let from = from as usize;
+    if !terminator.is_empty() {
+        let mut ends = memchr::memmem::find_iter(buf, terminator).map(|at| at + terminator.len());
+        return ends.find(|end| *end >= from);
+    }
+    for at in memchr::memchr2_iter(b'\r', b'\n', buf) {
+        let end = match (buf[at], buf.get(at + 1)) {
+            (b'\r', Some(b'\n')) => at + 2,
+            (b'\r', None) if !at_end => return None,
+            _ => at + 1,
+        };
+        if end >= from {
+            return Some(end);
+        }
+    }
+    None
+}
+
+/// Each record but the last has at least one byte and a terminator.
+fn rows_bound(bytes: u64) -> u64 {
+    bytes.div_ceil(2)
+}
