@@ -6,6 +6,7 @@ use crate::store::{StateStore, Txn};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use thunderhead_proto::thunderhead::{EncodeTask, IngestReport, IngestTask, Manifest};
 use thunderhead_types::{Error, ErrorKind, KeyRange, Result, Timestamp};
 
@@ -76,13 +77,15 @@ pub struct Table {
     pub ranges: BTreeMap<u64, (KeyRange, u64)>,
     /// Ingested ranges by number.
     pub reports: BTreeMap<u64, IngestReport>,
+    /// Time from its first task to `Finished` under this leader; not recorded.
+    pub elapsed: Duration,
 }
 
 impl Table {
     /// A freshly planned table.
     pub fn new(record: TableRecord, chunks: Vec<EncodeTask>) -> Self {
         let chunks = (0u64..).zip(chunks).collect();
-        Self { record, chunks, manifests: BTreeMap::new(), ranges: BTreeMap::new(), reports: BTreeMap::new() }
+        Self { record, chunks, manifests: BTreeMap::new(), ranges: BTreeMap::new(), reports: BTreeMap::new(), elapsed: Duration::ZERO }
     }
 
     /// Chunk numbers without a manifest.

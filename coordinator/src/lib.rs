@@ -1,1 +1,8 @@
-//! thunderhead-coordinator.
+//! The control plane: state store, plan, schedule and leader loop of a job, and the `thunderhead`
+//! command line. It never holds a row; the agents do, and never decide who owns what.
+
+pub mod cli;
+pub mod job;
+pub mod plan;
+pub mod scheduler;
+pub mod store;

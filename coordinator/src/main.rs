@@ -1,1 +1,5 @@
-fn main() {}
+//! The `thunderhead` binary; see the library for everything it does.
+
+fn main() -> std::process::ExitCode {
+    thunderhead_coordinator::cli::main()
+}

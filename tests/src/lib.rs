@@ -1,5 +1,6 @@
 //! What integration tests, the demo and the benches share: the data set, and processes that are
 //! started on free ports and always stopped by pid.
 
+pub mod import;
 pub mod process;
 pub mod tpch;

@@ -28,13 +28,15 @@ pub fn plan_ranges(space: &KeyRange, runs: &[Run], target_bytes: u64) -> Vec<Pla
     blocks.sort_unstable();
 
     let mut borders: Vec<(Vec<u8>, u64)> = Vec::new();
-    let (mut start, mut bytes) = (space.start.clone(), 0u64);
+    let (mut start, mut bytes, mut previous) = (space.start.clone(), 0u64, space.start.as_slice());
     for (first_key, raw_bytes) in blocks {
-        if bytes >= target_bytes && first_key > start.as_slice() {
+        // Blocks that begin with one key stay together: a cut between them would leave nothing on its left.
+        if bytes >= target_bytes && first_key > previous {
             borders.push((std::mem::replace(&mut start, first_key.to_vec()), bytes));
             bytes = 0;
         }
         bytes += raw_bytes;
+        previous = first_key;
     }
     borders.push((start, bytes));
 

@@ -1,0 +1,213 @@
+//! An encode task: the records of one chunk become key-value pairs, pairs become sorted runs, and the
+//! finished runs are published as one immutable manifest. Synchronous; runs on its own thread.
+
+use crate::held;
+use crate::sort::{Ledger, SortBuffer, run_message};
+use crate::worker::Shared;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::UNIX_EPOCH;
+use thunderhead_codec::schema::TableInfo;
+use thunderhead_codec::session::Session;
+use thunderhead_codec::table::{Field, PairSink, RowError, Slot, TableEncoder};
+use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
+use thunderhead_source::{Chunk, ChunkReader, Row, dialect_from_json};
+use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
+
+/// Part of the agent's memory that all encode slots together may fill with unsorted pairs; the rest is
+/// for merging and sending.
+const SORT_MEMORY_SHARE: f64 = 0.55;
+
+/// Runs the task to its manifest.
+pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Result<Manifest> {
+    let spec = task.table.as_ref().ok_or_else(|| bug("an encode task without its table"))?;
+    let path = Path::new(&task.path);
+    same_file(path, task)?;
+    let dir = held::create_attempt(&shared.config.sort_dir, task, &spec.job_id, epoch)?;
+
+    let (mut encoder, width) = compile(spec, &task.columns)?;
+    let dialect = dialect_from_json(&spec.format_json).map_err(|e| bug(&format!("source format: {e}")))?;
+    let chunk = Chunk { offset: task.offset, end: task.end, first_line: task.first_line, rows_max: 0, rows_exact: false };
+    let mut reader = ChunkReader::open(path, &chunk, &dialect)?;
+    let slots = f64::from(shared.config.encode_slots.max(1));
+    let buffer_bytes = (shared.config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
+    let mut pairs = Spiller::new(dir.clone(), Arc::clone(&shared.ledger), buffer_bytes);
+
+    let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
+    while let Some(batch) = reader.next_batch()? {
+        if shared.cancel.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, path.display(), "stopped on request"));
+        }
+        for row in batch.rows() {
+            if row_id >= task.row_id_end {
+                return Err(bug("more rows in a chunk than were planned for it"));
+            }
+            encode_row(&mut encoder, width, &row, row_id, path, &mut pairs)?;
+            row_id += 1;
+            rows += 1;
+            if let Some(error) = pairs.failure.take() {
+                return Err(error);
+            }
+        }
+        let offset = reader.offset();
+        shared.totals.source_bytes.fetch_add(offset - reported.0, Ordering::Relaxed);
+        shared.totals.rows.fetch_add(rows - reported.1, Ordering::Relaxed);
+        reported = (offset, rows);
+    }
+    same_file(path, task)?;
+
+    let ids = encoder.max_ids();
+    let (runs, checksum) = pairs.finish()?;
+    shared.totals.kvs.fetch_add(checksum.kvs, Ordering::Relaxed);
+    shared.totals.kv_bytes.fetch_add(checksum.bytes, Ordering::Relaxed);
+    let manifest = Manifest {
+        runs,
+        rows,
+        source_bytes: task.end - task.offset,
+        checksum: Some(wire::Checksum { crc64_xor: checksum.crc64_xor, kvs: checksum.kvs, bytes: checksum.bytes }),
+        max_row_id: ids.row_id,
+        max_auto_increment: ids.auto_increment,
+        max_auto_random: ids.auto_random,
+        agent_id: shared.config.id.clone(),
+        warnings: 0,
+        attempt_dir: dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    held::publish(&dir, &manifest)?;
+    Ok(manifest)
+}
+
+/// The encoder of a table and how many fields a record must have.
+fn compile(spec: &wire::TableSpec, columns: &[String]) -> Result<(TableEncoder, usize)> {
+    let table: TableInfo = serde_json::from_slice(&spec.table_info_json).map_err(|e| bug(&format!("table info: {e}")))?;
+    let session: Session = serde_json::from_slice(&spec.session_json).map_err(|e| bug(&format!("session: {e}")))?;
+    let list = (!columns.is_empty()).then_some(columns);
+    let width = list.map_or_else(|| table.cols.iter().filter(|c| !c.hidden).count(), <[String]>::len);
+    Ok((TableEncoder::compile(&table, &session, list)?, width))
+}
+
+fn encode_row(encoder: &mut TableEncoder, width: usize, row: &Row<'_>, row_id: i64, path: &Path, pairs: &mut Spiller) -> Result<()> {
+    let place = || format!("{}:{} (byte {})", path.display(), row.line(), row.offset());
+    if row.len() != width {
+        let cause = format!("the record has {} fields, {width} were expected", row.len());
+        return Err(Error::new(ErrorKind::Data, place(), cause)
+            .advice("check separator, delimiter and header in [mydumper.csv], or mend the record"));
+    }
+    // Records are narrow: a stack array serves almost all of them, and none of them allocates twice.
+    let mut few = [Field::Null; 64];
+    let mut many;
+    let fields = if width <= few.len() {
+        &mut few[..width]
+    } else {
+        many = vec![Field::Null; width];
+        &mut many[..]
+    };
+    for (slot, field) in fields.iter_mut().zip(row.fields()) {
+        *slot = field.map_or(Field::Null, Field::Text);
+    }
+    encoder.encode_row(fields, row_id, pairs).map_err(|e| refused(place(), &e))?;
+    Ok(())
+}
+
+/// A refused row, without the value that was refused: it may be private.
+fn refused(place: String, error: &RowError) -> Error {
+    let why = match error.code {
+        1048 => "NULL is not allowed",
+        1264 => "the value is out of range",
+        1265 => "the value is not one of the column's elements, or is cut",
+        1292 => "the text is not a valid value of the type",
+        1364 => "the column has no default and no value is given",
+        1366 => "the text is not valid for the type or its character set",
+        1406 => "the value is too long",
+        1526 => "no partition takes the row",
+        3140 | 3141 => "the text is not valid JSON",
+        _ => "the value is refused",
+    };
+    Error::new(ErrorKind::Data, place, format!("column `{}`: {why} (MySQL error {})", error.column, error.code))
+        .advice("mend the record or the table's definition, or relax tidb.sql-mode")
+}
+
+/// The file must be the one that was planned, before and after it is read.
+fn same_file(path: &Path, task: &EncodeTask) -> Result<()> {
+    let metadata = fs::metadata(path).map_err(|e| {
+        Error::new(ErrorKind::Data, path.display(), e).advice("the file was there when the job was planned: bring it back and run the same command again")
+    })?;
+    let modified = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    let modified_ns = modified.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
+    if metadata.len() != task.file_size || modified_ns != task.file_modified_ns {
+        return Err(Error::new(ErrorKind::Data, path.display(), "the file changed during the import")
+            .advice("let nothing write to the source directory, then run the same command again"));
+    }
+    Ok(())
+}
+
+fn bug(cause: &str) -> Error {
+    Error::new(ErrorKind::Internal, "encode task", cause).advice("this is a bug; please report it")
+}
+
+/// Two sort buffers, one for records and one for index entries: records of a source in primary-key order
+/// arrive sorted and must not be disturbed by index keys that never do.
+struct Spiller {
+    dir: PathBuf,
+    ledger: Arc<Ledger>,
+    records: SortBuffer,
+    indexes: SortBuffer,
+    runs: Vec<wire::Run>,
+    checksum: Checksum,
+    /// The first failure to spill; a sink cannot return it.
+    failure: Option<Error>,
+}
+
+impl Spiller {
+    fn new(dir: PathBuf, ledger: Arc<Ledger>, buffer_bytes: usize) -> Self {
+        Self {
+            dir,
+            ledger,
+            records: SortBuffer::new(buffer_bytes / 2),
+            indexes: SortBuffer::new(buffer_bytes / 2),
+            runs: Vec::new(),
+            checksum: Checksum::default(),
+            failure: None,
+        }
+    }
+
+    fn buffer(&mut self, records: bool) -> &mut SortBuffer {
+        if records { &mut self.records } else { &mut self.indexes }
+    }
+
+    fn spill(&mut self, records: bool) -> Result<()> {
+        let kind = if records { "record" } else { "index" };
+        let path = self.dir.join(format!("{kind}-{:04}.run", self.runs.len()));
+        let ledger = Arc::clone(&self.ledger);
+        let meta = self.buffer(records).spill(&path, &ledger)?;
+        self.runs.push(run_message(&meta));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(Vec<wire::Run>, Checksum)> {
+        for records in [true, false] {
+            if !self.buffer(records).is_empty() {
+                self.spill(records)?;
+            }
+        }
+        Ok((self.runs, self.checksum))
+    }
+}
+
+impl PairSink for Spiller {
+    fn pair(&mut self, slot: Slot, key: &[u8], value: &[u8]) {
+        self.checksum.add(key, value);
+        let records = slot == Slot::Record;
+        if self.buffer(records).push(key, value) || self.failure.is_some() {
+            return;
+        }
+        match self.spill(records) {
+            Ok(()) => {
+                let taken = self.buffer(records).push(key, value);
+                debug_assert!(taken, "an empty buffer takes any pair");
+            }
+            Err(error) => self.failure = Some(error),
+        }
+    }
+}

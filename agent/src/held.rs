@@ -1,0 +1,142 @@
+//! Which complete encode attempts this agent still has on disk. An attempt is a directory of runs; it is
+//! complete when its manifest file is there, which is written last.
+//!
+//! ```text
+//! SORT_DIR/runs/JOB/TASK-EPOCH-ATTEMPT/{*.run, manifest}
+//! ```
+
+use prost::Message;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use thunderhead_proto::thunderhead::{EncodeTask, HeldAttempt, Manifest};
+use thunderhead_types::{Epoch, Error, ErrorKind, Result};
+
+const MANIFEST: &str = "manifest";
+
+/// Directory of a job's runs.
+pub(crate) fn job_dir(sort_dir: &Path, job: &str) -> PathBuf {
+    sort_dir.join("runs").join(job)
+}
+
+/// Makes the directory of a new attempt, after removing what earlier attempts at the task left: the
+/// coordinator asks for a task again only when it has given up the earlier ones.
+pub(crate) fn create_attempt(sort_dir: &Path, task: &EncodeTask, job: &str, epoch: Epoch) -> Result<PathBuf> {
+    let job_dir = job_dir(sort_dir, job);
+    let make = || {
+        fs::create_dir_all(&job_dir)?;
+        remove_attempts(&job_dir, task.task_id)?;
+        let dir = job_dir.join(format!("{}-{epoch}-{}", task.task_id, task.attempt));
+        fs::create_dir(&dir)?;
+        Ok(dir)
+    };
+    make().map_err(|e: io::Error| disk_error(&job_dir, &e))
+}
+
+/// Makes an attempt complete: manifest first under another name, synced, renamed, directory synced.
+pub(crate) fn publish(dir: &Path, manifest: &Manifest) -> Result<()> {
+    let write = || {
+        let unfinished = dir.join("manifest.tmp");
+        let mut file = File::create(&unfinished)?;
+        file.write_all(&manifest.encode_to_vec())?;
+        file.sync_all()?;
+        fs::rename(&unfinished, dir.join(MANIFEST))?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|e: io::Error| disk_error(dir, &e))
+}
+
+/// Lists complete attempts and removes what a killed process left unfinished.
+pub(crate) fn sweep(sort_dir: &Path) -> Result<Vec<HeldAttempt>> {
+    let root = sort_dir.join("runs");
+    let list = || {
+        let mut held = Vec::new();
+        if !root.exists() {
+            return Ok(held);
+        }
+        for job in fs::read_dir(&root)? {
+            let job = job?;
+            let job_id = job.file_name().to_string_lossy().into_owned();
+            for attempt in fs::read_dir(job.path())? {
+                let attempt = attempt?;
+                let attempt_dir = attempt.file_name().to_string_lossy().into_owned();
+                match task_of(&attempt_dir) {
+                    Some(task_id) if attempt.path().join(MANIFEST).exists() => {
+                        held.push(HeldAttempt { job_id: job_id.clone(), task_id, attempt_dir });
+                    }
+                    _ => fs::remove_dir_all(attempt.path())?,
+                }
+            }
+        }
+        Ok(held)
+    };
+    list().map_err(|e: io::Error| disk_error(&root, &e))
+}
+
+/// Removes the runs of some tasks of a job, or of the whole job when `tasks` is empty.
+pub(crate) fn drop_runs(sort_dir: &Path, job: &str, tasks: &[u64]) -> Result<()> {
+    let job_dir = job_dir(sort_dir, job);
+    let remove = || {
+        if tasks.is_empty() {
+            return fs::remove_dir_all(&job_dir);
+        }
+        tasks.iter().try_for_each(|task| remove_attempts(&job_dir, *task))
+    };
+    match remove() {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(disk_error(&job_dir, &e)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_attempts(job_dir: &Path, task: u64) -> io::Result<()> {
+    for entry in fs::read_dir(job_dir)? {
+        let entry = entry?;
+        if task_of(&entry.file_name().to_string_lossy()) == Some(task) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn task_of(attempt_dir: &str) -> Option<u64> {
+    attempt_dir.split('-').next()?.parse().ok()
+}
+
+pub(crate) fn disk_error(place: &Path, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Internal, place.display(), error).advice("check the disk of sorted-kv-dir; the same command then goes on")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_attempts_with_a_manifest_survive_a_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = |task_id, attempt| EncodeTask { task_id, attempt, ..EncodeTask::default() };
+        let complete = create_attempt(dir.path(), &task(1, 1), "j", 5).unwrap();
+        publish(&complete, &Manifest::default()).unwrap();
+        let unfinished = create_attempt(dir.path(), &task(2, 1), "j", 5).unwrap();
+        fs::write(unfinished.join("a.run"), "x").unwrap();
+        let held = sweep(dir.path()).unwrap();
+        assert_eq!(held.len(), 1);
+        assert_eq!((held[0].task_id, held[0].attempt_dir.as_str()), (1, "1-5-1"));
+        assert!(!unfinished.exists());
+    }
+
+    #[test]
+    fn a_new_attempt_replaces_the_runs_of_the_old_one_and_of_no_other_task() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = |task_id, attempt| EncodeTask { task_id, attempt, ..EncodeTask::default() };
+        let other = create_attempt(dir.path(), &task(12, 1), "j", 5).unwrap();
+        let old = create_attempt(dir.path(), &task(1, 1), "j", 5).unwrap();
+        let new = create_attempt(dir.path(), &task(1, 2), "j", 5).unwrap();
+        assert!(!old.exists() && new.exists() && other.exists());
+        drop_runs(dir.path(), "j", &[1]).unwrap();
+        assert!(!new.exists() && other.exists());
+        drop_runs(dir.path(), "j", &[]).unwrap();
+        drop_runs(dir.path(), "j", &[]).unwrap();
+        assert!(!other.exists());
+    }
+}

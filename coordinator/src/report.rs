@@ -1,0 +1,156 @@
+//! The final report of a job, as text for people and JSON for machines: what was read, what was written
+//! and how it was verified.
+
+use crate::job::Table;
+use crate::leader::checksum;
+use serde::Serialize;
+use std::fmt::Write;
+use std::time::Duration;
+use thunderhead_types::Checksum;
+
+/// One table of the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableReport {
+    /// `db.table`.
+    pub table: String,
+    /// Rows read.
+    pub rows: u64,
+    /// Bytes of its source files.
+    pub source_bytes: u64,
+    /// Key-value pairs in the cluster.
+    pub kv_pairs: u64,
+    /// Bytes of those pairs.
+    pub kv_bytes: u64,
+    /// CRC-64/XZ XOR over them, hexadecimal: `Checksum_crc64_xor` of ADMIN CHECKSUM TABLE.
+    pub checksum: String,
+    /// SST files ingested.
+    pub ssts: u64,
+    /// Regions ingested into.
+    pub regions: u64,
+    /// Byte-identical pairs of which one was kept.
+    pub collapsed_pairs: u64,
+    /// Retried requests.
+    pub retries: u64,
+    /// Seconds from its first task to its verification in this process.
+    pub seconds: f64,
+}
+
+/// The whole job.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Job id.
+    pub job: String,
+    /// Whether the checksum of each table was compared with the cluster.
+    pub verified: bool,
+    /// Seconds in this process.
+    pub seconds: f64,
+    /// The tables, in plan order.
+    pub tables: Vec<TableReport>,
+}
+
+impl Report {
+    /// Sums up a finished job.
+    pub fn new(job: &str, tables: &[Table], verified: bool, elapsed: Duration) -> Self {
+        Self { job: job.to_owned(), verified, seconds: elapsed.as_secs_f64(), tables: tables.iter().map(table_report).collect() }
+    }
+
+    /// A table with one line per imported table and a line of sums.
+    pub fn to_text(&self) -> String {
+        let mut rows = vec![["table", "rows", "source", "KV pairs", "SSTs", "regions", "seconds", "MB/s", "checksum"].map(str::to_owned)];
+        for t in &self.tables {
+            rows.push([
+                t.table.clone(), t.rows.to_string(), human_bytes(t.source_bytes), t.kv_pairs.to_string(), t.ssts.to_string(),
+                t.regions.to_string(), format!("{:.1}", t.seconds), rate(t.source_bytes, t.seconds), t.checksum.clone(),
+            ]);
+        }
+        let sum = |of: fn(&TableReport) -> u64| self.tables.iter().map(of).sum::<u64>();
+        let source = sum(|t| t.source_bytes);
+        rows.push([
+            "total".to_owned(), sum(|t| t.rows).to_string(), human_bytes(source), sum(|t| t.kv_pairs).to_string(),
+            sum(|t| t.ssts).to_string(), sum(|t| t.regions).to_string(), format!("{:.1}", self.seconds),
+            rate(source, self.seconds), if self.verified { "verified" } else { "not verified" }.to_owned(),
+        ]);
+        aligned(&rows)
+    }
+}
+
+fn table_report(table: &Table) -> TableReport {
+    let (mut ingested, mut collapsed) = (Checksum::default(), Checksum::default());
+    let (mut ssts, mut regions, mut retries) = (0, 0, 0);
+    for report in table.reports.values() {
+        ingested.merge(&checksum(report.checksum));
+        collapsed.merge(&checksum(report.collapsed));
+        ssts += report.ssts;
+        regions += report.regions;
+        retries += report.retries;
+    }
+    TableReport {
+        table: table.name(),
+        rows: table.manifests.values().map(|m| m.rows).sum(),
+        source_bytes: table.record.source_bytes,
+        kv_pairs: ingested.kvs,
+        kv_bytes: ingested.bytes,
+        checksum: format!("{:016x}", ingested.crc64_xor),
+        ssts,
+        regions,
+        collapsed_pairs: collapsed.kvs,
+        retries,
+        seconds: table.elapsed.as_secs_f64(),
+    }
+}
+
+/// MB/s (10^6), or `-` when no time passed.
+fn rate(bytes: u64, seconds: f64) -> String {
+    if seconds > 0.0 { format!("{:.1}", bytes as f64 / 1e6 / seconds) } else { "-".to_owned() }
+}
+
+/// `12.3 MB` with decimal units.
+pub fn human_bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 1000.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} TB")
+}
+
+/// First column left, the others right aligned.
+pub fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            if column == 0 {
+                let _ = write!(line, "{cell:<w$}", w = widths[0]);
+            } else {
+                let _ = write!(line, "  {cell:>w$}", w = widths[column]);
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_well_at_every_size() {
+        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456_789, "123.5 MB"), (5_000_000_000_000, "5.0 TB")];
+        for (bytes, text) in cases {
+            assert_eq!(human_bytes(bytes), text);
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a", "1"].map(str::to_owned), ["bbb", "22"].map(str::to_owned)];
+        assert_eq!(aligned(&rows), "a     1\nbbb  22\n");
+    }
+}
