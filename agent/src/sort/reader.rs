@@ -1,0 +1,297 @@
+//! Reads a range of a run. Every byte that is used was checked: header, footer and index when the run
+//! is opened, each block when it is loaded. A damaged byte is an error that names file and block.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, fadvise};
+use thunderhead_types::KeyRange;
+
+use super::error::{Result, SortError};
+use super::format::{BlockMeta, FOOTER_LEN, Footer, HEADER, decode_index, pair_at};
+
+/// Pairs in key order, one at a time.
+pub trait PairStream: Send {
+    /// Goes to the next pair; false behind the last one.
+    fn advance(&mut self) -> Result<bool>;
+    /// Key of the pair.
+    fn key(&self) -> &[u8];
+    /// Value of the pair.
+    fn value(&self) -> &[u8];
+}
+
+/// The part of a run file that may hold keys of a range. Keeps no file open.
+#[derive(Debug)]
+pub struct RunFile {
+    path: PathBuf,
+    range: KeyRange,
+    blocks: Vec<BlockMeta>,
+    /// No key of the range in this run is greater.
+    upper: Vec<u8>,
+}
+
+impl RunFile {
+    /// Opens the run at `path` for the keys of `range`, and checks that it is complete.
+    pub fn open(path: &Path, range: &KeyRange) -> Result<RunFile> {
+        let file = File::open(path).map_err(SortError::io(path, "open the run"))?;
+        let read = |target: &mut [u8], offset| {
+            file.read_exact_at(target, offset)
+                .map_err(SortError::io(path, "read the run"))
+        };
+        let len = file
+            .metadata()
+            .map_err(SortError::io(path, "read the run"))?
+            .len();
+        if len < (HEADER.len() + FOOTER_LEN) as u64 {
+            return Err(SortError::corrupt(
+                path,
+                "footer",
+                "the file is not a complete run",
+            ));
+        }
+        let (mut header, mut footer) = ([0; HEADER.len()], [0; FOOTER_LEN]);
+        read(&mut header, 0)?;
+        if header != *HEADER {
+            return Err(SortError::corrupt(
+                path,
+                "header",
+                "not a run of this version",
+            ));
+        }
+        read(&mut footer, len - FOOTER_LEN as u64)?;
+        let footer = Footer::decode(&footer, len, path)?;
+        let mut index = vec![0; footer.index_len as usize];
+        read(&mut index, footer.index_offset)?;
+        let (blocks, last_key) = decode_index(&index, &footer, path)?;
+        Ok(Self::part(path, range, blocks, last_key))
+    }
+
+    fn part(
+        path: &Path,
+        range: &KeyRange,
+        mut blocks: Vec<BlockMeta>,
+        last_key: Vec<u8>,
+    ) -> RunFile {
+        let mut upper = last_key;
+        if !range.end.is_empty() {
+            let end = blocks.partition_point(|block| block.first_key < range.end);
+            if let Some(behind) = blocks.get(end) {
+                upper = behind.first_key.clone();
+            }
+            blocks.truncate(end);
+            upper = upper.min(range.end.clone());
+        }
+        // A key may go on from one block into the next, so the block before the first one that starts
+        // at or behind the start of the range belongs to it, too.
+        let start = blocks
+            .partition_point(|block| block.first_key < range.start)
+            .saturating_sub(1);
+        blocks.drain(..start);
+        blocks.shrink_to_fit();
+        RunFile {
+            path: path.to_owned(),
+            range: range.clone(),
+            blocks,
+            upper,
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Blocks that may hold keys of the range.
+    pub fn blocks(&self) -> &[BlockMeta] {
+        &self.blocks
+    }
+
+    /// No key of the range in this run is less.
+    pub fn lower(&self) -> &[u8] {
+        let first = self
+            .blocks
+            .first()
+            .map_or(&[][..], |block| &block.first_key);
+        first.max(&self.range.start)
+    }
+
+    /// No key of the range in this run is greater.
+    pub fn upper(&self) -> &[u8] {
+        &self.upper
+    }
+
+    /// Whether no key of the range can be in this run.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() || self.upper < self.range.start
+    }
+
+    /// Memory that a cursor over this run needs, bytes.
+    pub fn cursor_bytes(&self) -> usize {
+        let longest =
+            |len: fn(&BlockMeta) -> u32| self.blocks.iter().map(len).max().unwrap_or(0) as usize;
+        longest(|block| block.raw_len) + longest(|block| block.stored_len)
+    }
+
+    /// Reads the pairs of `range`, which should lie in the range of the run.
+    pub fn cursor(self: &Arc<Self>, range: &KeyRange) -> RunCursor {
+        let range = self.range.intersect(range);
+        let (next, end) = range.as_ref().map_or((0, 0), |range| {
+            let start = self
+                .blocks
+                .partition_point(|block| block.first_key < range.start)
+                .saturating_sub(1);
+            let end = self
+                .blocks
+                .partition_point(|block| range.end.is_empty() || block.first_key < range.end);
+            (start, end)
+        });
+        RunCursor {
+            run: Arc::clone(self),
+            range: range.unwrap_or_default(),
+            file: None,
+            next,
+            end,
+            payload: Vec::new(),
+            stored: Vec::new(),
+            at: 0,
+            key: (0, 0),
+            value_end: 0,
+            before_start: true,
+            compare_end: false,
+        }
+    }
+}
+
+/// Pairs of a key range of one run.
+pub struct RunCursor {
+    run: Arc<RunFile>,
+    range: KeyRange,
+    file: Option<File>,
+    /// The block to load next, and the first one not to load.
+    next: usize,
+    end: usize,
+    payload: Vec<u8>,
+    stored: Vec<u8>,
+    /// Place of the next pair in `payload`.
+    at: usize,
+    /// Places of the current pair in `payload`: key, and where it ends and its value starts.
+    key: (usize, usize),
+    value_end: usize,
+    /// Keys before the range may still come.
+    before_start: bool,
+    /// The loaded block may reach beyond the range.
+    compare_end: bool,
+}
+
+impl RunCursor {
+    fn step(&mut self) -> Result<bool> {
+        while self.at >= self.payload.len() {
+            if self.next >= self.end {
+                return Ok(false);
+            }
+            self.load()?;
+        }
+        let Some((key, value, end)) = pair_at(&self.payload, self.at) else {
+            return Err(self.corrupt(self.next - 1, "pairs do not fill the block"));
+        };
+        self.key = (key, value);
+        self.value_end = end;
+        self.at = end;
+        Ok(true)
+    }
+
+    fn load(&mut self) -> Result<()> {
+        let index = self.next;
+        let run = Arc::clone(&self.run);
+        let block = &run.blocks[index];
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::open(&run.path).map_err(SortError::io(&run.path, "open the run"))?,
+        };
+        self.stored.resize(block.stored_len as usize, 0);
+        file.read_exact_at(&mut self.stored, block.offset)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    self.corrupt(index, "the file ends before the block does")
+                }
+                _ => SortError::io(&run.path, "read the run")(error),
+            })?;
+        if crc32fast::hash(&self.stored) != block.crc {
+            return Err(self.corrupt(index, "checksum mismatch"));
+        }
+        self.unpack(block)
+            .map_err(|reason| self.corrupt(index, reason))?;
+        self.at = 0;
+        self.next += 1;
+        let bound = self
+            .run
+            .blocks
+            .get(self.next)
+            .map_or(&self.run.upper, |next| &next.first_key);
+        self.compare_end = !self.range.end.is_empty() && *bound >= self.range.end;
+        if let Some(ahead) = run.blocks.get(self.next).filter(|_| self.next < self.end) {
+            // The next block is read while this one is merged. Only advice, so a refusal is no error.
+            let len = std::num::NonZeroU64::new(u64::from(ahead.stored_len));
+            let _ = fadvise(&file, ahead.offset, len, Advice::WillNeed);
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn unpack(&mut self, block: &BlockMeta) -> Result<(), &'static str> {
+        if block.stored_len == block.raw_len {
+            std::mem::swap(&mut self.payload, &mut self.stored);
+            return Ok(());
+        }
+        self.payload.resize(block.raw_len as usize, 0);
+        match lz4_flex::block::decompress_into(&self.stored, &mut self.payload) {
+            Ok(len) if len == self.payload.len() => Ok(()),
+            _ => Err("cannot be decompressed"),
+        }
+    }
+
+    #[cold]
+    fn corrupt(&self, index: usize, reason: &'static str) -> SortError {
+        let offset = self.run.blocks.get(index).map_or(0, |block| block.offset);
+        SortError::corrupt(
+            &self.run.path,
+            format!("the block at byte {offset}"),
+            reason,
+        )
+    }
+}
+
+impl PairStream for RunCursor {
+    #[inline]
+    fn advance(&mut self) -> Result<bool> {
+        loop {
+            if !self.step()? {
+                return Ok(false);
+            }
+            if self.before_start {
+                if self.key() < self.range.start.as_slice() {
+                    continue;
+                }
+                self.before_start = false;
+            }
+            if self.compare_end && self.key() >= self.range.end.as_slice() {
+                self.next = self.end;
+                self.at = self.payload.len();
+                return Ok(false);
+            }
+            return Ok(true);
+        }
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        &self.payload[self.key.0..self.key.1]
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        &self.payload[self.key.1..self.value_end]
+    }
+}
