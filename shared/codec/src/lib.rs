@@ -6,6 +6,7 @@
 //! that turns the fields of a row into record and index pairs. [`table::TableDecoder`] goes back.
 
 pub mod cast;
+pub mod charset;
 pub mod collation;
 pub mod datum;
 pub mod decimal;
@@ -18,6 +19,7 @@ pub mod partition;
 pub mod row;
 pub mod schema;
 pub mod session;
+pub mod sort;
 pub mod table;
 pub mod time;
 

@@ -93,9 +93,7 @@ fn strings_are_trimmed_and_keyed_as_tidb_does() {
 #[test]
 fn gbk_and_gb18030_codes_are_the_published_ones() {
     let hex = |name: &str, text: &str| -> String {
-        let key = Collation::from_name(name)
-            .unwrap()
-            .key(text.as_bytes());
+        let key = Collation::from_name(name).unwrap().key(text.as_bytes());
         key.iter().map(|b| format!("{b:02x}")).collect()
     };
     assert_eq!(hex("gbk_bin", "中文"), "d6d0cec4");

@@ -1,0 +1,375 @@
+//! The row loop: fields to cells, cells to pairs.
+
+use super::auto_id::{AutoIds, Layout};
+use super::index::{EntryBuffers, RowHandle, put_common_handle};
+use super::plan::{Auto, Column, Handle, Plan, Source};
+use super::{PairSink, RowError, RowOutcome, Slot};
+use crate::cast::{Cell, Field, datum_cell};
+use crate::datum::Datum;
+use crate::mem::encode_i64;
+use crate::mysql::code;
+use crate::row::{RowWriter, put_v1};
+use crate::schema::TableInfo;
+use crate::session::Session;
+use crate::time::{Time, TimeKind};
+use std::sync::Arc;
+use thunderhead_types::Error;
+
+/// Encodes rows of one table. Cheap to clone: the compiled plan is shared, buffers are not.
+#[derive(Clone, Debug)]
+pub struct TableEncoder {
+    plan: Arc<Plan>,
+    buffers: Buffers,
+    seen: AutoIds,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Buffers {
+    cells: Vec<Cell<'static>>,
+    handle: Vec<u8>,
+    record: Vec<u8>,
+    row: RowWriter,
+    entry: EntryBuffers,
+}
+
+/// A row as the decoder returns it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Table or partition it was found in.
+    pub physical_id: i64,
+    /// Encoded handle: eight bytes, or a common handle.
+    pub handle: Vec<u8>,
+    /// One per column of the table, by offset.
+    pub datums: Vec<Datum>,
+}
+
+/// Empties a vector of cells and gives it another lifetime, keeping its allocation.
+fn recycled<'a>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'a>> {
+    cells.clear();
+    cells.into_iter().filter_map(|_| None).collect()
+}
+
+impl TableEncoder {
+    /// Compiles the encoder of a table. `columns` is the insert column list in field order; without one,
+    /// field i is column i. Refuses, as a precheck error, what cannot be encoded exactly.
+    pub fn compile(
+        info: &TableInfo,
+        session: &Session,
+        columns: Option<&[String]>,
+    ) -> Result<TableEncoder, Error> {
+        let plan = Plan::compile(info, session, columns)?;
+        Ok(TableEncoder {
+            plan: Arc::new(plan),
+            buffers: Buffers::default(),
+            seen: AutoIds::default(),
+        })
+    }
+
+    /// Largest automatic ids of the rows encoded so far by this encoder.
+    pub fn auto_ids(&self) -> AutoIds {
+        self.seen
+    }
+
+    /// Encodes one row. `row_id` numbers the row within the table; it becomes `_tidb_rowid` or a missing
+    /// automatic id. A rejected row emits nothing.
+    pub fn encode_row(
+        &mut self,
+        fields: &[Field<'_>],
+        row_id: i64,
+        sink: &mut impl PairSink,
+    ) -> Result<RowOutcome, RowError> {
+        let plan = Arc::clone(&self.plan);
+        let mut cells = recycled(std::mem::take(&mut self.buffers.cells));
+        let result = self
+            .fill(&plan, fields, row_id, &mut cells)
+            .and_then(|ids| {
+                let handle = plan.handle_id(fields, &cells, row_id)?;
+                let outcome = self.emit(&plan, &mut cells, handle, None, sink)?;
+                self.seen.merge(&ids);
+                self.note_row_id(&plan, handle);
+                Ok(outcome)
+            });
+        self.buffers.cells = recycled(cells);
+        result
+    }
+
+    /// Encodes a row that was decoded before, under the id it was found with: what must be in the store if
+    /// the record is right. Pairs come as from [`TableEncoder::encode_row`].
+    pub fn encode_decoded(
+        &mut self,
+        row: &Row,
+        sink: &mut impl PairSink,
+    ) -> Result<RowOutcome, RowError> {
+        let plan = Arc::clone(&self.plan);
+        let mut cells: Vec<Cell<'_>> = row.datums.iter().map(datum_cell).collect();
+        let handle = row
+            .handle
+            .first_chunk::<8>()
+            .map_or(0, |bytes| (u64::from_be_bytes(*bytes) ^ 1 << 63) as i64);
+        self.emit(&plan, &mut cells, handle, Some(row.physical_id), sink)
+    }
+
+    /// Casts the fields and fills in defaults, automatic ids and generated columns.
+    fn fill<'a>(
+        &self,
+        plan: &'a Plan,
+        fields: &[Field<'a>],
+        row_id: i64,
+        cells: &mut Vec<Cell<'a>>,
+    ) -> Result<AutoIds, RowError> {
+        let mut ids = AutoIds::default();
+        for column in &plan.columns {
+            let field = match column.source {
+                Source::Field(at) => fields.get(at),
+                Source::Default => None,
+                Source::Generated => {
+                    cells.push(Cell::Null);
+                    continue;
+                }
+            };
+            let mut cell = match field {
+                Some(field) => column.cast(*field)?,
+                None if !matches!(column.auto, Auto::No) => Cell::Null,
+                None => column.default.cell(&column.name)?,
+            };
+            if !matches!(column.auto, Auto::No) {
+                cell = column.auto_value(cell, row_id, &mut ids)?;
+            }
+            if column.not_null && cell.is_null() {
+                cell = column.instead_of_null(plan)?;
+            }
+            cells.push(cell);
+        }
+        Ok(ids)
+    }
+
+    fn note_row_id(&mut self, plan: &Plan, handle: i64) {
+        if let Handle::RowId { layout, .. } = &plan.handle
+            && let Ok(id) = u64::try_from(handle)
+        {
+            self.seen.row_id = self.seen.row_id.max(Some(layout.counter(id)));
+        }
+    }
+
+    /// Writes the record and the index entries of complete cells.
+    fn emit(
+        &mut self,
+        plan: &Plan,
+        cells: &mut [Cell<'_>],
+        handle_id: i64,
+        physical_id: Option<i64>,
+        sink: &mut impl PairSink,
+    ) -> Result<RowOutcome, RowError> {
+        let physical_id = physical_id.unwrap_or(plan.table_id);
+        plan.timestamps_to_utc(cells);
+        let Buffers {
+            handle,
+            record,
+            row,
+            entry,
+            ..
+        } = &mut self.buffers;
+        handle.clear();
+        let handle = match &plan.handle {
+            Handle::Common(parts) => {
+                put_common_handle(handle, cells, parts);
+                RowHandle::Common(handle)
+            }
+            _ => RowHandle::Int(handle_id),
+        };
+        entry.key.clear();
+        put_record_key(&mut entry.key, physical_id, handle);
+        record.clear();
+        plan.put_record(cells, row, record);
+        let mut tally = Tally::default();
+        tally.pair(sink, Slot::Record, &entry.key, record);
+        for index in &plan.indexes {
+            let owner = if index.global {
+                plan.table_id
+            } else {
+                physical_id
+            };
+            index.entry(cells, None, handle, owner, physical_id, entry);
+            tally.pair(sink, Slot::Index(index.id), &entry.key, &entry.value);
+        }
+        Ok(RowOutcome {
+            physical_id,
+            pairs: tally.pairs,
+            bytes: tally.bytes,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    pairs: u32,
+    bytes: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn pair(&mut self, sink: &mut impl PairSink, slot: Slot, key: &[u8], value: &[u8]) {
+        self.pairs += 1;
+        self.bytes += (key.len() + value.len()) as u64;
+        sink.pair(slot, key, value);
+    }
+}
+
+fn put_record_key(to: &mut Vec<u8>, physical_id: i64, handle: RowHandle<'_>) {
+    to.push(b't');
+    encode_i64(to, physical_id);
+    to.extend_from_slice(b"_r");
+    match handle {
+        RowHandle::Int(v) => encode_i64(to, v),
+        RowHandle::Common(bytes) => to.extend_from_slice(bytes),
+    }
+}
+
+impl Plan {
+    /// The integer handle; 0 for a common one.
+    fn handle_id(
+        &self,
+        fields: &[Field<'_>],
+        cells: &[Cell<'_>],
+        row_id: i64,
+    ) -> Result<i64, RowError> {
+        match &self.handle {
+            Handle::Common(_) => Ok(0),
+            Handle::Int(offset) => match cells.get(*offset) {
+                Some(Cell::Int(v)) => Ok(*v),
+                Some(Cell::UInt(v)) => Ok(*v as i64),
+                _ => Err(null_in(&self.columns[*offset].name)),
+            },
+            Handle::RowId { layout, field } => {
+                let given = field.and_then(|at| fields.get(at)).and_then(given_row_id);
+                match given {
+                    Some(id) => Ok(id),
+                    None => {
+                        counter_id(*layout, row_id, super::plan::ROW_ID_COLUMN).map(|id| id as i64)
+                    }
+                }
+            }
+        }
+    }
+
+    fn timestamps_to_utc(&self, cells: &mut [Cell<'_>]) {
+        if !self.shifts_timestamps {
+            return;
+        }
+        for (cell, column) in cells.iter_mut().zip(&self.columns) {
+            if let (Cell::Time(packed), true) = (&mut *cell, column.timestamp) {
+                let local = Time::from_packed(*packed, TimeKind::Timestamp, 6);
+                *cell = Cell::Time(self.session.time_zone.to_utc(local).packed());
+            }
+        }
+    }
+
+    fn put_record(&self, cells: &[Cell<'_>], row: &mut RowWriter, to: &mut Vec<u8>) {
+        let written = self
+            .stored
+            .iter()
+            .filter(|column| !(column.omit_null && cells[column.offset].is_null()));
+        if self.row_format == 1 {
+            written.for_each(|column| put_v1(to, column.id, &cells[column.offset], column.decimal));
+            if to.is_empty() {
+                to.push(0);
+            }
+            return;
+        }
+        row.clear();
+        written
+            .for_each(|column| row.cell(column.id as u32, &cells[column.offset], column.decimal));
+        row.finish(to);
+    }
+}
+
+fn given_row_id(field: &Field<'_>) -> Option<i64> {
+    match field {
+        Field::Int(v) => Some(*v),
+        Field::UInt(v) => i64::try_from(*v).ok(),
+        Field::Text(text) => std::str::from_utf8(text).ok()?.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn counter_id(layout: Layout, row_id: i64, column: &str) -> Result<u64, RowError> {
+    let id = u64::try_from(row_id).ok().and_then(|n| layout.id(n));
+    id.ok_or_else(|| {
+        RowError::new(
+            column,
+            code::OUT_OF_RANGE,
+            "Failed to read auto-increment value from storage engine",
+        )
+    })
+}
+
+fn null_in(column: &str) -> RowError {
+    RowError::new(
+        column,
+        code::BAD_NULL,
+        format!("Column '{column}' cannot be null"),
+    )
+}
+
+impl Column {
+    #[inline]
+    fn cast<'a>(&self, field: Field<'a>) -> Result<Cell<'a>, RowError> {
+        self.cast
+            .cast(field)
+            .map_err(|error| RowError::new(&self.name, error.code, error.message))
+    }
+
+    #[cold]
+    fn instead_of_null<'a>(&self, plan: &Plan) -> Result<Cell<'a>, RowError> {
+        let session = &plan.session;
+        let zero = self
+            .cast
+            .zero()
+            .filter(|_| !session.is_strict() && session.null_becomes_zero);
+        zero.ok_or_else(|| null_in(&self.name))
+    }
+
+    /// An automatic id in place of NULL; notes the counter part of whatever the column now holds.
+    fn auto_value<'a>(
+        &self,
+        cell: Cell<'a>,
+        row_id: i64,
+        ids: &mut AutoIds,
+    ) -> Result<Cell<'a>, RowError> {
+        let layout = match self.auto {
+            Auto::No => return Ok(cell),
+            Auto::Increment => None,
+            Auto::Random(layout) => Some(layout),
+        };
+        let cell = match (cell, layout) {
+            (Cell::Null, None) => self.cast(Field::Int(row_id))?,
+            (Cell::Null, Some(layout)) => {
+                self.cast(Field::UInt(counter_id(layout, row_id, &self.name)?))?
+            }
+            (given, _) => given,
+        };
+        let used = match &cell {
+            Cell::Int(v) => u64::try_from(*v).ok(),
+            Cell::UInt(v) => Some(*v),
+            Cell::Double(v) if *v >= 0.0 => Some(v.floor() as u64),
+            _ => None,
+        };
+        match layout {
+            Some(layout) => {
+                ids.auto_random = ids
+                    .auto_random
+                    .max(raw_id(&cell).map(|id| layout.counter(id)))
+            }
+            None => ids.auto_increment = ids.auto_increment.max(used),
+        }
+        Ok(cell)
+    }
+}
+
+fn raw_id(cell: &Cell<'_>) -> Option<u64> {
+    match cell {
+        Cell::Int(v) => Some(*v as u64),
+        Cell::UInt(v) => Some(*v),
+        _ => None,
+    }
+}

@@ -1,0 +1,353 @@
+//! A table compiled for encoding: for every column where it comes from and how it is stored, what the
+//! handle is, and for every index what its keys and values hold. Decisions are made here, once, so that the
+//! row loop only follows them.
+
+use super::auto_id::Layout;
+use super::defaults::{self, Default};
+use super::index::IndexPlan;
+use super::preflight;
+use crate::cast::{ColumnCast, UnsupportedType};
+use crate::mysql::{flag, tp};
+use crate::schema::{ColumnInfo, FieldType, TableInfo};
+use crate::session::Session;
+use crate::sort::SortKey;
+use std::sync::Arc;
+use thunderhead_types::{Error, ErrorKind};
+
+/// Name under which a source may carry `_tidb_rowid`.
+pub(crate) const ROW_ID_COLUMN: &str = "_tidb_rowid";
+
+/// Where a column's value comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// Field of the row, else the default.
+    Field(usize),
+    Default,
+    Generated,
+}
+
+/// Precision and scale of a DECIMAL; zeros for other types.
+pub(crate) type DecimalShape = (u8, u8);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub id: i64,
+    pub name: String,
+    pub cast: ColumnCast,
+    pub source: Source,
+    pub default: Default,
+    pub not_null: bool,
+    pub auto: Auto,
+    pub field_type: FieldType,
+    pub decimal: DecimalShape,
+    pub timestamp: bool,
+}
+
+/// Which ids a column takes when it has no value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Auto {
+    No,
+    Increment,
+    Random(Layout),
+}
+
+/// A column of the stored row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredColumn {
+    pub id: i64,
+    pub offset: usize,
+    pub decimal: DecimalShape,
+    /// NULL is not written: the reader finds NULL without it.
+    pub omit_null: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Handle {
+    /// Offset of the integer primary key.
+    Int(usize),
+    /// Parts of the clustered primary key.
+    Common(Vec<KeyPart>),
+    /// `_tidb_rowid`, and the field that carries it, if any.
+    RowId {
+        layout: Layout,
+        field: Option<usize>,
+    },
+}
+
+/// How much of a string an index takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefix {
+    Whole,
+    Bytes(usize),
+    Chars(usize),
+}
+
+/// One column of an index key.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyPart {
+    pub offset: usize,
+    pub prefix: Prefix,
+    pub sort: SortKey,
+    pub decimal: DecimalShape,
+}
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub table: String,
+    pub table_id: i64,
+    pub session: Arc<Session>,
+    pub columns: Vec<Column>,
+    /// In ascending order of column id.
+    pub stored: Vec<StoredColumn>,
+    pub handle: Handle,
+    pub indexes: Vec<IndexPlan>,
+    pub row_format: u8,
+    /// Whether a TIMESTAMP must be moved to UTC before it is stored.
+    pub shifts_timestamps: bool,
+}
+
+/// A precheck error of this table.
+pub(crate) fn refuse(info: &TableInfo, cause: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Precheck,
+        format!("table `{}`", info.name.original),
+        cause,
+    )
+}
+
+fn unsupported(info: &TableInfo, column: &ColumnInfo, cause: &UnsupportedType) -> Error {
+    refuse(info, format!("column `{}`: {cause}", column.name.original))
+        .advice("import the table in the logical mode")
+}
+
+impl Plan {
+    pub fn compile(
+        info: &TableInfo,
+        session: &Session,
+        names: Option<&[String]>,
+    ) -> Result<Plan, Error> {
+        let refusals = preflight::refusals(info, session);
+        if !refusals.is_empty() {
+            return Err(refuse(info, refusals.join("; "))
+                .advice("wait for it to end, or use the logical mode"));
+        }
+        let session = Arc::new(session.clone());
+        let sources = sources(info, names)?;
+        let mut columns = Vec::with_capacity(info.columns().len());
+        for (column, source) in info.columns().iter().zip(sources) {
+            let compiled = Column::compile(info, column, source, &session);
+            columns.push(compiled.map_err(|cause| unsupported(info, column, &cause))?);
+        }
+        let handle = handle(info, &session, names).map_err(|cause| refuse(info, cause))?;
+        let indexes = IndexPlan::compile_all(info, &session)?;
+        Ok(Plan {
+            table: info.name.original.clone(),
+            table_id: info.id,
+            stored: stored(info, &session),
+            shifts_timestamps: session.time_zone.name() != "UTC"
+                && columns.iter().any(|c| c.timestamp),
+            row_format: session.row_format,
+            session,
+            columns,
+            handle,
+            indexes,
+        })
+    }
+}
+
+impl Column {
+    fn compile(
+        info: &TableInfo,
+        column: &ColumnInfo,
+        source: Source,
+        session: &Arc<Session>,
+    ) -> Result<Column, UnsupportedType> {
+        let field_type = &column.field_type;
+        // The values of a multi-valued index are a JSON array.
+        let json = FieldType {
+            tp: tp::JSON,
+            ..field_type.clone()
+        };
+        let cast_type = if field_type.array { &json } else { field_type };
+        let cast = ColumnCast::compile(&column.name.original, cast_type, session)?;
+        let default = defaults::of(column, &cast, session)?;
+        let random = info
+            .handle_column()
+            .filter(|handle| handle.id == column.id)
+            .and_then(|_| Layout::auto_random(info, field_type.is_unsigned(), session.seed));
+        let auto = match random {
+            Some(layout) => Auto::Random(layout),
+            None if field_type.has_flag(flag::AUTO_INCREMENT) => Auto::Increment,
+            None => Auto::No,
+        };
+        Ok(Column {
+            id: column.id,
+            name: column.name.original.clone(),
+            cast,
+            source,
+            default,
+            not_null: field_type.is_not_null(),
+            auto,
+            decimal: decimal_shape(field_type),
+            timestamp: field_type.tp == tp::TIMESTAMP,
+            field_type: field_type.clone(),
+        })
+    }
+}
+
+pub(crate) fn decimal_shape(field_type: &FieldType) -> DecimalShape {
+    match field_type.tp {
+        tp::NEW_DECIMAL => crate::cast::precision_and_scale(field_type),
+        _ => (0, 0),
+    }
+}
+
+/// Which field each column takes. Without names, field i is column i, generated and hidden ones included.
+fn sources(info: &TableInfo, names: Option<&[String]>) -> Result<Vec<Source>, Error> {
+    if let Some(names) = names {
+        let known = |name: &String| {
+            name.eq_ignore_ascii_case(ROW_ID_COLUMN)
+                || info
+                    .columns()
+                    .iter()
+                    .any(|column| !column.hidden && column.name.lower == name.to_lowercase())
+        };
+        if let Some(unknown) = names.iter().find(|name| !known(name)) {
+            return Err(refuse(info, format!("it has no column `{unknown}`"))
+                .advice("correct the header or the column list, or list it under ignore-columns"));
+        }
+    }
+    let field_of = |offset: usize, column: &ColumnInfo| match names {
+        None => Some(offset),
+        Some(names) => names
+            .iter()
+            .position(|name| name.to_lowercase() == column.name.lower),
+    };
+    let source = |(offset, column): (usize, &ColumnInfo)| {
+        if column.is_generated() {
+            return Source::Generated;
+        }
+        field_of(offset, column)
+            .filter(|_| !column.hidden)
+            .map_or(Source::Default, Source::Field)
+    };
+    Ok(info.columns().iter().enumerate().map(source).collect())
+}
+
+fn handle(info: &TableInfo, session: &Session, names: Option<&[String]>) -> Result<Handle, String> {
+    if info.pk_is_handle {
+        let column = info
+            .handle_column()
+            .ok_or("its integer primary key column is missing")?;
+        return Ok(Handle::Int(column.offset));
+    }
+    if info.is_common_handle {
+        let index = info
+            .clustered_index()
+            .ok_or("its clustered primary key is missing")?;
+        let parts = index
+            .columns()
+            .iter()
+            .map(|part| KeyPart::new(info, part.offset, part.length, session));
+        return Ok(Handle::Common(parts.collect::<Result<_, _>>()?));
+    }
+    let is_row_id = |name: &String| name.eq_ignore_ascii_case(ROW_ID_COLUMN);
+    let field = names.and_then(|names| names.iter().position(is_row_id));
+    Ok(Handle::RowId {
+        layout: Layout::row_id(info, session.seed),
+        field,
+    })
+}
+
+/// Columns that rows hold: not the handle unless it cannot be restored from its key, and nothing virtual.
+fn stored(info: &TableInfo, session: &Session) -> Vec<StoredColumn> {
+    let in_handle = |column: &ColumnInfo| {
+        if info.pk_is_handle {
+            return info
+                .handle_column()
+                .is_some_and(|handle| handle.id == column.id);
+        }
+        let parts = info
+            .clustered_index()
+            .map(|index| index.columns())
+            .unwrap_or_default();
+        let whole = |length: i32| length == crate::mysql::UNSPECIFIED;
+        parts
+            .iter()
+            .any(|part| part.offset == column.offset && whole(part.length))
+            && !crate::collation::needs_restored_data(&column.field_type, session.new_collation)
+    };
+    let is_null =
+        |value: &Option<serde_json::Value>| value.as_ref().is_none_or(|value| value.is_null());
+    let mut stored: Vec<StoredColumn> = info
+        .columns()
+        .iter()
+        .filter(|column| !column.is_virtual() && !in_handle(column))
+        .map(|column| StoredColumn {
+            id: column.id,
+            offset: column.offset,
+            decimal: decimal_shape(&column.field_type),
+            omit_null: is_null(&column.default) && is_null(&column.origin_default),
+        })
+        .collect();
+    stored.sort_by_key(|column| column.id);
+    stored
+}
+
+impl KeyPart {
+    pub fn new(
+        info: &TableInfo,
+        offset: usize,
+        length: i32,
+        session: &Session,
+    ) -> Result<KeyPart, String> {
+        let column = info
+            .columns()
+            .get(offset)
+            .ok_or("an index names a column that does not exist")?;
+        let field_type = &column.field_type;
+        let sort = if field_type.array {
+            SortKey::Raw
+        } else {
+            SortKey::new(&field_type.collate, session.new_collation)
+                .map_err(|error| error.to_string())?
+        };
+        Ok(KeyPart {
+            offset,
+            prefix: Prefix::new(field_type, length),
+            sort,
+            decimal: decimal_shape(field_type),
+        })
+    }
+}
+
+impl Prefix {
+    pub fn new(field_type: &FieldType, length: i32) -> Prefix {
+        match usize::try_from(length) {
+            Err(_) => Prefix::Whole,
+            Ok(_) if !field_type.is_string() => Prefix::Whole,
+            Ok(n) if matches!(field_type.charset.as_str(), "binary" | "ascii") => Prefix::Bytes(n),
+            Ok(n) => Prefix::Chars(n),
+        }
+    }
+
+    /// The part that the index takes.
+    #[inline]
+    pub fn cut<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        match *self {
+            Prefix::Whole => text,
+            Prefix::Bytes(n) | Prefix::Chars(n) if text.len() <= n => text,
+            Prefix::Bytes(n) => &text[..n],
+            Prefix::Chars(n) => crate::cast::nth_char(text, n).map_or(text, |at| &text[..at]),
+        }
+    }
+
+    /// The longer of two prefixes of one column.
+    pub fn longer(self, other: Prefix) -> Prefix {
+        match (self, other) {
+            (Prefix::Bytes(a), Prefix::Bytes(b)) => Prefix::Bytes(a.max(b)),
+            (Prefix::Chars(a), Prefix::Chars(b)) => Prefix::Chars(a.max(b)),
+            _ => Prefix::Whole,
+        }
+    }
+}
