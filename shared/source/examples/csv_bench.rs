@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use thunderhead_source::csv::{Batch, Core, Stop};
-use thunderhead_source::{ChunkReader, CsvDialect, ReadLimits, SplitPolicy, plan_chunks};
+use thunderhead_source::{ChunkReader, CsvDialect, SplitPolicy, plan_chunks};
 
 const ROWS: usize = 1_000_000;
 const ROUNDS: usize = 5;
@@ -36,9 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         best("chunk reader over a cached file", data.len(), || {
             let mut bytes = 0;
             for chunk in &chunks {
-                let Ok(mut reader) =
-                    ChunkReader::open(file.path(), chunk, &dialect, ReadLimits::default())
-                else {
+                let Ok(mut reader) = ChunkReader::open(file.path(), chunk, &dialect) else {
                     return 0;
                 };
                 while let Ok(Some(batch)) = reader.next_batch() {

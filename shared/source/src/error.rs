@@ -68,6 +68,18 @@ pub enum SourceError {
     /// The dialect contradicts itself.
     #[error(transparent)]
     Dialect(#[from] DialectError),
+    /// Nothing here reads it.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// Format, compression or character set.
+        what: String,
+    },
+    /// The description of the source is not one of this version.
+    #[error("the source format cannot be understood: {cause}")]
+    FormatJson {
+        /// Why.
+        cause: String,
+    },
     /// The operating system failed.
     #[error("cannot read: {source}")]
     Io {
@@ -104,6 +116,16 @@ impl From<SourceError> for Error {
                 ErrorKind::Config,
                 "mydumper.csv".to_owned(),
                 "make the tokens differ",
+            ),
+            SourceError::Unsupported { .. } => (
+                ErrorKind::Precheck,
+                "source files".to_owned(),
+                "convert the files to plain CSV in UTF-8",
+            ),
+            SourceError::FormatJson { .. } => (
+                ErrorKind::Internal,
+                "source format".to_owned(),
+                "run the same version everywhere",
             ),
             SourceError::Io { place, source } => {
                 let kind = if source.kind() == io::ErrorKind::NotFound {

@@ -8,10 +8,12 @@
 
 pub mod csv;
 mod error;
+mod format;
 pub mod reader;
 pub mod split;
 
 pub use csv::CsvDialect;
 pub use error::{Place, SourceError};
-pub use reader::{ChunkReader, ReadLimits, Row, RowBatch};
+pub use format::{dialect_from_json, dialect_of};
+pub use reader::{ChunkReader, ReadLimits, Row, RowBatch, read_header};
 pub use split::{Chunk, SplitPolicy, plan_chunks};

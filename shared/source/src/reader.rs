@@ -58,9 +58,14 @@ pub struct ChunkReader<R = File> {
 }
 
 impl ChunkReader<File> {
+    /// Opens `chunk` of the file at `path` with the usual limits.
+    pub fn open(path: &Path, chunk: &Chunk, dialect: &CsvDialect) -> Result<Self, SourceError> {
+        Self::open_with(path, chunk, dialect, ReadLimits::default())
+    }
+
     /// Opens `chunk` of the file at `path`. The header, if the dialect has one and the chunk starts the
     /// file, is read here.
-    pub fn open(
+    pub fn open_with(
         path: &Path,
         chunk: &Chunk,
         dialect: &CsvDialect,
@@ -95,6 +100,25 @@ impl ChunkReader<File> {
             limits,
         )
     }
+}
+
+/// Names of the columns of the file at `path`, in lower case; none without a header or without a record.
+pub fn read_header(path: &Path, dialect: &CsvDialect) -> Result<Option<Vec<String>>, SourceError> {
+    let place = || Place {
+        path: path.display().to_string(),
+        line: 0,
+        byte: 0,
+    };
+    let file = File::open(path).map_err(|source| SourceError::Io {
+        place: place(),
+        source,
+    })?;
+    // A header is short; what follows it need not be read.
+    let limits = ReadLimits {
+        read_bytes: 64 << 10,
+        ..ReadLimits::default()
+    };
+    Ok(ChunkReader::new(file, place().path, 0, None, 1, dialect, limits)?.header)
 }
 
 impl<R: Read> ChunkReader<R> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::csv::CsvDialect;
 use crate::error::{Place, SourceError};
-use crate::reader::{ChunkReader, ReadLimits};
+use crate::reader::ChunkReader;
 
 /// A byte range of a file that holds whole records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ fn scan(
         rows_max: 0,
         rows_exact: false,
     };
-    let mut reader = ChunkReader::open(path, &whole, dialect, ReadLimits::default())?;
+    let mut reader = ChunkReader::open(path, &whole, dialect)?;
     let mut chunks: Vec<Chunk> = Vec::new();
     let (mut offset, mut first_line) = (0, 1);
     while offset < size {

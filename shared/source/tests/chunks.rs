@@ -8,7 +8,7 @@ use std::io::Write;
 use oracle::{Fields, dialects, oracle};
 use proptest::prelude::*;
 use thunderhead_source::{
-    Chunk, ChunkReader, CsvDialect, ReadLimits, SourceError, SplitPolicy, plan_chunks,
+    Chunk, ChunkReader, CsvDialect, ReadLimits, SourceError, SplitPolicy, plan_chunks, read_header,
 };
 use thunderhead_types::{Error, ErrorKind};
 
@@ -46,7 +46,7 @@ fn read_all<R: std::io::Read>(reader: &mut ChunkReader<R>) -> (Rows, Option<Sour
 
 fn read_chunk(file: &tempfile::NamedTempFile, chunk: &Chunk, dialect: &CsvDialect) -> Rows {
     let (rows, error) =
-        read_all(&mut ChunkReader::open(file.path(), chunk, dialect, small()).unwrap());
+        read_all(&mut ChunkReader::open_with(file.path(), chunk, dialect, small()).unwrap());
     assert!(error.is_none(), "{error:?}");
     rows
 }
@@ -219,8 +219,13 @@ fn only_the_start_of_a_file_has_a_mark_and_a_header() {
             .collect::<Vec<_>>(),
         [(0, 1, 1), (18, 1, 3)]
     );
-    let first = ChunkReader::open(file.path(), &chunks[0], &dialect, small()).unwrap();
+    let first = ChunkReader::open_with(file.path(), &chunks[0], &dialect, small()).unwrap();
     assert_eq!(first.header().unwrap(), ["id", "na,me"]);
+    assert_eq!(
+        read_header(file.path(), &dialect).unwrap().unwrap(),
+        ["id", "na,me"]
+    );
+    assert_eq!(read_header(file.path(), &no_header()).unwrap(), None);
     assert_eq!(read_chunk(&file, &chunks[0], &dialect)[0].0, 14);
     assert_eq!(read_chunk(&file, &chunks[1], &dialect)[0].1, 3);
 
@@ -257,7 +262,7 @@ fn a_file_shorter_than_planned_is_an_error() {
         rows_max: 9,
         rows_exact: false,
     };
-    let error = ChunkReader::open(file.path(), &chunk, &no_header(), small())
+    let error = ChunkReader::open_with(file.path(), &chunk, &no_header(), small())
         .map(|_| ())
         .unwrap_err();
     assert!(matches!(error, SourceError::Truncated { expected: 9, .. }));

@@ -2,6 +2,7 @@
 
 mod core;
 mod dialect;
+mod options;
 mod scan;
 mod unescape;
 
