@@ -4,5 +4,14 @@
 //! sorted pairs come in through [`PairSource`].
 
 mod pairs;
+mod pd;
+mod reaction;
+mod region;
+mod retry;
+mod security;
 
 pub use pairs::{BATCH_BYTES, MemoryPairs, PairBatch, PairReader, PairSource};
+pub use pd::{PdClient, ScatterStats};
+pub use region::Region;
+pub use retry::RetryPolicy;
+pub use security::{Connector, Security};
