@@ -1,27 +1,10 @@
 //! From the job's source format to what this crate can read. What it cannot read is refused here, before
 //! anything is written, instead of being read as something else.
 
-use thunderhead_config::{CharacterSet, Compression, CsvOptions, FileFormat, SourceFormat};
+use thunderhead_config::{CharacterSet, Compression, FileFormat, SourceFormat};
 
 use crate::csv::CsvDialect;
 use crate::error::SourceError;
-
-impl From<&CsvOptions> for CsvDialect {
-    fn from(options: &CsvOptions) -> CsvDialect {
-        let bytes = |text: &String| text.as_bytes().to_vec();
-        CsvDialect {
-            separator: bytes(&options.separator),
-            quote: bytes(&options.quote),
-            terminator: bytes(&options.terminator),
-            escape: bytes(&options.escape),
-            nulls: options.nulls.iter().map(bytes).collect(),
-            not_null: options.not_null,
-            quoted_null_is_text: false,
-            header: options.header,
-            trim_last_separator: options.trim_last_separator,
-        }
-    }
-}
 
 /// The dialect of a file of `format`, if it is one that can be read.
 pub fn dialect_of(format: &SourceFormat) -> Result<CsvDialect, SourceError> {
@@ -56,6 +39,7 @@ pub fn dialect_from_json(json: &[u8]) -> Result<CsvDialect, SourceError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use thunderhead_config::CsvOptions;
     use thunderhead_types::{Error, ErrorKind};
 
     fn format() -> SourceFormat {
