@@ -15,6 +15,8 @@ use std::borrow::Cow;
 const VERSION: u8 = 0x80;
 const LARGE: u8 = 1;
 const CHECKSUM: u8 = 2;
+/// Checksum header: version 2, which covers the handle.
+const CHECKSUM_HEADER: u8 = 2;
 const SMALL_DATA_MAX: usize = u16::MAX as usize;
 
 /// Writer of one row in format 2. Columns come in ascending order of id.
@@ -77,6 +79,16 @@ impl RowWriter {
         }
         to.extend_from_slice(&self.data);
     }
+}
+
+/// Appends the checksum of a row that starts at `start`: CRC-32 of the row and its encoded handle.
+pub(crate) fn put_checksum(row: &mut Vec<u8>, start: usize, handle: &[u8]) {
+    row[start + 1] |= CHECKSUM;
+    row.push(CHECKSUM_HEADER);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&row[start..]);
+    crc.update(handle);
+    row.extend_from_slice(&crc.finalize().to_le_bytes());
 }
 
 #[inline]
@@ -411,6 +423,17 @@ mod tests {
         );
         let decimal = MyDecimal::parse(b"12.50").0;
         assert!(hex(&row(&[(3, Cell::Decimal(decimal))])).ends_with("0a028000000c32"));
+    }
+
+    #[test]
+    fn a_checksum_covers_row_and_handle() {
+        let mut bytes = row(&[(1, Cell::Int(7))]);
+        put_checksum(&mut bytes, 0, &[0x80, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(hex(&bytes), "800201000000010100070293072d85");
+        assert_eq!(
+            RowReader::new(&bytes).unwrap().get(1),
+            Some(Stored::Value(&[7]))
+        );
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct Session {
     pub new_collation: bool,
     /// `tidb_row_format_version`: 1 or 2.
     pub row_format: u8,
+    /// `tidb_enable_row_level_checksum`: rows of format 2 carry a checksum. Importers write none.
+    pub row_checksum: bool,
     /// What CURRENT_TIMESTAMP is: microseconds since the Unix epoch.
     pub now_us: i64,
     /// NULL for a NOT NULL column becomes the type's zero value under a non-strict mode, as in an import
@@ -136,6 +138,7 @@ impl Default for Session {
             time_zone: Zone::utc(),
             new_collation: true,
             row_format: 2,
+            row_checksum: false,
             now_us: 0,
             null_becomes_zero: true,
             check_constraints: false,

@@ -6,9 +6,10 @@ use super::plan::{Auto, Column, Handle, Plan, Source};
 use super::{PairSink, RowError, RowOutcome, Slot};
 use crate::cast::{Cell, Field, datum_cell};
 use crate::datum::Datum;
+use crate::keys::PREFIX_LEN;
 use crate::mem::encode_i64;
 use crate::mysql::code;
-use crate::row::{RowWriter, put_v1};
+use crate::row::{RowWriter, put_checksum, put_v1};
 use crate::schema::TableInfo;
 use crate::session::Session;
 use crate::time::{Time, TimeKind};
@@ -181,6 +182,9 @@ impl TableEncoder {
         put_record_key(&mut entry.key, physical_id, handle);
         record.clear();
         plan.put_record(cells, row, record);
+        if plan.session.row_checksum && plan.row_format == 2 {
+            put_checksum(record, 0, &entry.key[PREFIX_LEN..]);
+        }
         let mut tally = Tally::default();
         tally.pair(sink, Slot::Record, &entry.key, record);
         for index in &plan.indexes {

@@ -131,6 +131,13 @@ impl Plan {
             return Err(refuse(info, refusals.join("; "))
                 .advice("wait for it to end, or use the logical mode"));
         }
+        if info.partitioning().is_some() || info.columns().iter().any(ColumnInfo::is_generated) {
+            return Err(refuse(
+                info,
+                "partitions and generated columns cannot be encoded yet",
+            )
+            .advice("import the table in the logical mode"));
+        }
         let session = Arc::new(session.clone());
         let sources = sources(info, names)?;
         let mut columns = Vec::with_capacity(info.columns().len());
