@@ -1,0 +1,318 @@
+//! What was checked: a job that the rest of the program can rely on. Plain values only; how they came to
+//! be is [`crate::check`]'s, which files belong to the job is [`crate::routing`]'s.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::filter::TableFilter;
+use crate::routes::Routes;
+use crate::routing::{FileRules, SourceFile};
+use crate::secret::Password;
+
+/// A checked import job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// How rows reach the cluster.
+    pub backend: Backend,
+    /// Directory of the source files, as written.
+    pub source_dir: PathBuf,
+    /// Which file is what.
+    pub file_rules: FileRules,
+    /// Which tables are imported.
+    pub filter: TableFilter,
+    /// Which tables get other names.
+    pub routes: Routes,
+    /// Columns of the source that are left out.
+    pub ignore_columns: Vec<IgnoreColumns>,
+    /// Databases and tables exist already; schema files are not run.
+    pub no_schema: bool,
+    /// How CSV files are written.
+    pub csv: CsvOptions,
+    /// No field holds a terminator: a file may be cut at any of them.
+    pub strict_format: bool,
+    /// Bytes of a chunk of a large file.
+    pub chunk_bytes: u64,
+    /// Sorted runs and the job's state.
+    pub sorted_kv_dir: PathBuf,
+    /// Bytes that sorted runs may take.
+    pub disk_quota: Option<u64>,
+    /// Encode threads; `None` = number of CPUs.
+    pub threads: Option<usize>,
+    /// Bytes for everything an agent buffers.
+    pub memory_bytes: u64,
+    /// Backend `local`: how ranges are written.
+    pub ingest: IngestOptions,
+    /// Backend `tidb`: how statements are cut.
+    pub logical: LogicalOptions,
+    /// Backend `local`: what to do with duplicates.
+    pub conflict: ConflictOptions,
+    /// Backend `tidb`: what to do with duplicates.
+    pub on_duplicate: OnDuplicate,
+    /// Rows with wrong values that are left out before the job stops.
+    pub type_errors_max: u64,
+    /// Database of the error tables; `None` = nothing is recorded.
+    pub task_info_schema: Option<String>,
+    /// The target cluster.
+    pub tidb: TidbOptions,
+    /// SQL mode for casts, as written.
+    pub sql_mode: String,
+    /// TLS to PD, TiKV and the status port; `None` = plain.
+    pub security: Option<TlsFiles>,
+    /// Compare each table with what was encoded.
+    pub checksum: Level,
+    /// Run ANALYZE TABLE at the end.
+    pub analyze: Level,
+    /// Time between two progress lines in the log.
+    pub log_progress: Duration,
+}
+
+impl Job {
+    /// How a file of this job is read; what travels to an agent as JSON.
+    pub fn format_of(&self, file: &SourceFile) -> SourceFormat {
+        SourceFormat {
+            kind: file.format,
+            compression: file.compression,
+            csv: self.csv.clone(),
+        }
+    }
+}
+
+/// How rows reach the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Encode, sort, ingest.
+    Local,
+    /// SQL statements.
+    Tidb,
+}
+
+/// How a source file is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFormat {
+    /// Which reader.
+    pub kind: FileFormat,
+    /// What it is packed with.
+    pub compression: Compression,
+    /// Where the reader is the CSV reader.
+    pub csv: CsvOptions,
+}
+
+/// Which reader a file needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// Separated values.
+    Csv,
+    /// INSERT statements.
+    Sql,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// What a file is packed with.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Nothing.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+    /// Snappy framing format.
+    Snappy,
+}
+
+/// The CSV dialect and its character set. Tokens are UTF-8; the reader turns them into the file's
+/// character set. An empty token switches its feature off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CsvOptions {
+    /// Between two fields; never empty.
+    pub separator: String,
+    /// Around a field; Lightning calls it `delimiter`.
+    pub quote: String,
+    /// After a record; empty = CR, LF, CRLF.
+    pub terminator: String,
+    /// The escape character.
+    pub escape: String,
+    /// Texts that mean NULL; empty where `not_null`.
+    pub nulls: Vec<String>,
+    /// No field is ever NULL.
+    pub not_null: bool,
+    /// The first record names the columns.
+    pub header: bool,
+    /// Fields go to columns by the header's names, not by position.
+    pub header_schema_match: bool,
+    /// Drop one empty field at the end of each record.
+    pub trim_last_separator: bool,
+    /// Of the file.
+    pub character_set: CharacterSet,
+    /// Stands in for what cannot be converted.
+    pub invalid_char_replace: String,
+}
+
+/// Character set of source data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CharacterSet {
+    /// Bytes as they are.
+    Binary,
+    /// UTF-8, as it is.
+    Utf8mb4,
+    /// A part of UTF-8, as it is.
+    Ascii,
+    /// Converted.
+    Gb18030,
+    /// Converted.
+    Gbk,
+    /// Windows-1252, converted.
+    Latin1,
+}
+
+/// Columns of one table, or of the tables of a filter, that are left out.
+#[derive(Clone, Debug)]
+pub struct IgnoreColumns {
+    /// The tables.
+    pub tables: TableFilter,
+    /// Lower-case column names.
+    pub columns: Vec<String>,
+}
+
+/// How ranges are cut and written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngestOptions {
+    /// Ranges at once.
+    pub range_concurrency: usize,
+    /// Most pairs of a write message.
+    pub send_kv_pairs: usize,
+    /// Most bytes of a write message.
+    pub send_kv_bytes: Option<usize>,
+    /// Target bytes of a region; `None` = as TiKV is configured.
+    pub region_split_bytes: Option<u64>,
+    /// Target pairs of a region; `None` = as TiKV is configured.
+    pub region_split_keys: Option<u64>,
+    /// Bytes per second to one store.
+    pub store_write_bytes_per_second: Option<u64>,
+    /// Which regions PD must not move meanwhile.
+    pub pause_scope: PauseScope,
+}
+
+/// Which regions PD must not move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PauseScope {
+    /// Those of the imported tables.
+    Table,
+    /// All.
+    Global,
+}
+
+/// How INSERT statements are cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogicalOptions {
+    /// Bytes of values in a statement.
+    pub batch_bytes: u64,
+    /// Rows in a statement.
+    pub batch_rows: u64,
+}
+
+/// What to do with duplicates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictOptions {
+    /// The strategy.
+    pub strategy: ConflictStrategy,
+    /// Conflicting rows of the job before it stops.
+    pub threshold: u64,
+}
+
+/// Strategy of the backend `local`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictStrategy {
+    /// Do not look.
+    None,
+    /// Record all of them, keep all of them.
+    Record,
+    /// Record all of them, keep none of them.
+    Remove,
+    /// Stop at the first.
+    Error,
+    /// The last in source order stays.
+    Replace,
+    /// The first in source order stays.
+    Ignore,
+}
+
+/// Strategy of the backend `tidb`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDuplicate {
+    /// `REPLACE INTO`
+    Replace,
+    /// `INSERT IGNORE INTO`
+    Ignore,
+    /// `INSERT INTO`
+    Error,
+}
+
+/// The target cluster.
+#[derive(Clone, Debug)]
+pub struct TidbOptions {
+    /// Of the SQL and the status port.
+    pub host: String,
+    /// SQL port.
+    pub port: u16,
+    /// SQL user.
+    pub user: String,
+    /// Its password.
+    pub password: Password,
+    /// Status port.
+    pub status_port: u16,
+    /// `host:port`, without scheme; never empty with the backend `local`.
+    pub pd_addrs: Vec<String>,
+    /// TLS of the SQL port.
+    pub tls: SqlTls,
+    /// Certificates for the SQL port; `None` = none given.
+    pub security: Option<TlsFiles>,
+    /// Variables of every SQL session.
+    pub session_vars: BTreeMap<String, String>,
+}
+
+/// TLS of the SQL port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SqlTls {
+    /// Plain.
+    Off,
+    /// TLS, certificate verified with the CA.
+    Verify,
+    /// TLS, certificate not verified.
+    SkipVerify,
+    /// TLS without verification where the server can, else plain.
+    Preferred,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who signed the server's certificate.
+    pub ca: PathBuf,
+    /// Certificate and private key of the client.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// How much a step at the end matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Its failure fails the job.
+    Required,
+    /// Its failure is a warning.
+    Optional,
+    /// It is left out.
+    Off,
+}
