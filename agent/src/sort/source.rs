@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thunderhead_cluster::{PairBatch, PairReader, PairSource};
 use thunderhead_types::{KeyRange, Result as CheckedResult};
@@ -135,6 +136,9 @@ impl PairReader for MergedReader {
     }
 }
 
+/// Scratch runs of this process so far.
+static SCRATCH_RUNS: AtomicU64 = AtomicU64::new(0);
+
 /// A run that was only made to be merged again.
 struct Scratch {
     path: PathBuf,
@@ -174,9 +178,9 @@ fn merge_pass(
             merged.push(Arc::clone(single));
             continue;
         }
-        let path = budget
-            .scratch_dir
-            .join(format!("merge-{:06}.run", scratch.len()));
+        // Several sources may use the directory at the same time.
+        let number = SCRATCH_RUNS.fetch_add(1, Ordering::Relaxed);
+        let path = budget.scratch_dir.join(format!("merge-{number:06}.run"));
         scratch.push(merge_to(&path, group, range, ledger)?);
         merged.push(Arc::new(RunFile::open(&path, range)?));
     }
