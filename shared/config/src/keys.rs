@@ -39,6 +39,19 @@ impl Key {
         (!self.default.starts_with('(')).then_some(self.default)
     }
 
+    /// The head of its section as TOML writes it, e.g. `[[mydumper.files]]`.
+    pub fn section(&self) -> String {
+        let section = self
+            .path
+            .rsplit_once('.')
+            .map_or("", |(section, _)| section);
+        match section.split_once("[]") {
+            None => format!("[{section}]"),
+            Some((list, "")) => format!("[[{list}]]"),
+            Some((list, rest)) => format!("[{list}{rest}]"),
+        }
+    }
+
     /// The environment variable that overrides the key, e.g. `THUNDERHEAD_TIDB_PASSWORD`. Keys inside
     /// lists of tables have none.
     pub fn environment(&self) -> Option<String> {
@@ -58,9 +71,18 @@ pub fn find(path: &str) -> Option<&'static Key> {
 
 /// Whether `path` is a section, i.e. has keys below it.
 pub fn is_section(path: &str) -> bool {
+    has_keys_below(path, ".")
+}
+
+/// Whether `path` is a list of tables.
+pub fn is_list(path: &str) -> bool {
+    has_keys_below(path, "[].")
+}
+
+fn has_keys_below(path: &str, separator: &str) -> bool {
     KEYS.iter()
         .filter_map(|key| key.path.strip_prefix(path))
-        .any(|rest| rest.starts_with('.') || rest.starts_with("[]."))
+        .any(|rest| rest.starts_with(separator))
 }
 
 const fn used(path: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
@@ -107,10 +129,6 @@ const NEVER_LOGGED: &str = "row values, keys and secrets never reach the log";
 pub const KEYS: &[Key] = &[
     used("lightning.region-concurrency", Int(1, 1024), "(number of CPUs)", "worker threads that encode and sort, per agent"),
     used("lightning.max-error", COUNT, "0", "rows with a wrong value that are left out and recorded before the import stops; same as `max-error.type`"),
-    used("lightning.max-error.type", COUNT, "0", "see `max-error`"),
-    refused("lightning.max-error.syntax", COUNT, "0", "a file that cannot be parsed stops the import: what follows the error cannot be trusted"),
-    refused("lightning.max-error.charset", COUNT, "0", "broken characters are wrong values; count them with lightning.max-error.type"),
-    refused("lightning.max-error.conflict", COUNT, "0", "conflicting rows are counted by conflict.threshold"),
     used("lightning.task-info-schema-name", Text, "\"lightning_task_info\"", "database for the tables that record errors and conflicts; empty = record nothing"),
     refused("lightning.server-mode", Bool, "false", "there is no task server; run one `thunderhead import` per job"),
     nothing("lightning.check-requirements", Bool, "true", "the checks before an import are cheap and always run"),
@@ -127,6 +145,10 @@ pub const KEYS: &[Key] = &[
     nothing("lightning.io-concurrency", COUNT, "5", "every worker thread reads its own chunk"),
     nothing("lightning.max-error-records", COUNT, "(none)", "rows are recorded up to conflict.threshold"),
     nothing("lightning.meta-schema-name", Text, "\"lightning_metadata\"", "the job's state is not kept in the target cluster"),
+    used("lightning.max-error.type", COUNT, "0", "see `max-error`"),
+    refused("lightning.max-error.syntax", COUNT, "0", "a file that cannot be parsed stops the import: what follows the error cannot be trusted"),
+    refused("lightning.max-error.charset", COUNT, "0", "broken characters are wrong values; count them with lightning.max-error.type"),
+    refused("lightning.max-error.conflict", COUNT, "0", "conflicting rows are counted by conflict.threshold"),
     used("tikv-importer.backend", Choice(&["local", "tidb", "importer", "import-into"]), "(required)", "`local`: encode, sort and ingest into TiKV. `tidb`: INSERT statements. `importer` and `import-into` are refused"),
     used("tikv-importer.sorted-kv-dir", Text, "\"\"", "directory for sorted runs and for the job's state; empty = `sorted-kv` in the working directory"),
     used("tikv-importer.disk-quota", BYTES, "(no limit)", "bytes that sorted runs may take; reserved before each write, so a hard limit. 0 = no limit"),
@@ -165,14 +187,14 @@ pub const KEYS: &[Key] = &[
     used("mydumper.data-invalid-char-replace", Text, "\"\\uFFFD\"", "stands in for what cannot be converted from data-character-set"),
     used("mydumper.strict-format", Bool, "false", "promises that no field holds a terminator; needs csv.terminator. Large files are split without it too"),
     used("mydumper.max-region-size", Size(1), "\"256MiB\"", "bytes of a chunk of a large CSV file"),
-    used("mydumper.ignore-data-columns[].db", Text, "\"\"", "database of a table whose columns are left out"),
-    used("mydumper.ignore-data-columns[].table", Text, "\"\"", "its table"),
-    used("mydumper.ignore-data-columns[].table-filter", Texts, "[]", "filter rules instead of db and table"),
-    used("mydumper.ignore-data-columns[].columns", Texts, "(required)", "columns of the source that are left out"),
     nothing("mydumper.read-block-size", BYTES, "\"64KiB\"", MEMORY),
     nothing("mydumper.batch-size", BYTES, "\"100GiB\"", NO_ENGINES),
     nothing("mydumper.batch-import-ratio", Ratio, "0.75", NO_ENGINES),
     nothing("mydumper.source-id", Text, "\"\"", "it only feeds route extractors, which are refused"),
+    used("mydumper.ignore-data-columns[].db", Text, "\"\"", "database of a table whose columns are left out"),
+    used("mydumper.ignore-data-columns[].table", Text, "\"\"", "its table"),
+    used("mydumper.ignore-data-columns[].table-filter", Texts, "[]", "filter rules instead of db and table"),
+    used("mydumper.ignore-data-columns[].columns", Texts, "(required)", "columns of the source that are left out"),
     used("mydumper.csv.separator", Text, "\",\"", "between fields; one or more characters"),
     used("mydumper.csv.delimiter", Text, "'\"'", "around fields; empty = none"),
     used("mydumper.csv.terminator", Text, "\"\"", "after a line; empty = CR, LF and CRLF each end a line"),
@@ -256,7 +278,7 @@ mod tests {
         for key in KEYS {
             if let Some(literal) = key.default_literal() {
                 let value = DeValue::parse(literal).unwrap_or_else(|e| panic!("{}: {e}", key.path));
-                let read = key.kind.from_toml(value.get_ref());
+                let read = key.kind.read_toml(value.get_ref());
                 assert!(read.is_ok(), "{}: {read:?}", key.path);
             }
             if matches!(key.effect, Effect::Refused(_)) {
@@ -279,10 +301,10 @@ mod tests {
     fn sections_are_what_has_keys_below() {
         assert!(
             is_section("mydumper")
-                && is_section("mydumper.files")
+                && is_list("mydumper.files")
                 && is_section("routes[].extract-table")
         );
         assert!(is_section("lightning.max-error"));
-        assert!(!is_section("mydump") && !is_section("tidb.host"));
+        assert!(!is_section("mydumper.files") && !is_section("mydump") && !is_section("tidb.host"));
     }
 }

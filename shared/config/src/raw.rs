@@ -110,7 +110,7 @@ fn default_of(path: &str) -> Option<Value> {
     debug_assert!(key.is_some(), "{path} is not in the table of keys");
     let key = key?;
     let literal = DeValue::parse(key.default_literal()?).ok()?;
-    key.kind.from_toml(literal.get_ref()).ok()
+    key.kind.read_toml(literal.get_ref()).ok()
 }
 
 impl Written {
@@ -196,7 +196,7 @@ impl Written {
         let key = keys::find(path);
         match value.get_ref() {
             DeValue::Table(table) if keys::is_section(path) => self.walk(table, path, lines, group),
-            DeValue::Array(items) if keys::is_section(&format!("{path}[]")) => {
+            DeValue::Array(items) if keys::is_list(path) => {
                 for item in items {
                     let mut item_group = Group {
                         line: lines.line(item.span().start),
@@ -216,7 +216,7 @@ impl Written {
             }
             value => match key {
                 Some(key) => self.take(key, line, value, group),
-                None if keys::is_section(&format!("{path}[]")) => {
+                None if keys::is_list(path) => {
                     self.problem(
                         line,
                         path,
@@ -233,7 +233,7 @@ impl Written {
     }
 
     fn take(&mut self, key: &'static Key, line: usize, value: &DeValue<'_>, group: &mut Group) {
-        match key.kind.from_toml(value) {
+        match key.kind.read_toml(value) {
             Ok(_) if group.entries.contains_key(key.path) => {
                 self.problem(
                     line,
@@ -262,7 +262,7 @@ impl Written {
             }
             return;
         };
-        match key.kind.from_override(text) {
+        match key.kind.read_override(text) {
             Ok(value) => {
                 self.root.entries.insert(key.path, Entry { value, line: 0 });
             }
@@ -299,8 +299,7 @@ impl Written {
             .iter()
             .find(|key| key.path.rsplit('.').next() == Some(name))
         {
-            let (section, _) = key.path.rsplit_once('.').unwrap_or_default();
-            format!("{name} belongs into [{}]", section.replace("[]", ""))
+            format!("{name} belongs into {}", key.section())
         } else {
             "docs/configuration.md lists all keys".to_owned()
         };

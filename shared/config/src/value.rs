@@ -72,16 +72,16 @@ impl Kind {
     }
 
     /// Reads a TOML value; the error says what was expected.
-    pub fn from_toml(self, value: &DeValue<'_>) -> Result<Value, String> {
+    pub fn read_toml(self, value: &DeValue<'_>) -> Result<Value, String> {
         let plain = plain_text(value);
         let read = match (self, value) {
             (Kind::Bool, DeValue::Boolean(b)) => Some(Value::Bool(*b)),
             (Kind::Switch(words), DeValue::Boolean(b)) => switch(words, *b),
             (Kind::Int(..) | Kind::Size(_), DeValue::Integer(_)) => {
-                plain.as_deref().and_then(|text| self.from_text(text))
+                plain.as_deref().and_then(|text| self.read_text(text))
             }
             (Kind::Ratio, DeValue::Integer(_) | DeValue::Float(_)) => {
-                plain.as_deref().and_then(|text| self.from_text(text))
+                plain.as_deref().and_then(|text| self.read_text(text))
             }
             (
                 Kind::Text
@@ -91,7 +91,7 @@ impl Kind {
                 | Kind::Size(_)
                 | Kind::Duration,
                 DeValue::String(text),
-            ) => self.from_text(text),
+            ) => self.read_text(text),
             (Kind::Texts, DeValue::String(text)) => Some(Value::Texts(vec![text.to_string()])),
             (Kind::Texts, DeValue::Array(items)) => items
                 .iter()
@@ -109,27 +109,27 @@ impl Kind {
     }
 
     /// Reads the text of an override. A list may be written as a TOML array or separated by commas.
-    pub fn from_override(self, text: &str) -> Result<Value, String> {
+    pub fn read_override(self, text: &str) -> Result<Value, String> {
         let read = match self {
             Kind::Switch(words) => match text {
                 "true" => switch(words, true),
                 "false" => switch(words, false),
-                _ => self.from_text(text),
+                _ => self.read_text(text),
             },
             Kind::Texts if text.trim_start().starts_with('[') => {
                 let parsed = DeValue::parse(text).map_err(|e| e.message().to_owned())?;
-                return self.from_toml(parsed.get_ref());
+                return self.read_toml(parsed.get_ref());
             }
             Kind::Texts => Some(Value::Texts(
                 text.split(',').map(|item| item.trim().to_owned()).collect(),
             )),
             Kind::Vars => None,
-            _ => self.from_text(text),
+            _ => self.read_text(text),
         };
         read.ok_or_else(|| self.complaint("text", Some(text)))
     }
 
-    fn from_text(self, text: &str) -> Option<Value> {
+    fn read_text(self, text: &str) -> Option<Value> {
         match self {
             Kind::Bool => text.parse().ok().map(Value::Bool),
             Kind::Int(min, max) => {
@@ -283,9 +283,9 @@ mod tests {
     #[test]
     fn a_secret_is_not_shown_by_its_complaint() {
         let value = DeValue::parse("12345").unwrap();
-        let complaint = Kind::Secret.from_toml(value.get_ref()).unwrap_err();
+        let complaint = Kind::Secret.read_toml(value.get_ref()).unwrap_err();
         assert!(!complaint.contains("12345"), "{complaint}");
-        let complaint = Kind::Text.from_toml(value.get_ref()).unwrap_err();
+        let complaint = Kind::Text.read_toml(value.get_ref()).unwrap_err();
         assert!(complaint.contains("12345"), "{complaint}");
     }
 }
