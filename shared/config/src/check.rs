@@ -85,6 +85,7 @@ fn job(w: &mut Written) -> Option<Job> {
         no_schema: w.root.flag("mydumper.no-schema")?,
         csv,
         strict_format,
+        allow_empty_files: w.root.text("thunderhead.empty-files") == "allow",
         chunk_bytes: w.root.number("mydumper.max-region-size")?,
         sorted_kv_dir,
         disk_quota: disk_quota(w),

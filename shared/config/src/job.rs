@@ -33,6 +33,8 @@ pub struct Job {
     pub csv: CsvOptions,
     /// No field holds a terminator: a file may be cut at any of them.
     pub strict_format: bool,
+    /// A data file without rows is no error.
+    pub allow_empty_files: bool,
     /// Bytes of a chunk of a large file.
     pub chunk_bytes: u64,
     /// Sorted runs and the job's state.

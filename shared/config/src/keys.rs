@@ -265,6 +265,7 @@ pub const KEYS: &[Key] = &[
     nothing("checkpoint.keep-after-success", Choice(&["remove", "rename", "origin"]), "\"remove\"", "progress of a finished job is removed by the next job in sorted-kv-dir"),
     used("thunderhead.memory", Size(64 << 20), "\"512MiB\"", "memory budget of an agent for everything it buffers"),
     used("thunderhead.disk-quota", BYTES, "(tikv-importer.disk-quota)", "same as tikv-importer.disk-quota"),
+    used("thunderhead.empty-files", Choice(&["refuse", "allow"]), "\"refuse\"", "what to do with a data file without rows, which often is an export that broke off"),
 ];
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ fn written_values_arrive() {
         "port = 4001\npassword = \"c2VjcmV0\"\nsql-mode = \"strict_trans_tables\"\ndistsql-scan-concurrency = 7\n\
          [tidb.session-vars]\ntidb_x = 1\nname = \"v\"\n\
          [mydumper.csv]\nseparator = \"|+|\"\ndelimiter = \"\"\nbackslash-escape = false\nnull = [\"\", \"NULL\"]\nheader = false\n\
-         [thunderhead]\nmemory = \"1GiB\"\ndisk-quota = \"10GiB\"\n\
+         [thunderhead]\nmemory = \"1GiB\"\ndisk-quota = \"10GiB\"\nempty-files = \"allow\"\n\
          [post-restore]\nchecksum = false\nanalyze = true\n\
          [conflict]\nstrategy = \"Remove\"\nthreshold = 5\n\
          [lightning.max-error]\ntype = 3\n\
@@ -227,6 +227,7 @@ fn written_values_arrive() {
         (job.memory_bytes, job.disk_quota),
         (1 << 30, Some(10 << 30))
     );
+    assert!(job.allow_empty_files);
     assert_eq!((job.checksum, job.analyze), (Level::Off, Level::Required));
     assert_eq!(
         (job.conflict.strategy, job.conflict.threshold),
