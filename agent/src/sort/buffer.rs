@@ -144,14 +144,17 @@ impl<'a> SortedPairs<'a> {
         self,
         mut take: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        // The places are random, so nearly every pair misses the cache. Looking at the lengths of some
-        // pairs first lets the processor wait for all of them at once.
-        const AHEAD: usize = 16;
+        // The places are random, so nearly every pair misses the cache. Looking at some pairs first, at
+        // their lengths and into the next cache line, lets the processor wait for all of them at once.
+        const AHEAD: usize = 32;
         let mut lengths = [(0usize, 0usize); AHEAD];
         for some in self.entries.chunks(AHEAD) {
+            let mut touched = 0;
             for (entry, lengths) in some.iter().zip(&mut lengths) {
                 *lengths = lengths_at(self.arena, entry.at as usize);
+                touched ^= self.arena.get(entry.at as usize + 64).copied().unwrap_or(0);
             }
+            std::hint::black_box(touched);
             for (entry, (key_len, value_len)) in some.iter().zip(lengths) {
                 let key = entry.at as usize + HEADER;
                 let pair = &self.arena[key..key + key_len + value_len];
