@@ -18,7 +18,7 @@ pub const PRECISION_MAX: u8 = 65;
 pub const SCALE_MAX: u8 = 30;
 const SMALL: u64 = WORD * WORD;
 
-const POW10: [u64; 20] = {
+pub(crate) const POW10: [u64; 20] = {
     let mut table = [1u64; 20];
     let mut i = 1;
     while i < 20 {
@@ -93,6 +93,18 @@ impl MyDecimal {
     #[inline]
     fn as_small(&self) -> Option<u64> {
         (self.len <= 2).then(|| u64::from(self.words[1]) * WORD + u64::from(self.words[0]))
+    }
+
+    /// `mantissa / 10^scale`, fewer than 19 digits.
+    pub fn from_small(mantissa: i64, scale: u8) -> MyDecimal {
+        debug_assert!(mantissa.unsigned_abs() < SMALL);
+        Self::small(mantissa < 0, mantissa.unsigned_abs(), scale)
+    }
+
+    /// The mantissa, if it has fewer than 19 digits.
+    pub fn as_small_signed(&self) -> Option<i64> {
+        let magnitude = self.as_small()? as i64;
+        Some(if self.negative { -magnitude } else { magnitude })
     }
 
     fn big(&self) -> Big {
@@ -181,7 +193,10 @@ impl MyDecimal {
 
     /// Reads `[blanks][sign]digits[.digits][e[sign]digits][blanks]`.
     pub fn parse(text: &[u8]) -> (MyDecimal, Parsed) {
-        parse_fast(text).map_or_else(|| parse_slow(text), |decimal| (decimal, Parsed::Whole))
+        match parse_small(text) {
+            Some((mantissa, scale)) => (Self::from_small(mantissa, scale), Parsed::Whole),
+            None => parse_slow(text),
+        }
     }
 
     /// Rounds half away from zero to `scale` fraction digits, or fills up with zeros.
@@ -376,35 +391,25 @@ impl MyDecimal {
     /// and fit `precision`.
     pub fn encode(&self, precision: u8, scale: u8, to: &mut Vec<u8>) {
         let rounded = self.round(scale);
-        let integer_digits = usize::from(precision.saturating_sub(scale));
+        match rounded.as_small_signed() {
+            Some(mantissa) => encode_small(mantissa, precision, scale, to),
+            None => rounded.encode_big(precision, scale, to),
+        }
+    }
+
+    fn encode_big(&self, precision: u8, scale: u8, to: &mut Vec<u8>) {
         let scale = usize::from(scale);
         let start = to.len();
-        match rounded.as_small() {
-            Some(small) if scale < POW10.len() => {
-                let (integer, fraction) = (small / POW10[scale], small % POW10[scale]);
-                put_integer(to, integer_digits, |i| match i {
-                    0 => (integer % WORD) as u32,
-                    1 => (integer / WORD) as u32,
-                    _ => 0,
-                });
-                put_small_fraction(to, scale, fraction);
-            }
-            _ => {
-                let mut fraction = rounded.big();
-                let padded = scale.div_ceil(WORD_DIGITS) * WORD_DIGITS;
-                mul_pow10(&mut fraction, padded - scale);
-                let fraction_words = padded / WORD_DIGITS;
-                let word = |i: usize| fraction.get(i).copied().unwrap_or(0);
-                put_integer(to, integer_digits, |i| word(fraction_words + i));
-                put_fraction(to, scale, |i| word(fraction_words - 1 - i));
-            }
-        }
-        if rounded.negative {
-            to[start..].iter_mut().for_each(|byte| *byte = !*byte);
-        }
-        if let Some(first) = to.get_mut(start) {
-            *first ^= 0x80;
-        }
+        let mut fraction = self.big();
+        let padded = scale.div_ceil(WORD_DIGITS) * WORD_DIGITS;
+        mul_pow10(&mut fraction, padded - scale);
+        let fraction_words = padded / WORD_DIGITS;
+        let word = |i: usize| fraction.get(i).copied().unwrap_or(0);
+        put_integer(to, usize::from(precision) - scale, |i| {
+            word(fraction_words + i)
+        });
+        put_fraction(to, scale, |i| word(fraction_words - 1 - i));
+        finish_fixed(&mut to[start..], self.negative);
     }
 
     /// Reads the fixed form of DECIMAL(precision, scale) from the front.
@@ -454,8 +459,46 @@ pub fn encoded_len(precision: u8, scale: u8) -> usize {
         + DIGIT_BYTES[scale % WORD_DIGITS]
 }
 
+/// Appends the fixed form of `mantissa / 10^scale`, which must fit `precision`.
+#[inline]
+pub(crate) fn encode_small(mantissa: i64, precision: u8, scale: u8, to: &mut Vec<u8>) {
+    let start = to.len();
+    let (digits, scale) = (
+        usize::from(precision.saturating_sub(scale)),
+        usize::from(scale),
+    );
+    let magnitude = mantissa.unsigned_abs();
+    // With 20 fraction digits or more there is no integer part.
+    let (integer, fraction) = match POW10.get(scale) {
+        Some(unit) => (magnitude / unit, magnitude % unit),
+        None => (0, magnitude),
+    };
+    put_integer(to, digits, |i| match i {
+        0 => (integer % WORD) as u32,
+        1 => (integer / WORD) as u32,
+        _ => 0,
+    });
+    put_small_fraction(to, scale, fraction);
+    finish_fixed(&mut to[start..], mantissa < 0);
+}
+
+/// Makes the order of the bytes the order of the numbers.
+#[inline]
+fn finish_fixed(bytes: &mut [u8], negative: bool) {
+    if negative {
+        bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+    if let Some(first) = bytes.first_mut() {
+        *first ^= 0x80;
+    }
+}
+
+/// Appends the low `bytes` bytes, at most four.
+#[inline]
 fn put_group(to: &mut Vec<u8>, value: u32, bytes: usize) {
-    to.extend_from_slice(&value.to_be_bytes()[4 - bytes..]);
+    // One copy of constant size is cheaper than one of exact size.
+    to.extend_from_slice(&(value << (32 - 8 * bytes as u32)).to_be_bytes());
+    to.truncate(to.len() + bytes - 4);
 }
 
 /// `word(0)` is the lowest nine integer digits.
@@ -486,21 +529,27 @@ fn put_fraction(to: &mut Vec<u8>, digits: usize, word: impl Fn(usize) -> u32) {
     }
 }
 
-/// Fraction of `digits` < 20 digits as one number.
+/// Fraction of `digits` digits as one number below 10^19.
 fn put_small_fraction(to: &mut Vec<u8>, digits: usize, fraction: u64) {
     let tail = digits % WORD_DIGITS;
     let head = fraction / POW10[tail];
     for i in (0..digits / WORD_DIGITS).rev() {
-        put_group(to, (head / POW10[i * WORD_DIGITS] % WORD) as u32, 4);
+        put_group(
+            to,
+            POW10
+                .get(i * WORD_DIGITS)
+                .map_or(0, |unit| head / unit % WORD) as u32,
+            4,
+        );
     }
     if tail != 0 {
         put_group(to, (fraction % POW10[tail]) as u32, DIGIT_BYTES[tail]);
     }
 }
 
-/// `[-]digits[.digits]` of at most 18 digits.
+/// `[-]digits[.digits]` of at most 18 digits, as mantissa and scale.
 #[inline]
-fn parse_fast(text: &[u8]) -> Option<MyDecimal> {
+pub(crate) fn parse_small(text: &[u8]) -> Option<(i64, u8)> {
     let (negative, body) = match text.split_first()? {
         (b'-', rest) => (true, rest),
         _ => (false, text),
@@ -508,17 +557,45 @@ fn parse_fast(text: &[u8]) -> Option<MyDecimal> {
     if body.is_empty() || body.len() > 19 {
         return None;
     }
-    let (mut mantissa, mut point) = (0u64, None);
+    let (mut mantissa, mut point) = (0i64, None);
     for (i, byte) in body.iter().enumerate() {
         match byte {
-            b'0'..=b'9' => mantissa = mantissa * 10 + u64::from(byte - b'0'),
+            b'0'..=b'9' => {
+                mantissa = mantissa
+                    .wrapping_mul(10)
+                    .wrapping_add(i64::from(byte - b'0'))
+            }
             b'.' if point.is_none() && i != 0 => point = Some(i),
             _ => return None,
         }
     }
+    let digits = body.len() - usize::from(point.is_some());
     let scale = point.map_or(0, |at| body.len() - 1 - at);
-    (mantissa < SMALL && body.len() - usize::from(point.is_some()) <= 18)
-        .then(|| MyDecimal::small(negative, mantissa, scale as u8))
+    let signed = if negative { -mantissa } else { mantissa };
+    (digits <= 18).then_some((signed, scale as u8))
+}
+
+/// `mantissa` rounded half away from zero, or filled up, from one scale to another; `None` when it needs
+/// 19 digits.
+#[inline]
+pub(crate) fn rescale_small(mantissa: i64, from: u8, to: u8) -> Option<i64> {
+    if from == to {
+        return Some(mantissa);
+    }
+    if from < to {
+        let unit = *POW10.get(usize::from(to - from))?;
+        let grown = mantissa
+            .unsigned_abs()
+            .checked_mul(unit)
+            .filter(|grown| *grown < SMALL)? as i64;
+        return Some(if mantissa < 0 { -grown } else { grown });
+    }
+    let unit = *POW10
+        .get(usize::from(from - to))
+        .filter(|unit| **unit < SMALL)?;
+    let magnitude = mantissa.unsigned_abs();
+    let rounded = (magnitude / unit + u64::from(magnitude % unit >= unit / 2)) as i64;
+    Some(if mantissa < 0 { -rounded } else { rounded })
 }
 
 fn parse_slow(text: &[u8]) -> (MyDecimal, Parsed) {

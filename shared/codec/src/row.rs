@@ -2,7 +2,7 @@
 //! holds is the encoder's decision; this module writes what it is given, in ascending order of column id.
 
 use crate::cast::Cell;
-use crate::decimal::MyDecimal;
+use crate::decimal::{MyDecimal, encode_small};
 use crate::mem::{
     comparable_f64, decode_bytes, decode_uvarint, decode_varint, encode_uvarint, encode_varint,
     f64_from_comparable, flags,
@@ -93,7 +93,6 @@ pub(crate) fn put_checksum(row: &mut Vec<u8>, start: usize, handle: &[u8]) {
 
 #[inline]
 pub(crate) fn put_int(to: &mut Vec<u8>, v: i64) {
-    let bytes = v.to_le_bytes();
     let len = if i64::from(v as i8) == v {
         1
     } else if i64::from(v as i16) == v {
@@ -103,19 +102,25 @@ pub(crate) fn put_int(to: &mut Vec<u8>, v: i64) {
     } else {
         8
     };
-    to.extend_from_slice(&bytes[..len]);
+    put_low_bytes(to, v as u64, len);
 }
 
 #[inline]
 pub(crate) fn put_uint(to: &mut Vec<u8>, v: u64) {
-    let bytes = v.to_le_bytes();
     let len = match v {
         0..=0xff => 1,
         0x100..=0xffff => 2,
         0x1_0000..=0xffff_ffff => 4,
         _ => 8,
     };
-    to.extend_from_slice(&bytes[..len]);
+    put_low_bytes(to, v, len);
+}
+
+/// Appends the low `len` bytes: one copy of constant size is cheaper than one of exact size.
+#[inline]
+fn put_low_bytes(to: &mut Vec<u8>, v: u64, len: usize) {
+    to.extend_from_slice(&v.to_le_bytes());
+    to.truncate(to.len() + len - 8);
 }
 
 /// Payload of a value in format 2. TIMESTAMPs are UTC by now.
@@ -126,6 +131,10 @@ fn put_value(to: &mut Vec<u8>, cell: &Cell<'_>, (precision, scale): (u8, u8)) {
         Cell::Int(v) | Cell::Duration(v) => put_int(to, *v),
         Cell::UInt(v) | Cell::Time(v) => put_uint(to, *v),
         Cell::Double(v) => to.extend_from_slice(&comparable_f64(*v).to_be_bytes()),
+        Cell::SmallDecimal { mantissa, .. } => {
+            to.extend_from_slice(&[precision, scale]);
+            encode_small(*mantissa, precision, scale, to);
+        }
         Cell::Decimal(v) => {
             to.extend_from_slice(&[precision, scale]);
             v.encode(precision, scale, to);
@@ -152,6 +161,10 @@ pub(crate) fn put_v1(to: &mut Vec<u8>, id: i64, cell: &Cell<'_>, (precision, sca
         Cell::Double(v) => {
             to.push(flags::FLOAT);
             to.extend_from_slice(&comparable_f64(*v).to_be_bytes());
+        }
+        Cell::SmallDecimal { mantissa, .. } => {
+            to.extend_from_slice(&[flags::DECIMAL, precision, scale]);
+            encode_small(*mantissa, precision, scale, to);
         }
         Cell::Decimal(v) => {
             to.extend_from_slice(&[flags::DECIMAL, precision, scale]);
@@ -304,7 +317,7 @@ pub(crate) fn read_value(
         }
         tp::NEW_DECIMAL => {
             let ([precision, scale], mut rest) = bytes.split_first_chunk::<2>()?;
-            Cell::Decimal(MyDecimal::decode(*precision, *scale, &mut rest)?)
+            Cell::decimal(MyDecimal::decode(*precision, *scale, &mut rest)?)
         }
         tp::JSON => Cell::Json(Cow::Owned(bytes.to_vec())),
         tp::VECTOR => Cell::Vector(bytes.to_vec()),
@@ -365,7 +378,7 @@ pub(crate) fn read_flagged(
             let ([precision, scale], mut rest) = from.split_first_chunk::<2>()?;
             let decimal = MyDecimal::decode(*precision, *scale, &mut rest)?;
             *from = rest;
-            Some(Cell::Decimal(decimal))
+            Some(Cell::decimal(decimal))
         }
         flags::JSON => {
             let document = std::mem::take(from);
@@ -422,7 +435,7 @@ mod tests {
             "8001020001000100000000010000030000000100000002000000027a"
         );
         let decimal = MyDecimal::parse(b"12.50").0;
-        assert!(hex(&row(&[(3, Cell::Decimal(decimal))])).ends_with("0a028000000c32"));
+        assert!(hex(&row(&[(3, Cell::decimal(decimal))])).ends_with("0a028000000c32"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! DECIMAL(p,s).
 
 use super::{Cast, Cell, Field, Problem, bad, field_text};
-use crate::decimal::{MyDecimal, Parsed};
+use crate::decimal::{MyDecimal, POW10, Parsed, parse_small, rescale_small};
 use crate::schema::FieldType;
 
 #[derive(Clone, Debug)]
@@ -9,6 +9,8 @@ pub(crate) struct Spec {
     pub(crate) precision: u8,
     pub(crate) scale: u8,
     unsigned: bool,
+    /// First mantissa at the column's scale that has too many digits, where one word tells.
+    small_limit: u64,
 }
 
 impl Spec {
@@ -17,11 +19,20 @@ impl Spec {
         Spec {
             precision,
             scale,
+            small_limit: POW10[usize::from(precision.min(18))],
             unsigned: field_type.is_unsigned(),
         }
     }
 
+    /// The mantissa, at the column's scale, of a plain text that fits.
     #[inline]
+    pub(crate) fn plain(&self, text: &[u8]) -> Option<i64> {
+        let (mantissa, scale) = parse_small(text)?;
+        let mantissa = rescale_small(mantissa, scale, self.scale)?;
+        let fits = mantissa.unsigned_abs() < self.small_limit && !(self.unsigned && mantissa < 0);
+        fits.then_some(mantissa)
+    }
+
     pub(crate) fn cast<'a>(&self, field: Field<'a>) -> Cast<'a> {
         let (decimal, parsed) = match field {
             Field::Text(text) => MyDecimal::parse(text),
@@ -41,7 +52,7 @@ impl Spec {
             Field::Null => return Ok(Cell::Null),
         };
         let (fitted, overflow) = self.fit(decimal);
-        let cell = Cell::Decimal(fitted);
+        let cell = Cell::decimal(fitted);
         match parsed {
             Parsed::Junk | Parsed::NoNumber => bad(Problem::Incorrect("decimal"), cell),
             Parsed::Overflow => bad(Problem::OutOfRange, cell),

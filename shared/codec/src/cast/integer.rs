@@ -129,19 +129,13 @@ impl Signed {
         }
     }
 
+    /// The value of a text of plain digits within range.
     #[inline]
-    pub(crate) fn cast<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
-        if let Field::Text(text) = field
-            && let Some(value) = plain(text)
-            && (self.min..=self.max).contains(&value)
-        {
-            return Ok(Cell::Int(value));
-        }
-        self.cast_slow(field, rules)
+    pub(crate) fn plain(&self, text: &[u8]) -> Option<i64> {
+        plain(text).filter(|value| (self.min..=self.max).contains(value))
     }
 
-    #[inline(never)]
-    fn cast_slow<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
+    pub(crate) fn cast<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
         let wide = to_wide(&field);
         let clipped = wide.value.clamp(i128::from(self.min), i128::from(self.max));
         let cell = Cell::Int(clipped as i64);
@@ -176,20 +170,15 @@ impl Unsigned {
         }
     }
 
+    /// The value of a text of plain digits within range.
     #[inline]
-    pub(crate) fn cast<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
-        if let Field::Text(text) = field
-            && let Some(value) = plain(text)
-            && let Ok(value) = u64::try_from(value)
-            && value <= self.max
-        {
-            return Ok(Cell::UInt(value));
-        }
-        self.cast_slow(field, rules)
+    pub(crate) fn plain(&self, text: &[u8]) -> Option<u64> {
+        plain(text)
+            .and_then(|value| u64::try_from(value).ok())
+            .filter(|value| *value <= self.max)
     }
 
-    #[inline(never)]
-    fn cast_slow<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
+    pub(crate) fn cast<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
         let wide = to_wide(&field);
         let clipped = wide.value.clamp(0, i128::from(self.max));
         let cell = Cell::UInt(clipped as u64);

@@ -54,7 +54,12 @@ pub enum Cell<'a> {
     UInt(u64),
     /// DOUBLE, and FLOAT widened.
     Double(f64),
-    Decimal(MyDecimal),
+    /// A DECIMAL of at most 18 digits: `mantissa / 10^scale`. Cells stay small enough to be moved freely.
+    SmallDecimal {
+        mantissa: i64,
+        scale: u8,
+    },
+    Decimal(Box<MyDecimal>),
     Bytes(Cow<'a, [u8]>),
     /// Packed wall time; a TIMESTAMP in the session's zone.
     Time(u64),
@@ -71,6 +76,17 @@ impl Cell<'_> {
         matches!(self, Cell::Null)
     }
 
+    /// A DECIMAL in the smaller of its forms.
+    pub fn decimal(v: MyDecimal) -> Cell<'static> {
+        match v.as_small_signed() {
+            Some(mantissa) => Cell::SmallDecimal {
+                mantissa,
+                scale: v.scale(),
+            },
+            None => Cell::Decimal(Box::new(v)),
+        }
+    }
+
     /// The same value without borrowing.
     pub fn into_owned(self) -> Cell<'static> {
         match self {
@@ -78,6 +94,7 @@ impl Cell<'_> {
             Cell::Int(v) => Cell::Int(v),
             Cell::UInt(v) => Cell::UInt(v),
             Cell::Double(v) => Cell::Double(v),
+            Cell::SmallDecimal { mantissa, scale } => Cell::SmallDecimal { mantissa, scale },
             Cell::Decimal(v) => Cell::Decimal(v),
             Cell::Bytes(v) => Cell::Bytes(Cow::Owned(v.into_owned())),
             Cell::Time(v) => Cell::Time(v),
@@ -302,8 +319,29 @@ impl ColumnCast {
         })
     }
 
-    /// Casts one value. NULL stays NULL: whether the column takes it is the encoder's to say.
+    /// Appends the cell of a text that needs no more than reading it; `false` when [`ColumnCast::cast`] is
+    /// needed. Each arm pushes for itself: a cell handed through would be copied at every step.
     #[inline]
+    pub(crate) fn push_plain<'a>(&self, text: &'a [u8], to: &mut Vec<Cell<'a>>) -> bool {
+        match &self.kind {
+            Kind::Int(spec) => spec.plain(text).map(|v| to.push(Cell::Int(v))),
+            Kind::UInt(spec) => spec.plain(text).map(|v| to.push(Cell::UInt(v))),
+            Kind::Decimal(spec) => spec.plain(text).map(|mantissa| {
+                to.push(Cell::SmallDecimal {
+                    mantissa,
+                    scale: spec.scale,
+                });
+            }),
+            Kind::String(spec) => spec
+                .plain(text)
+                .map(|v| to.push(Cell::Bytes(Cow::Borrowed(v)))),
+            Kind::Time(spec) => spec.plain(text).map(|v| to.push(Cell::Time(v))),
+            _ => None,
+        }
+        .is_some()
+    }
+
+    /// Casts one value. NULL stays NULL: whether the column takes it is the encoder's to say.
     pub fn cast<'a>(&self, field: Field<'a>) -> Result<Cell<'a>, CastError> {
         match self.try_cast(field) {
             Ok(cell) => Ok(cell),
@@ -349,7 +387,7 @@ impl ColumnCast {
         Some(match &self.kind {
             Kind::Int(_) | Kind::Year => Cell::Int(0),
             Kind::UInt(_) | Kind::Enum(_) | Kind::Set(_) | Kind::Bit { .. } => Cell::UInt(0),
-            Kind::Decimal(spec) => Cell::Decimal(MyDecimal::ZERO.round(spec.scale)),
+            Kind::Decimal(spec) => Cell::decimal(MyDecimal::ZERO.round(spec.scale)),
             Kind::Float(_) => Cell::Double(0.0),
             Kind::String(spec) => Cell::Bytes(Cow::Owned(spec.padding())),
             Kind::Time(_) => Cell::Time(0),
@@ -379,7 +417,10 @@ pub fn cell_datum(cell: &Cell<'_>, field_type: &FieldType) -> Datum {
         },
         Cell::Double(v) if field_type.tp == tp::FLOAT => Datum::Float(*v as f32),
         Cell::Double(v) => Datum::Double(*v),
-        Cell::Decimal(v) => Datum::Decimal(*v),
+        Cell::SmallDecimal { mantissa, scale } => {
+            Datum::Decimal(MyDecimal::from_small(*mantissa, *scale))
+        }
+        Cell::Decimal(v) => Datum::Decimal(**v),
         Cell::Bytes(v) => Datum::Bytes(v.to_vec()),
         Cell::Time(v) => {
             let kind = match field_type.tp {
@@ -406,7 +447,7 @@ pub fn datum_cell(datum: &Datum) -> Cell<'_> {
         Datum::UInt(v) | Datum::Enum(v, _) | Datum::Set(v, _) | Datum::Bit(v, _) => Cell::UInt(*v),
         Datum::Float(v) => Cell::Double(f64::from(*v)),
         Datum::Double(v) => Cell::Double(*v),
-        Datum::Decimal(v) => Cell::Decimal(*v),
+        Datum::Decimal(v) => Cell::decimal(*v),
         Datum::Bytes(v) => Cell::Bytes(Cow::Borrowed(v)),
         Datum::Time(v) => Cell::Time(v.packed()),
         Datum::Duration(v) => Cell::Duration(v.nanos),

@@ -70,7 +70,23 @@ impl Spec {
         vec![0; self.pad_to]
     }
 
+    /// The stored part of a text that is valid and not too long.
     #[inline]
+    pub(crate) fn plain<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+        let fits = match self.limit {
+            Limit::None => true,
+            Limit::Chars(n) | Limit::Bytes(n) | Limit::RawBytes(n) => text.len() <= n,
+        };
+        if !fits || text.len() < self.pad_to || self.charset.first_invalid(text).is_some() {
+            return None;
+        }
+        Some(if self.trim {
+            &text[..trimmed_len(text)]
+        } else {
+            text
+        })
+    }
+
     pub(crate) fn cast<'a>(&self, field: Field<'a>) -> Cast<'a> {
         let text = match field {
             Field::Text(text) => Cow::Borrowed(text),

@@ -41,33 +41,27 @@ impl Spec {
         bad(Problem::IncorrectTime(self.word()), Cell::Time(0))
     }
 
+    /// The packed value of a plain text, which is valid in every mode.
     #[inline]
-    pub(crate) fn cast<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
-        if let Field::Text(text) = field
-            && let Some(civil) = parse::plain(text)
-            && self.kind != TimeKind::Timestamp
-        {
-            // A plain text is valid in every mode; only the clock of a DATE has to go.
-            let date = Civil {
-                hour: 0,
-                minute: 0,
-                second: 0,
-                ..civil
-            };
-            return Ok(Cell::Time(
-                if self.kind == TimeKind::Date {
-                    date
-                } else {
-                    civil
+    pub(crate) fn plain(&self, text: &[u8]) -> Option<u64> {
+        let civil = parse::plain(text)?;
+        match self.kind {
+            // Only the clock of a DATE has to go.
+            TimeKind::Date => Some(
+                Civil {
+                    hour: 0,
+                    minute: 0,
+                    second: 0,
+                    ..civil
                 }
                 .packed(),
-            ));
+            ),
+            TimeKind::Datetime => Some(civil.packed()),
+            TimeKind::Timestamp => None,
         }
-        self.cast_slow(field, rules)
     }
 
-    #[inline(never)]
-    fn cast_slow<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
+    pub(crate) fn cast<'a>(&self, field: Field<'a>, rules: &Rules) -> Cast<'a> {
         let mode = rules.session.sql_mode;
         let dates = DateRules {
             zero_in_date: mode.parses_zero_in_date(),

@@ -128,18 +128,12 @@ impl TableEncoder {
                     continue;
                 }
             };
-            let mut cell = match field {
-                Some(field) => column.cast(*field)?,
-                None if !matches!(column.auto, Auto::No) => Cell::Null,
-                None => column.default.cell(&column.name)?,
-            };
-            if !matches!(column.auto, Auto::No) {
-                cell = column.auto_value(cell, row_id, &mut ids)?;
+            if let (Some(Field::Text(text)), Auto::No) = (field, column.auto)
+                && column.cast.push_plain(text, cells)
+            {
+                continue;
             }
-            if column.not_null && cell.is_null() {
-                cell = column.instead_of_null(plan)?;
-            }
-            cells.push(cell);
+            cells.push(column.value(plan, field, row_id, &mut ids)?);
         }
         Ok(ids)
     }
@@ -316,7 +310,27 @@ fn null_in(column: &str) -> RowError {
 }
 
 impl Column {
-    #[inline]
+    /// The long way to a value: whatever the field is, or is not.
+    #[inline(never)]
+    fn value<'a>(
+        &'a self,
+        plan: &Plan,
+        field: Option<&Field<'a>>,
+        row_id: i64,
+        ids: &mut AutoIds,
+    ) -> Result<Cell<'a>, RowError> {
+        let cell = match field {
+            Some(field) => self.cast(*field)?,
+            None if !matches!(self.auto, Auto::No) => Cell::Null,
+            None => self.default.cell(&self.name)?,
+        };
+        let cell = self.auto_value(cell, row_id, ids)?;
+        if self.not_null && cell.is_null() {
+            return self.instead_of_null(plan);
+        }
+        Ok(cell)
+    }
+
     fn cast<'a>(&self, field: Field<'a>) -> Result<Cell<'a>, RowError> {
         self.cast
             .cast(field)

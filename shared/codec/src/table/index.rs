@@ -4,6 +4,7 @@
 use super::plan::{DecimalShape, KeyPart, Prefix, refuse};
 use crate::cast::Cell;
 use crate::collation::{Collation, needs_restored_data};
+use crate::decimal::encode_small;
 use crate::mem::{comparable_f64, encode_bytes, encode_i64, encode_u64, flags};
 use crate::mysql::flag;
 use crate::row::RowWriter;
@@ -267,6 +268,11 @@ pub(crate) fn put_key(to: &mut Vec<u8>, cell: &Cell<'_>, part: &KeyPart) {
         Cell::Double(v) => {
             to.push(flags::FLOAT);
             encode_u64(to, comparable_f64(*v));
+        }
+        Cell::SmallDecimal { mantissa, .. } => {
+            let (precision, scale) = part.decimal;
+            to.extend_from_slice(&[flags::DECIMAL, precision, scale]);
+            encode_small(*mantissa, precision, scale, to);
         }
         Cell::Decimal(v) => {
             let (precision, scale) = part.decimal;
