@@ -74,12 +74,6 @@ pub enum SourceError {
         /// Format, compression or character set.
         what: String,
     },
-    /// The description of the source is not one of this version.
-    #[error("the source format cannot be understood: {cause}")]
-    FormatJson {
-        /// Why.
-        cause: String,
-    },
     /// The operating system failed.
     #[error("cannot read: {source}")]
     Io {
@@ -121,11 +115,6 @@ impl From<SourceError> for Error {
                 ErrorKind::Precheck,
                 "source files".to_owned(),
                 "convert the files to plain CSV in UTF-8",
-            ),
-            SourceError::FormatJson { .. } => (
-                ErrorKind::Internal,
-                "source format".to_owned(),
-                "run the same version everywhere",
             ),
             SourceError::Io { place, source } => {
                 let kind = if source.kind() == io::ErrorKind::NotFound {

@@ -14,6 +14,6 @@ pub mod split;
 
 pub use csv::CsvDialect;
 pub use error::{Place, SourceError};
-pub use format::{dialect_from_json, dialect_of};
+pub use format::dialect_of;
 pub use reader::{ChunkReader, ReadLimits, Row, RowBatch, read_header};
 pub use split::{Chunk, SplitPolicy, plan_chunks};

@@ -362,7 +362,9 @@ impl Core {
                     Quoted::Cut => return Step::NeedMore,
                     Quoted::Bad(kind, at) => return Step::Bad(SyntaxError { kind, at, column }),
                 }
-                scan.skip_to(at);
+                if !SINGLE {
+                    scan.skip_to(at);
+                }
                 token = self.token::<SINGLE>(buf, at, at_end);
             }
             match token {
@@ -424,6 +426,7 @@ impl Core {
     }
 
     /// Reads a quoted field whose opening quote is at `open`, up to its closing quote.
+    #[inline(always)]
     fn quoted<const SINGLE: bool>(
         &self,
         scan: &mut Scan<'_>,
@@ -432,7 +435,9 @@ impl Core {
         at_end: bool,
     ) -> Quoted {
         let mut escaped = false;
-        scan.skip_to(open + self.quote.len());
+        if !SINGLE {
+            scan.skip_to(open + self.quote.len());
+        }
         loop {
             let at = scan.next();
             if at >= buf.len() {
@@ -442,15 +447,10 @@ impl Core {
                     Quoted::Cut
                 };
             }
-            // Only these two mean something here, so a separator that starts like a quote (both longer
-            // than a byte) must not hide it.
-            match (
-                self.match_at(&self.quote, buf, at, at_end),
-                self.match_at(&self.escape, buf, at, at_end),
-            ) {
-                (Match::Yes, _) => {
-                    let behind = at + self.quote.len();
-                    match self.match_at(&self.quote, buf, behind, at_end) {
+            match self.quoted_token::<SINGLE>(buf, at, at_end) {
+                Token::Quote => {
+                    let behind = at + if SINGLE { 1 } else { self.quote.len() };
+                    match self.doubled::<SINGLE>(buf, behind, at_end) {
                         Match::Yes => {
                             escaped = true;
                             scan.skip_to(behind + self.quote.len());
@@ -459,7 +459,7 @@ impl Core {
                         Match::Cut => return Quoted::Cut,
                     }
                 }
-                (Match::No, Match::Yes) => {
+                Token::Escape => {
                     let next = at + self.escape.len() + 1;
                     if next > buf.len() {
                         return if at_end {
@@ -471,9 +471,39 @@ impl Core {
                     escaped = true;
                     scan.skip_to(next);
                 }
-                (Match::Cut, _) | (_, Match::Cut) => return Quoted::Cut,
-                (Match::No, Match::No) => {}
+                Token::Cut => return Quoted::Cut,
+                _ => {}
             }
+        }
+    }
+
+    /// The token at `at` inside quotes. Only two mean something there, so a separator that starts like a
+    /// quote (both longer than a byte) must not hide it.
+    #[inline(always)]
+    fn quoted_token<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
+        if SINGLE {
+            return self.tokens[usize::from(buf[at])];
+        }
+        let quote = self.match_at(&self.quote, buf, at, at_end);
+        let escape = self.match_at(&self.escape, buf, at, at_end);
+        match (quote, escape) {
+            (Match::Yes, _) => Token::Quote,
+            (_, Match::Yes) => Token::Escape,
+            (Match::Cut, _) | (_, Match::Cut) => Token::Cut,
+            (Match::No, Match::No) => Token::Data,
+        }
+    }
+
+    /// Whether a second quote follows the one that ends at `at`.
+    #[inline(always)]
+    fn doubled<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Match {
+        if !SINGLE {
+            return self.match_at(&self.quote, buf, at, at_end);
+        }
+        match buf.get(at) {
+            Some(byte) if matches!(self.tokens[usize::from(*byte)], Token::Quote) => Match::Yes,
+            None if !at_end => Match::Cut,
+            _ => Match::No,
         }
     }
 

@@ -2,7 +2,6 @@
 
 mod core;
 mod dialect;
-mod options;
 mod scan;
 mod unescape;
 
