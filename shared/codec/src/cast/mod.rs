@@ -460,3 +460,7 @@ pub fn datum_cell(datum: &Datum) -> Cell<'_> {
 pub(crate) fn trim_text(text: &[u8]) -> &[u8] {
     number::trim(text)
 }
+
+#[cfg(test)]
+#[path = "cast_tests.rs"]
+mod tests;
