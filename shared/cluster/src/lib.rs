@@ -3,15 +3,29 @@
 //! reads) and TiDB (SQL and status port). Knows nothing of tables' encoding, sorting or job plans:
 //! sorted pairs come in through [`PairSource`].
 
+mod checksum;
+mod feed;
+mod importer;
+mod ingest;
 mod pairs;
 mod pd;
 mod reaction;
+mod read;
 mod region;
+mod region_cache;
 mod retry;
 mod security;
+mod store;
+mod wire;
+mod write;
 
+pub use importer::{Importer, ImporterOptions};
+pub use ingest::IngestStats;
 pub use pairs::{BATCH_BYTES, MemoryPairs, PairBatch, PairReader, PairSource};
 pub use pd::{PdClient, ScatterStats};
+pub use read::Version;
 pub use region::Region;
+pub use region_cache::RegionCache;
 pub use retry::RetryPolicy;
 pub use security::{Connector, Security};
+pub use store::{StoreClients, StoreConfig, is_tiflash};

@@ -155,15 +155,6 @@ pub(crate) fn of_write_status(status: &Status) -> Reaction {
     }
 }
 
-/// Which of two reactions of different peers decides: the one that leaves less as it was.
-pub(crate) fn rank(reaction: &Reaction) -> u8 {
-    match reaction {
-        Reaction::Fatal(_) => 3,
-        Reaction::Rescan(_) => 2,
-        _ => 1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,17 +339,5 @@ mod tests {
             assert_eq!(of_status(&status), Reaction::Unknown);
         }
         assert_eq!(of_status(&Status::unimplemented("")), Reaction::Unsupported);
-    }
-
-    #[test]
-    fn the_peer_that_changes_most_decides() {
-        let mut reactions = [
-            Reaction::Wait(None),
-            Reaction::Fatal(""),
-            Reaction::Rescan(Vec::new()),
-        ];
-        reactions.sort_by_key(rank);
-        assert_eq!(reactions[2], Reaction::Fatal(""));
-        assert_eq!(reactions[0], Reaction::Wait(None));
     }
 }
