@@ -349,7 +349,6 @@ fn ingest(w: &Written) -> Option<IngestOptions> {
         send_kv_bytes: number("send-kv-size").map(|n| n as usize),
         region_split_bytes: number("region-split-size"),
         region_split_keys: number("region-split-keys"),
-        store_write_bytes_per_second: number("store-write-bwlimit").filter(|n| *n > 0),
         pause_scope: match w
             .root
             .text("tikv-importer.pause-pd-scheduler-scope")

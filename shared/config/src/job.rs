@@ -61,7 +61,7 @@ pub struct Job {
     pub tidb: TidbOptions,
     /// SQL mode for casts, as written.
     pub sql_mode: String,
-    /// TLS to PD, TiKV and the status port; `None` = plain.
+    /// TLS to PD, TiKV and TiDB; `None` = plain.
     pub security: Option<TlsFiles>,
     /// Compare each table with what was encoded.
     pub checksum: Level,
@@ -200,8 +200,6 @@ pub struct IngestOptions {
     pub region_split_bytes: Option<u64>,
     /// Target pairs of a region; `None` = as TiKV is configured.
     pub region_split_keys: Option<u64>,
-    /// Bytes per second to one store.
-    pub store_write_bytes_per_second: Option<u64>,
     /// Which regions PD must not move meanwhile.
     pub pause_scope: PauseScope,
 }
@@ -278,25 +276,8 @@ pub struct TidbOptions {
     pub status_port: u16,
     /// `host:port`, without scheme; never empty with the backend `local`.
     pub pd_addrs: Vec<String>,
-    /// TLS of the SQL port.
-    pub tls: SqlTls,
-    /// Certificates for the SQL port; `None` = none given.
-    pub security: Option<TlsFiles>,
     /// Variables of every SQL session.
     pub session_vars: BTreeMap<String, String>,
-}
-
-/// TLS of the SQL port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SqlTls {
-    /// Plain.
-    Off,
-    /// TLS, certificate verified with the CA.
-    Verify,
-    /// TLS, certificate not verified.
-    SkipVerify,
-    /// TLS without verification where the server can, else plain.
-    Preferred,
 }
 
 /// PEM files.

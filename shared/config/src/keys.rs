@@ -2,8 +2,8 @@
 //! unknown-key search, environment names and the reference page `docs/configuration.md` all come from it.
 //! Leaves rules that involve more than one key to [`crate::check`].
 //!
-//! Whoever adds a key: `used` means that [`crate::Job`] carries it. A Lightning key that changes nothing
-//! here is `nothing` with the reason, never `used`; one whose effect would be missed is `refused`.
+//! Whoever adds a key: `used` means that the program acts on it; until it does, it is `later`. A Lightning
+//! key that changes nothing here is `nothing` with the reason; one whose effect would be missed is `refused`.
 
 use crate::value::Kind::{
     self, Bool, Choice, Duration, Int, Ratio, Secret, Size, Switch, Text, Texts, Vars,
@@ -14,6 +14,9 @@ use crate::value::Kind::{
 pub enum Effect {
     /// It is honoured; the text says what it means.
     Used(&'static str),
+    /// It is checked and [`crate::Job`] carries it, but nothing acts on it yet: any value but the default
+    /// gives a note. The text says what it will mean.
+    Later(&'static str),
     /// It is accepted with a note; the text says why nothing changes.
     Nothing(&'static str),
     /// Any value but the default is a problem; the text says why.
@@ -94,6 +97,20 @@ const fn used(path: &'static str, kind: Kind, default: &'static str, meaning: &'
     }
 }
 
+const fn later(
+    path: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        effect: Effect::Later(meaning),
+    }
+}
+
 const fn nothing(path: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Key {
     Key {
         path,
@@ -129,7 +146,7 @@ const NEVER_LOGGED: &str = "row values, keys and secrets never reach the log";
 pub const KEYS: &[Key] = &[
     used("lightning.region-concurrency", Int(1, 1024), "(number of CPUs)", "worker threads that encode and sort, per agent"),
     used("lightning.max-error", COUNT, "0", "rows with a wrong value that are left out and recorded before the import stops; same as `max-error.type`"),
-    used("lightning.task-info-schema-name", Text, "\"lightning_task_info\"", "database for the tables that record errors and conflicts; empty = record nothing"),
+    later("lightning.task-info-schema-name", Text, "\"lightning_task_info\"", "database for the tables that record errors and conflicts; empty = record nothing"),
     refused("lightning.server-mode", Bool, "false", "there is no task server; run one `thunderhead import` per job"),
     nothing("lightning.check-requirements", Bool, "true", "the checks before an import are cheap and always run"),
     nothing("lightning.status-addr", Text, "\"\"", "there is no HTTP server; progress goes to the terminal and the log"),
@@ -153,16 +170,16 @@ pub const KEYS: &[Key] = &[
     used("tikv-importer.sorted-kv-dir", Text, "\"\"", "directory for sorted runs and for the job's state; empty = `sorted-kv` in the working directory"),
     used("tikv-importer.disk-quota", BYTES, "(no limit)", "bytes that sorted runs may take; reserved before each write, so a hard limit. 0 = no limit"),
     used("tikv-importer.range-concurrency", Int(1, 1024), "16", "key ranges that are ingested at once"),
-    used("tikv-importer.send-kv-pairs", POSITIVE, "32768", "most pairs in one write message to TiKV"),
-    used("tikv-importer.send-kv-size", Size(1), "(chosen by the client)", "most bytes in one write message to TiKV"),
+    later("tikv-importer.send-kv-pairs", POSITIVE, "32768", "most pairs in one write message to TiKV"),
+    later("tikv-importer.send-kv-size", Size(1), "(chosen by the client)", "most bytes in one write message to TiKV"),
     used("tikv-importer.region-split-size", Size(1), "(as TiKV is configured)", "target bytes of a region"),
-    used("tikv-importer.region-split-keys", POSITIVE, "(as TiKV is configured)", "target pairs of a region"),
-    used("tikv-importer.store-write-bwlimit", BYTES, "0", "most bytes per second written to one store; 0 = no limit"),
-    used("tikv-importer.pause-pd-scheduler-scope", Choice(&["table", "global"]), "\"table\"", "keep PD from moving only the regions of the imported tables, or all"),
+    later("tikv-importer.region-split-keys", POSITIVE, "(as TiKV is configured)", "target pairs of a region"),
+    refused("tikv-importer.store-write-bwlimit", BYTES, "0", "limiting the bytes per second to a store is not supported yet"),
+    later("tikv-importer.pause-pd-scheduler-scope", Choice(&["table", "global"]), "\"table\"", "keep PD from moving only the regions of the imported tables, or all"),
     used("tikv-importer.duplicate-resolution", Choice(&["none", "record", "remove"]), "\"none\"", "backend `local`: `none` does not look for duplicates, `record` records them, `remove` records and removes all of them. Cannot be combined with conflict.strategy"),
     used("tikv-importer.on-duplicate", Choice(&["replace", "ignore", "error"]), "\"replace\"", "backend `tidb`: REPLACE, INSERT IGNORE or INSERT. Cannot be combined with conflict.strategy"),
-    used("tikv-importer.logical-import-batch-size", Size(1), "\"96KiB\"", "backend `tidb`: bytes of values in one statement"),
-    used("tikv-importer.logical-import-batch-rows", POSITIVE, "65536", "backend `tidb`: rows in one statement"),
+    later("tikv-importer.logical-import-batch-size", Size(1), "\"96KiB\"", "backend `tidb`: bytes of values in one statement"),
+    later("tikv-importer.logical-import-batch-rows", POSITIVE, "65536", "backend `tidb`: rows in one statement"),
     nothing("tikv-importer.logical-import-prep-stmt", Bool, "false", "statements carry their values"),
     refused("tikv-importer.keyspace-name", Text, "\"\"", "keyspaces (API v2) are not supported; rows would land outside of the keyspace"),
     nothing("tikv-importer.addr", Text, "(none)", "the backend `importer` no longer exists"),
@@ -229,24 +246,24 @@ pub const KEYS: &[Key] = &[
     used("tidb.status-port", PORT, "10080", "its status port, where table definitions are read"),
     used("tidb.pd-addr", Texts, "(required with backend `local`)", "PD servers, `host:port`, separated by commas"),
     used("tidb.sql-mode", Text, "\"ONLY_FULL_GROUP_BY,NO_AUTO_CREATE_USER\"", "SQL mode for casts. The default is Lightning's and is not strict: wrong values are clipped. Add STRICT_TRANS_TABLES to refuse them"),
-    used("tidb.tls", Switch(&["cluster", "skip-verify", "preferred", "", "false"]), "\"\"", "TLS of SQL connections; empty = `cluster` where [tidb.security] has a CA"),
-    used("tidb.distsql-scan-concurrency", POSITIVE, "(as the server)", "session variable tidb_distsql_scan_concurrency"),
-    used("tidb.build-stats-concurrency", POSITIVE, "(as the server)", "session variable tidb_build_stats_concurrency"),
-    used("tidb.index-serial-scan-concurrency", POSITIVE, "(as the server)", "session variable tidb_index_serial_scan_concurrency"),
-    used("tidb.checksum-table-concurrency", POSITIVE, "(as the server)", "session variable tidb_checksum_table_concurrency"),
-    used("tidb.session-vars", Vars, "{}", "session variables of every SQL connection"),
+    used("tidb.tls", Switch(&["cluster", "skip-verify", "preferred", "", "false"]), "\"\"", "TLS of SQL connections. They are as safe as [security] says: `cluster` needs its CA, `false` needs none. `skip-verify` and `preferred` are refused"),
+    later("tidb.distsql-scan-concurrency", POSITIVE, "(as the server)", "session variable tidb_distsql_scan_concurrency"),
+    later("tidb.build-stats-concurrency", POSITIVE, "(as the server)", "session variable tidb_build_stats_concurrency"),
+    later("tidb.index-serial-scan-concurrency", POSITIVE, "(as the server)", "session variable tidb_index_serial_scan_concurrency"),
+    later("tidb.checksum-table-concurrency", POSITIVE, "(as the server)", "session variable tidb_checksum_table_concurrency"),
+    later("tidb.session-vars", Vars, "{}", "session variables of every SQL connection"),
     nothing("tidb.log-level", Text, "\"error\"", "no TiDB library is embedded"),
     nothing("tidb.max-allowed-packet", BYTES, "\"64MiB\"", "the server's own limit is asked for"),
-    used("tidb.security.ca-path", Text, "(security.ca-path)", "CA of the SQL port"),
-    used("tidb.security.cert-path", Text, "(security.cert-path)", "client certificate for the SQL port"),
-    used("tidb.security.key-path", Text, "(security.key-path)", "its private key"),
+    used("tidb.security.ca-path", Text, "(security.ca-path)", "CA of the SQL port; must be the same as in [security]"),
+    used("tidb.security.cert-path", Text, "(security.cert-path)", "client certificate for the SQL port; must be the same as in [security]"),
+    used("tidb.security.key-path", Text, "(security.key-path)", "its private key; must be the same as in [security]"),
     nothing("tidb.security.redact-info-log", Bool, "false", NEVER_LOGGED),
     used("security.ca-path", Text, "\"\"", "CA of PD, TiKV and the status port; empty = no TLS"),
     used("security.cert-path", Text, "\"\"", "client certificate"),
     used("security.key-path", Text, "\"\"", "its private key"),
     nothing("security.redact-info-log", Bool, "false", NEVER_LOGGED),
     used("conflict.strategy", Choice(&["", "error", "replace", "ignore", "none", "record", "remove"]), "\"\"", "what to do with rows that share a primary or unique key; empty = duplicate-resolution or on-duplicate decides"),
-    used("conflict.threshold", COUNT, "(10000; 0 with `error`)", "conflicting rows of the whole job before it stops"),
+    later("conflict.threshold", COUNT, "(10000; 0 with `error`)", "conflicting rows of the whole job before it stops"),
     nothing("conflict.precheck-conflict-before-import", Bool, "false", "duplicates are found in sorted runs before anything is ingested"),
     nothing("conflict.max-record-rows", COUNT, "(conflict.threshold)", "as many rows are recorded as conflict.threshold allows"),
     used("post-restore.checksum", LEVEL, "\"required\"", "compare each table with what was encoded; `optional` = only warn"),
@@ -255,7 +272,7 @@ pub const KEYS: &[Key] = &[
     nothing("post-restore.level-1-compact", Bool, "false", "ranges do not overlap, TiKV has nothing to compact"),
     nothing("post-restore.compact", Bool, "false", "ranges do not overlap, TiKV has nothing to compact"),
     nothing("post-restore.post-process-at-last", Bool, "true", "each table is finished when its last range is in"),
-    used("cron.log-progress", Duration, "\"5m\"", "time between two progress lines in the log"),
+    later("cron.log-progress", Duration, "\"5m\"", "time between two progress lines in the log"),
     nothing("cron.switch-mode", Duration, "\"5m\"", "TiKV stays in normal mode"),
     nothing("cron.check-disk-quota", Duration, "\"1m\"", "space is reserved before each write"),
     nothing("checkpoint.enable", Bool, "true", "progress is always kept; delete sorted-kv-dir to start over"),

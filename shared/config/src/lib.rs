@@ -25,7 +25,7 @@ pub use filter::{FilterError, TableFilter};
 pub use job::{
     Backend, CharacterSet, Compression, ConflictOptions, ConflictStrategy, CsvOptions, FileFormat,
     IgnoreColumns, IngestOptions, Job, Level, LogicalOptions, OnDuplicate, PauseScope,
-    SourceFormat, SqlTls, TidbOptions, TlsFiles,
+    SourceFormat, TidbOptions, TlsFiles,
 };
 pub use problem::{Note, Problem, to_error};
 pub use raw::environment_overrides;

@@ -320,6 +320,11 @@ impl Written {
                     Some(Effect::Nothing(why)) => {
                         notes.entry((entry.line, *path)).or_insert(why);
                     }
+                    Some(Effect::Later(_)) if default_of(path).as_ref() != Some(&entry.value) => {
+                        notes
+                            .entry((entry.line, *path))
+                            .or_insert("not supported yet");
+                    }
                     Some(Effect::Refused(why))
                         if default_of(path).as_ref() != Some(&entry.value) =>
                     {

@@ -49,7 +49,8 @@ fn page() -> String {
          <!-- Written by the test of shared/config from its table of keys: UPDATE_DOCS=1 cargo test -p thunderhead-config -->\n\n\
          A job is described by a TiDB Lightning TOML file. Every key of Lightning is known: it is honoured, or it is\n\
          accepted with a note that says why it has no effect, or it is refused where ignoring it would change the\n\
-         result. Unknown keys are errors. All problems are reported at once, each with its line. Names of sections and\n\
+         result. A few values are checked here and refused when the job starts, because this version cannot do them yet:\n\
+         the README's \"What it does today\" names them. Unknown keys are errors. All problems are reported at once, each with its line. Names of sections and\n\
          keys are matched without regard to case. Sizes count in powers of 1024 under every spelling (`64KiB`, `64KB`, `64K`).\n\n\
          Every key outside of lists can be set by an environment variable, which wins over the file:\n\
          `THUNDERHEAD_` and the dotted path in capitals with `_`, so `THUNDERHEAD_TIDB_PASSWORD` sets `tidb.password`;\n\
@@ -72,6 +73,7 @@ fn page() -> String {
         };
         let meaning = match key.effect {
             Effect::Used(text) => text.to_owned(),
+            Effect::Later(text) => format!("*no effect yet:* {text}"),
             Effect::Nothing(why) => format!("*no effect:* {why}"),
             Effect::Refused(why) => format!("*refused:* {why}"),
         };

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use thunderhead_config::{
-    Backend, CharacterSet, ConflictStrategy, Job, Level, Loaded, OnDuplicate, PauseScope, SqlTls,
+    Backend, CharacterSet, ConflictStrategy, Job, Level, Loaded, OnDuplicate, PauseScope,
     environment_overrides, load,
 };
 
@@ -170,7 +170,7 @@ fn defaults_are_lightnings() {
         (None, None, 0)
     );
     assert_eq!(job.ingest.pause_scope, PauseScope::Table);
-    assert_eq!((job.tidb.tls, &job.security), (SqlTls::Off, &None));
+    assert_eq!(job.security, None);
     assert_eq!((job.tidb.user.as_str(), job.tidb.port), ("root", 4000));
     assert_eq!(job.conflict.threshold, 0);
     let csv = &job.csv;
@@ -239,19 +239,49 @@ fn written_values_arrive() {
         (files.ca.to_str().unwrap(), files.client.is_some()),
         ("ca", true)
     );
-    // [tidb.security] is a copy of [security] where it does not say otherwise.
-    assert_eq!(
-        (job.tidb.tls, job.tidb.security.unwrap()),
-        (SqlTls::Verify, files)
-    );
     assert!(!format!("{:?}", job.tidb.password).contains("c2Vj"));
 }
 
 #[test]
-fn an_empty_section_for_sql_switches_its_tls_off() {
-    let job = job("[security]\nca-path = \"ca\"\n[tidb.security]\nca-path = \"\"\n");
-    assert!(job.security.is_some());
-    assert_eq!((job.tidb.tls, job.tidb.security), (SqlTls::Off, None));
+fn sql_connections_are_never_less_safe_than_asked_for() {
+    let tls = "[security]\nca-path = \"ca\"\n";
+    let same = format!("tls = 'cluster'\n{tls}[tidb.security]\nca-path = \"ca\"\n");
+    assert!(job(&same).security.is_some());
+    check(
+        "tls = 'cluster'\n",
+        "+:1: tidb.tls: it needs a CA (give security.ca-path)",
+    );
+    check(
+        "tls = 'preferred'\n",
+        "+:1: tidb.tls: \"preferred\" is not supported yet (use \"cluster\" with security.ca-path, or \"false\")",
+    );
+    check(
+        &format!("tls = false\n{tls}"),
+        "+:1: tidb.tls: SQL connections without TLS beside [security] are not supported yet (remove the key)",
+    );
+    for other in ["", "else"] {
+        check(
+            &format!("{tls}[tidb.security]\nca-path = {other:?}\n"),
+            "+:4: tidb.security.ca-path: it differs from [security], and other certificates for the SQL port are not supported yet (give the certificates in [security] alone)",
+        );
+    }
+}
+
+#[test]
+fn a_key_that_nothing_acts_on_yet_is_noted_where_it_differs_from_its_default() {
+    let notes = |value: u32| {
+        let text = LEAST.replace("backend", &format!("send-kv-pairs = {value}\nbackend"));
+        load(&text, "job.toml", &[]).unwrap().notes
+    };
+    assert_eq!(notes(32768), []);
+    assert_eq!(
+        notes(9)[0].to_string(),
+        "job.toml:2: tikv-importer.send-kv-pairs: has no effect: not supported yet"
+    );
+    check_whole(
+        &LEAST.replace("backend", "store-write-bwlimit = '1MiB'\nbackend"),
+        "job.toml:2: tikv-importer.store-write-bwlimit: limiting the bytes per second to a store is not supported yet (remove the key)",
+    );
 }
 
 #[test]
@@ -475,10 +505,6 @@ fn values_that_contradict_each_other_are_problems() {
         "job.toml:6: mydumper.filter: filter rule \"a\": expected `database.table`\njob.toml:6: mydumper.filter: filter rule \"b.c.d\": \".d\" follows the table pattern; quote names that hold a dot",
     );
     check(
-        "tls = 'cluster'\n",
-        "+:1: tidb.tls: it needs the CA of the SQL port (give tidb.security.ca-path)",
-    );
-    check(
         "sql-mode = 'STRICT_TRANS_TABLE'\n",
         "+:1: tidb.sql-mode: \"STRICT_TRANS_TABLE\" is not a SQL mode (did you mean STRICT_TRANS_TABLES?)",
     );
@@ -594,7 +620,7 @@ fn overrides_win_over_the_file_and_are_checked_too() {
         [
             "override: tidb.port: expected whole number, 1 to 65535, found \"x\"",
             "override: tidb.prot: unknown key (did you mean port?)",
-            "override: tidb.tls: it needs the CA of the SQL port (give tidb.security.ca-path)",
+            "override: tidb.tls: it needs a CA (give security.ca-path)",
         ]
     );
 }

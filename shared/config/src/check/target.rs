@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::job::{
-    Backend, ConflictOptions, ConflictStrategy, OnDuplicate, SqlTls, TidbOptions, TlsFiles,
-};
+use crate::job::{Backend, ConflictOptions, ConflictStrategy, OnDuplicate, TidbOptions, TlsFiles};
 use crate::problem::nearest;
 use crate::raw::Written;
 use crate::secret::Password;
@@ -65,23 +63,7 @@ pub(super) fn tidb(
     backend: Option<Backend>,
     security: Option<&TlsFiles>,
 ) -> TidbOptions {
-    let files = tls_files(w, "tidb.security", security);
-    let tls = match w.root.text("tidb.tls").as_str() {
-        "" if files.is_some() => SqlTls::Verify,
-        "cluster" => {
-            if files.is_none() {
-                w.problem_at(
-                    "tidb.tls",
-                    "it needs the CA of the SQL port",
-                    "give tidb.security.ca-path",
-                );
-            }
-            SqlTls::Verify
-        }
-        "skip-verify" => SqlTls::SkipVerify,
-        "preferred" => SqlTls::Preferred,
-        _ => SqlTls::Off,
-    };
+    sql_tls(w, security);
     let host = w.root.text("tidb.host");
     if host.is_empty() {
         w.problem_at("tidb.host", "it must not be empty", "name a TiDB server");
@@ -112,9 +94,38 @@ pub(super) fn tidb(
         user: w.root.text("tidb.user"),
         password: Password::new(w.root.text("tidb.password")),
         pd_addrs: pd_addrs(w, backend),
-        tls,
-        security: files,
         session_vars,
+    }
+}
+
+/// All connections to the cluster share the certificates of `[security]`; asking for less or for other ones
+/// on the SQL port must not pass unnoticed.
+fn sql_tls(w: &mut Written, security: Option<&TlsFiles>) {
+    let files = tls_files(w, "tidb.security", security);
+    if files.as_ref() != security {
+        let message = "it differs from [security], and other certificates for the SQL port are not supported yet";
+        w.problem_at(
+            "tidb.security.ca-path",
+            message,
+            "give the certificates in [security] alone",
+        );
+    }
+    let tls = w.root.text("tidb.tls");
+    match (tls.as_str(), security) {
+        ("cluster", None) => w.problem_at("tidb.tls", "it needs a CA", "give security.ca-path"),
+        ("false", Some(_)) => {
+            let message = "SQL connections without TLS beside [security] are not supported yet";
+            w.problem_at("tidb.tls", message, "remove the key");
+        }
+        ("skip-verify" | "preferred", _) => {
+            let message = format!("{tls:?} is not supported yet");
+            w.problem_at(
+                "tidb.tls",
+                message,
+                "use \"cluster\" with security.ca-path, or \"false\"",
+            );
+        }
+        _ => {}
     }
 }
 
