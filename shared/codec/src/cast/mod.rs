@@ -3,6 +3,7 @@
 //! among them, made once per column.
 
 mod bits;
+mod datum;
 mod decimal;
 mod float;
 mod integer;

@@ -94,6 +94,19 @@ pub(crate) fn time(code: u8, c: &Civil) -> Vec<u8> {
     out
 }
 
+/// Inverse of [`time`].
+pub(crate) fn civil(bits: u64) -> Civil {
+    Civil {
+        year: (bits >> 50) as u16,
+        month: (bits >> 46 & 15) as u8,
+        day: (bits >> 41 & 31) as u8,
+        hour: (bits >> 36 & 31) as u8,
+        minute: (bits >> 30 & 63) as u8,
+        second: (bits >> 24 & 63) as u8,
+        micro: (bits >> 4 & 0xf_ffff) as u32,
+    }
+}
+
 pub(crate) fn duration(nanos: i64, fsp: u32) -> Vec<u8> {
     let mut out = vec![DURATION];
     out.extend_from_slice(&nanos.to_le_bytes());

@@ -1,7 +1,7 @@
 //! Documents as text, with the server's spacing and escapes.
 
-use super::{DATE, DATETIME, DURATION, OPAQUE, TIMESTAMP, Value, decode};
-use crate::time::{Civil, MyDuration, Time, TimeKind};
+use super::{DATE, DATETIME, DURATION, OPAQUE, TIMESTAMP, Value, civil, decode};
+use crate::time::{MyDuration, Time, TimeKind};
 use std::fmt::Write as _;
 
 /// Text of a document; empty for one that is malformed.
@@ -63,16 +63,7 @@ pub(crate) fn other_text(code: u8, bytes: &[u8]) -> String {
     let eight = bytes.first_chunk::<8>().copied().unwrap_or_default();
     match code {
         DATE | DATETIME | TIMESTAMP => {
-            let bits = u64::from_le_bytes(eight);
-            let civil = Civil {
-                year: (bits >> 50) as u16,
-                month: (bits >> 46 & 15) as u8,
-                day: (bits >> 41 & 31) as u8,
-                hour: (bits >> 36 & 31) as u8,
-                minute: (bits >> 30 & 63) as u8,
-                second: (bits >> 24 & 63) as u8,
-                micro: (bits >> 4 & 0xf_ffff) as u32,
-            };
+            let civil = civil(u64::from_le_bytes(eight));
             let kind = if code == DATE {
                 TimeKind::Date
             } else {

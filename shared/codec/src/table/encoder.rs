@@ -1,7 +1,9 @@
 //! The row loop: fields to cells, cells to pairs.
 
 use super::auto_id::{AutoIds, Layout};
+use super::computed::Findings;
 use super::index::{EntryBuffers, RowHandle, put_common_handle};
+use super::multi_valued;
 use super::plan::{Auto, Column, Handle, Plan, Source};
 use super::{PairSink, RowError, RowOutcome, Slot};
 use crate::cast::{Cell, Field, datum_cell};
@@ -85,7 +87,8 @@ impl TableEncoder {
             .fill(&plan, fields, row_id, &mut cells)
             .and_then(|ids| {
                 let handle = plan.handle_id(fields, &cells, row_id)?;
-                let outcome = self.emit(&plan, &mut cells, handle, None, sink)?;
+                let findings = plan.complete(&mut cells, false)?;
+                let outcome = self.emit(&plan, &mut cells, handle, &findings, sink)?;
                 self.seen.merge(&ids);
                 self.note_row_id(&plan, handle);
                 Ok(outcome)
@@ -107,7 +110,9 @@ impl TableEncoder {
             .handle
             .first_chunk::<8>()
             .map_or(0, |bytes| (u64::from_be_bytes(*bytes) ^ 1 << 63) as i64);
-        self.emit(&plan, &mut cells, handle, Some(row.physical_id), sink)
+        let mut findings = plan.complete(&mut cells, true)?;
+        findings.partition_id = Some(row.physical_id);
+        self.emit(&plan, &mut cells, handle, &findings, sink)
     }
 
     /// Casts the fields and fills in defaults, automatic ids and generated columns.
@@ -152,10 +157,11 @@ impl TableEncoder {
         plan: &Plan,
         cells: &mut [Cell<'_>],
         handle_id: i64,
-        physical_id: Option<i64>,
+        findings: &Findings,
         sink: &mut impl PairSink,
     ) -> Result<RowOutcome, RowError> {
-        let physical_id = physical_id.unwrap_or(plan.table_id);
+        let physical_id = findings.partition_id.unwrap_or(plan.table_id);
+        let arrays = plan.arrays(cells)?;
         plan.timestamps_to_utc(cells);
         let Buffers {
             handle,
@@ -181,14 +187,28 @@ impl TableEncoder {
         }
         let mut tally = Tally::default();
         tally.pair(sink, Slot::Record, &entry.key, record);
-        for index in &plan.indexes {
+        for (position, index) in plan.indexes.iter().enumerate() {
+            if findings.skipped.contains(&position) {
+                continue;
+            }
             let owner = if index.global {
                 plan.table_id
             } else {
                 physical_id
             };
-            index.entry(cells, None, handle, owner, physical_id, entry);
-            tally.pair(sink, Slot::Index(index.id), &entry.key, &entry.value);
+            let array = arrays
+                .iter()
+                .find(|(at, _)| *at == position)
+                .map(|(_, elements)| elements);
+            let Some(elements) = array else {
+                index.entry(cells, None, handle, owner, physical_id, entry);
+                tally.pair(sink, Slot::Index(index.id), &entry.key, &entry.value);
+                continue;
+            };
+            for element in elements {
+                index.entry(cells, Some(element), handle, owner, physical_id, entry);
+                tally.pair(sink, Slot::Index(index.id), &entry.key, &entry.value);
+            }
         }
         Ok(RowOutcome {
             physical_id,
@@ -248,6 +268,30 @@ impl Plan {
                 }
             }
         }
+    }
+
+    /// Evaluates what depends on other columns.
+    fn complete(&self, cells: &mut [Cell<'_>], checked: bool) -> Result<Findings, RowError> {
+        match &self.computed {
+            None => Ok(Findings::default()),
+            Some(computed) => computed.complete(&self.columns, cells, checked, |column| {
+                column.instead_of_null(self)
+            }),
+        }
+    }
+
+    /// Elements of the multi-valued indexes, by position of the index. NULL makes one entry.
+    fn arrays(&self, cells: &[Cell<'_>]) -> Result<Vec<(usize, Vec<Cell<'static>>)>, RowError> {
+        let mut arrays = Vec::new();
+        for (position, index) in self.indexes.iter().enumerate() {
+            let Some(offset) = index.multi_valued else {
+                continue;
+            };
+            let field_type = &self.columns[offset].field_type;
+            let elements = multi_valued::elements(&cells[offset], field_type, &index.name)?;
+            arrays.push((position, elements.unwrap_or_else(|| vec![Cell::Null])));
+        }
+        Ok(arrays)
     }
 
     fn timestamps_to_utc(&self, cells: &mut [Cell<'_>]) {

@@ -5,10 +5,12 @@
 //! [`TableDecoder`]: pairs → datums.
 
 mod auto_id;
+mod computed;
 mod decoder;
 mod defaults;
 mod encoder;
 mod index;
+mod multi_valued;
 mod plan;
 mod preflight;
 

@@ -3,6 +3,7 @@
 //! row loop only follows them.
 
 use super::auto_id::Layout;
+use super::computed::Computed;
 use super::defaults::{self, Default};
 use super::index::IndexPlan;
 use super::preflight;
@@ -11,6 +12,7 @@ use crate::mysql::{flag, tp};
 use crate::schema::{ColumnInfo, FieldType, TableInfo};
 use crate::session::Session;
 use crate::sort::SortKey;
+use std::borrow::Cow;
 use std::sync::Arc;
 use thunderhead_types::{Error, ErrorKind};
 
@@ -31,7 +33,6 @@ pub(crate) type DecimalShape = (u8, u8);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
-    pub id: i64,
     pub name: String,
     pub cast: ColumnCast,
     pub source: Source,
@@ -39,7 +40,6 @@ pub(crate) struct Column {
     pub not_null: bool,
     pub auto: Auto,
     pub field_type: FieldType,
-    pub decimal: DecimalShape,
     pub timestamp: bool,
 }
 
@@ -93,7 +93,6 @@ pub(crate) struct KeyPart {
 
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub table: String,
     pub table_id: i64,
     pub session: Arc<Session>,
     pub columns: Vec<Column>,
@@ -101,6 +100,7 @@ pub(crate) struct Plan {
     pub stored: Vec<StoredColumn>,
     pub handle: Handle,
     pub indexes: Vec<IndexPlan>,
+    pub computed: Option<Computed>,
     pub row_format: u8,
     /// Whether a TIMESTAMP must be moved to UTC before it is stored.
     pub shifts_timestamps: bool,
@@ -131,13 +131,6 @@ impl Plan {
             return Err(refuse(info, refusals.join("; "))
                 .advice("wait for it to end, or use the logical mode"));
         }
-        if info.partitioning().is_some() || info.columns().iter().any(ColumnInfo::is_generated) {
-            return Err(refuse(
-                info,
-                "partitions and generated columns cannot be encoded yet",
-            )
-            .advice("import the table in the logical mode"));
-        }
         let session = Arc::new(session.clone());
         let sources = sources(info, names)?;
         let mut columns = Vec::with_capacity(info.columns().len());
@@ -147,8 +140,12 @@ impl Plan {
         }
         let handle = handle(info, &session, names).map_err(|cause| refuse(info, cause))?;
         let indexes = IndexPlan::compile_all(info, &session)?;
+        let conditions: Vec<&str> = indexes
+            .iter()
+            .map(|index| index.condition.as_str())
+            .collect();
+        let computed = Computed::compile(info, &session, &conditions)?;
         Ok(Plan {
-            table: info.name.original.clone(),
             table_id: info.id,
             stored: stored(info, &session),
             shifts_timestamps: session.time_zone.name() != "UTC"
@@ -158,11 +155,24 @@ impl Plan {
             columns,
             handle,
             indexes,
+            computed,
         })
     }
 }
 
 impl Column {
+    /// The type of the cells that stand for this column: JSON for the array of a multi-valued index.
+    pub fn stored_type(&self) -> Cow<'_, FieldType> {
+        if !self.field_type.array {
+            return Cow::Borrowed(&self.field_type);
+        }
+        Cow::Owned(FieldType {
+            tp: tp::JSON,
+            array: false,
+            ..self.field_type.clone()
+        })
+    }
+
     fn compile(
         info: &TableInfo,
         column: &ColumnInfo,
@@ -188,14 +198,12 @@ impl Column {
             None => Auto::No,
         };
         Ok(Column {
-            id: column.id,
             name: column.name.original.clone(),
             cast,
             source,
             default,
             not_null: field_type.is_not_null(),
             auto,
-            decimal: decimal_shape(field_type),
             timestamp: field_type.tp == tp::TIMESTAMP,
             field_type: field_type.clone(),
         })

@@ -118,18 +118,22 @@ fn literal(sql: &str) -> Owned {
     Owned::Text(inner.unwrap_or(sql).replace("''", "'").into_bytes())
 }
 
-/// Rows that the DDL inserted before the case's own: the literals of `insert into t values (…)`.
+/// Rows that the DDL inserted before the case's own: the literals of `insert into t … values (…),(…)`.
 pub fn prior_rows(ddl: &[String]) -> Vec<Vec<Owned>> {
     let values = |statement: &String| {
         let lower = statement.to_ascii_lowercase();
-        let body = lower
+        let at = lower
             .starts_with("insert")
-            .then(|| statement.split_once('('))??
-            .1;
-        let body = body.rsplit_once(')')?.0;
+            .then(|| lower.find("values"))??;
+        let body = statement[at..].split_once('(')?.1.rsplit_once(')')?.0;
+        let row = |text: &str| {
+            text.split(',')
+                .map(|value| literal(value.trim()))
+                .collect::<Vec<_>>()
+        };
         Some(
-            body.split("),(")
-                .flat_map(|row| [row.split(',').map(literal).collect()])
+            body.split("),")
+                .map(|text| row(text.trim().trim_start_matches('(')))
                 .collect::<Vec<_>>(),
         )
     };

@@ -39,8 +39,8 @@ pub fn run(case: &Case) -> Result<(), String> {
     let decoder =
         TableDecoder::compile(&case.table_info, &session).map_err(|error| error.to_string())?;
     check_decoded(case, &session, &decoder, &expected)?;
-    remove_prior_rows(case, &decoder, &mut expected)?;
-    let actual = encode_all(case, &session, &expected)?;
+    let prior = take_prior_rows(case, &decoder, &mut expected)?;
+    let actual = encode_all(case, &session, &expected, prior)?;
     compare(&actual, &expected)
 }
 
@@ -58,29 +58,52 @@ fn check_checksum(case: &Case, expected: &Pairs) -> Result<(), String> {
     Err(format!("checksum of the stored pairs is {tally:?}"))
 }
 
-/// Ids that an INSERT hands out. AUTO_INCREMENT and `_tidb_rowid` share one counter.
+/// Ids that an INSERT hands out. AUTO_INCREMENT and `_tidb_rowid` share one counter unless the table keeps
+/// them apart; AUTO_RANDOM has its own.
 struct Numbering {
     next: i64,
+    next_row_id: i64,
+    separate: bool,
     auto_field: Option<usize>,
+    /// Bits of the counter in an AUTO_RANDOM id.
+    random_mask: Option<u64>,
     zero_is_value: bool,
 }
 
 impl Numbering {
     fn new(case: &Case) -> Numbering {
-        let columns = case.table_info.columns();
-        let auto = columns
-            .iter()
-            .position(|column| column.field_type.has_flag(flag::AUTO_INCREMENT));
+        let info = &case.table_info;
+        let random = info.auto_random_bits > 0;
+        let auto = info.columns().iter().position(|column| match random {
+            true => info
+                .handle_column()
+                .is_some_and(|handle| handle.id == column.id),
+            false => column.field_type.has_flag(flag::AUTO_INCREMENT),
+        });
         let auto_field = auto.and_then(|offset| match &case.columns {
             None => Some(offset),
             Some(names) => names
                 .iter()
-                .position(|name| name.to_lowercase() == columns[offset].name.lower),
+                .position(|name| name.to_lowercase() == info.columns()[offset].name.lower),
         });
+        let range = if info.auto_random_range_bits == 0 {
+            64
+        } else {
+            info.auto_random_range_bits
+        };
+        let signed = info
+            .handle_column()
+            .is_some_and(|column| !column.field_type.is_unsigned());
+        let random_mask =
+            random.then(|| u64::MAX >> (64 - (range - info.auto_random_bits - u64::from(signed))));
+        let zero_is_value = case.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO");
         Numbering {
             next: 1,
+            next_row_id: 1,
+            separate: info.auto_id_cache == 1,
             auto_field,
-            zero_is_value: case.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO"),
+            random_mask,
+            zero_is_value,
         }
     }
 
@@ -89,25 +112,67 @@ impl Numbering {
         self.next - 1
     }
 
-    /// Gives the AUTO_INCREMENT column its value.
-    fn fill(&mut self, fields: &mut [Owned]) {
+    fn take_row_id(&mut self) -> i64 {
+        if self.separate {
+            self.next_row_id += 1;
+            return self.next_row_id - 1;
+        }
+        self.take()
+    }
+
+    /// Gives the automatic column its value. Shards are the server's choice: they are read off what it
+    /// stored.
+    fn fill(&mut self, fields: &mut [Owned], expected: &Pairs) {
         let Some(field) = self.auto_field.and_then(|at| fields.get_mut(at)) else {
             return;
         };
-        let given = match &*field {
-            Owned::Text(text) => std::str::from_utf8(text).unwrap().trim().parse().ok(),
+        let given: Option<i64> = match &*field {
+            Owned::Text(text) => std::str::from_utf8(text)
+                .ok()
+                .and_then(|text| text.trim().parse().ok()),
             Owned::Int(v) => Some(*v),
             Owned::UInt(v) => i64::try_from(*v).ok(),
-            _ => None,
+            Owned::Binary(_) => return,
+            Owned::Null => None,
+        };
+        let counter = |id: i64| match self.random_mask {
+            Some(mask) => (id as u64 & mask) as i64,
+            None => id,
         };
         match given {
-            Some(v) if v != 0 || self.zero_is_value => self.next = self.next.max(v + 1),
-            _ => *field = Owned::Int(self.take()),
+            Some(v) if v != 0 || self.zero_is_value => self.next = self.next.max(counter(v) + 1),
+            None if matches!(field, Owned::Text(_)) => {}
+            _ => {
+                let n = self.next;
+                let id = self
+                    .random_mask
+                    .map_or(n, |mask| stored_id(expected, n, mask));
+                *field = Owned::Int(id);
+                self.next += 1;
+            }
         }
     }
 }
 
-fn encode_all(case: &Case, session: &Session, expected: &Pairs) -> Result<Pairs, String> {
+/// The id with this counter part that the server stored.
+fn stored_id(expected: &Pairs, counter: i64, mask: u64) -> i64 {
+    let handle = |key: &Vec<u8>| match parse(key) {
+        Some(TableKey::Record { handle, .. }) => handle
+            .first_chunk::<8>()
+            .map(|id| u64::from_be_bytes(*id) ^ 1 << 63),
+        _ => None,
+    };
+    let mut ids = expected.keys().filter_map(handle);
+    ids.find(|id| id & mask == counter as u64)
+        .map_or(counter, |id| id as i64)
+}
+
+fn encode_all(
+    case: &Case,
+    session: &Session,
+    expected: &Pairs,
+    prior: Pairs,
+) -> Result<Pairs, String> {
     let info = &case.table_info;
     let sharded = info.has_row_id() && info.shard_row_id_bits > 0;
     let mut columns = case.columns.clone();
@@ -127,21 +192,19 @@ fn encode_all(case: &Case, session: &Session, expected: &Pairs) -> Result<Pairs,
     let mut encoder = TableEncoder::compile(info, session, columns.as_deref())
         .map_err(|error| error.to_string())?;
     let mut numbering = Numbering::new(case);
-    let mut stored = Pairs::new();
+    let mut stored = prior.clone();
     for (number, row) in case.rows.iter().enumerate() {
         let mut fields: Vec<Owned> = row.fields.iter().map(|value| value.owned()).collect();
-        numbering.fill(&mut fields);
+        numbering.fill(&mut fields, expected);
+        let before = (numbering.next, numbering.next_row_id);
         let row_id = if info.has_row_id() {
-            numbering.take()
+            numbering.take_row_id()
         } else {
             0
         };
         if sharded {
-            fields.push(Owned::Int(stored_id(
-                expected,
-                row_id,
-                info.shard_row_id_bits as u32,
-            )));
+            let mask = i64::MAX as u64 >> info.shard_row_id_bits;
+            fields.push(Owned::Int(stored_id(expected, row_id, mask)));
         }
         let result = encode_row(&mut encoder, &fields, row_id, &mut stored);
         if info.has_row_id()
@@ -149,25 +212,14 @@ fn encode_all(case: &Case, session: &Session, expected: &Pairs) -> Result<Pairs,
                 .as_ref()
                 .is_err_and(|error| error.code != code::DUP_ENTRY)
         {
-            numbering.next = row_id;
+            // The id is handed out when the row is written.
+            (numbering.next, numbering.next_row_id) = before;
         }
         check_outcome(row.error_code, row.error.as_deref(), &result)
             .map_err(|text| format!("row {}: {text}", number + 1))?;
     }
+    stored.retain(|key, _| !prior.contains_key(key));
     Ok(stored)
-}
-
-fn stored_id(expected: &Pairs, counter: i64, shard_bits: u32) -> i64 {
-    let ids = expected.keys().filter_map(|key| match parse(key) {
-        Some(TableKey::Record { handle, .. }) => {
-            Some((u64::from_be_bytes(handle.try_into().unwrap()) ^ 1 << 63) as i64)
-        }
-        _ => None,
-    });
-    let mask = i64::MAX >> shard_bits;
-    ids.into_iter()
-        .find(|id| id & mask == counter)
-        .unwrap_or(counter)
 }
 
 fn encode_row(
@@ -230,12 +282,14 @@ fn check_outcome(
     }
 }
 
-/// Takes out what rows inserted by the DDL left, after looking that they decode to what was inserted.
-fn remove_prior_rows(
+/// Takes out what rows inserted by the DDL left: they are stored as the table was then. They must decode to
+/// what was inserted.
+fn take_prior_rows(
     case: &Case,
     decoder: &TableDecoder,
     expected: &mut Pairs,
-) -> Result<(), String> {
+) -> Result<Pairs, String> {
+    let mut taken = Pairs::new();
     for prior in prior_rows(&case.ddl) {
         let text = |owned: &Owned| match owned {
             Owned::Null => None,
@@ -254,14 +308,21 @@ fn remove_prior_rows(
             same.then(|| (key.clone(), row.handle))
         });
         let (key, handle) = found.ok_or("a row of the DDL cannot be decoded")?;
-        expected.remove(&key);
-        expected.retain(|key, value| {
-            decoder
-                .entry(key, value)
-                .map_or(true, |entry| entry.handle != handle)
-        });
+        let is_of_row = |other: &Vec<u8>, value: &Vec<u8>| {
+            *other == key
+                || decoder
+                    .entry(other, value)
+                    .is_ok_and(|entry| entry.handle == handle)
+        };
+        let of_row: Pairs = expected
+            .iter()
+            .filter(|(k, v)| is_of_row(k, v))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        expected.retain(|key, _| !of_row.contains_key(key));
+        taken.extend(of_row);
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// Decoded records, encoded again, must give every stored pair.
