@@ -12,8 +12,9 @@ use std::time::UNIX_EPOCH;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Field, PairSink, RowError, Slot, TableEncoder};
+use thunderhead_config::SourceFormat;
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
-use thunderhead_source::{Chunk, ChunkReader, Row, dialect_from_json};
+use thunderhead_source::{Chunk, ChunkReader, CsvDialect, Row, dialect_of};
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
 
 /// Part of the agent's memory that all encode slots together may fill with unsorted pairs; the rest is
@@ -28,7 +29,7 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
     let dir = held::create_attempt(&shared.config.sort_dir, task, &spec.job_id, epoch)?;
 
     let (mut encoder, width) = compile(spec, &task.columns)?;
-    let dialect = dialect_from_json(&spec.format_json).map_err(|e| bug(&format!("source format: {e}")))?;
+    let dialect = dialect(&spec.format_json)?;
     let chunk = Chunk { offset: task.offset, end: task.end, first_line: task.first_line, rows_max: 0, rows_exact: false };
     let mut reader = ChunkReader::open(path, &chunk, &dialect)?;
     let slots = f64::from(shared.config.encode_slots.max(1));
@@ -58,7 +59,7 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
     }
     same_file(path, task)?;
 
-    let ids = encoder.max_ids();
+    let ids = encoder.auto_ids();
     let (runs, checksum) = pairs.finish()?;
     shared.totals.kvs.fetch_add(checksum.kvs, Ordering::Relaxed);
     shared.totals.kv_bytes.fetch_add(checksum.bytes, Ordering::Relaxed);
@@ -79,15 +80,27 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
 }
 
 /// The encoder of a table and how many fields a record must have.
-fn compile(spec: &wire::TableSpec, columns: &[String]) -> Result<(TableEncoder, usize)> {
+pub(crate) fn compile(spec: &wire::TableSpec, columns: &[String]) -> Result<(TableEncoder, usize)> {
     let table: TableInfo = serde_json::from_slice(&spec.table_info_json).map_err(|e| bug(&format!("table info: {e}")))?;
     let session: Session = serde_json::from_slice(&spec.session_json).map_err(|e| bug(&format!("session: {e}")))?;
     let list = (!columns.is_empty()).then_some(columns);
-    let width = list.map_or_else(|| table.cols.iter().filter(|c| !c.hidden).count(), <[String]>::len);
+    let width = list.map_or_else(|| table.columns().iter().filter(|c| !c.hidden).count(), <[String]>::len);
     Ok((TableEncoder::compile(&table, &session, list)?, width))
 }
 
-fn encode_row(encoder: &mut TableEncoder, width: usize, row: &Row<'_>, row_id: i64, path: &Path, pairs: &mut Spiller) -> Result<()> {
+pub(crate) fn dialect(format_json: &[u8]) -> Result<CsvDialect> {
+    let format: SourceFormat = serde_json::from_slice(format_json).map_err(|e| bug(&format!("source format: {e}")))?;
+    Ok(dialect_of(&format)?)
+}
+
+pub(crate) fn encode_row(
+    encoder: &mut TableEncoder,
+    width: usize,
+    row: &Row<'_>,
+    row_id: i64,
+    path: &Path,
+    pairs: &mut impl PairSink,
+) -> Result<()> {
     let place = || format!("{}:{} (byte {})", path.display(), row.line(), row.offset());
     if row.len() != width {
         let cause = format!("the record has {} fields, {width} were expected", row.len());

@@ -7,7 +7,9 @@
 mod encode;
 mod held;
 mod ingest;
+mod sample;
 pub mod sort;
 mod worker;
 
+pub use sample::{Sample, sample};
 pub use worker::{Agent, AgentConfig};

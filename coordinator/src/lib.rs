@@ -3,6 +3,13 @@
 
 pub mod cli;
 pub mod job;
+pub mod leader;
 pub mod plan;
+mod prepare;
+pub mod progress;
+pub mod report;
+pub mod run;
 pub mod scheduler;
 pub mod store;
+mod target;
+pub mod usage;

@@ -3,6 +3,7 @@
 
 use crate::job::Table;
 use crate::leader::checksum;
+use crate::usage;
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
@@ -44,6 +45,10 @@ pub struct Report {
     pub verified: bool,
     /// Seconds in this process.
     pub seconds: f64,
+    /// CPU seconds of this process.
+    pub cpu_seconds: f64,
+    /// Largest resident set of this process, bytes.
+    pub peak_rss_bytes: u64,
     /// The tables, in plan order.
     pub tables: Vec<TableReport>,
 }
@@ -51,7 +56,14 @@ pub struct Report {
 impl Report {
     /// Sums up a finished job.
     pub fn new(job: &str, tables: &[Table], verified: bool, elapsed: Duration) -> Self {
-        Self { job: job.to_owned(), verified, seconds: elapsed.as_secs_f64(), tables: tables.iter().map(table_report).collect() }
+        Self {
+            job: job.to_owned(),
+            verified,
+            seconds: elapsed.as_secs_f64(),
+            cpu_seconds: usage::cpu_seconds(),
+            peak_rss_bytes: usage::peak_rss_bytes(),
+            tables: tables.iter().map(table_report).collect(),
+        }
     }
 
     /// A table with one line per imported table and a line of sums.
@@ -70,7 +82,15 @@ impl Report {
             sum(|t| t.ssts).to_string(), sum(|t| t.regions).to_string(), format!("{:.1}", self.seconds),
             rate(source, self.seconds), if self.verified { "verified" } else { "not verified" }.to_owned(),
         ]);
-        aligned(&rows)
+        let mut text = aligned(&rows);
+        let _ = writeln!(
+            text,
+            "CPU {:.1} s, {:.1} s per GB of source; peak memory {}",
+            self.cpu_seconds,
+            self.cpu_seconds / (source.max(1) as f64 / 1e9),
+            human_bytes(self.peak_rss_bytes)
+        );
+        text
     }
 }
 

@@ -119,9 +119,11 @@ impl Bench {
     }
 
     /// Starts the import in the background; its output goes to the file `log`.
-    pub fn start_import(&self, log: &Path) -> io::Result<Process> {
+    pub fn start_import(&self, args: &[&str], log: &Path) -> io::Result<Process> {
         let config = self.config();
-        Process::start(&["import", "--config", config.to_str().expect("a UTF-8 path")], log)
+        let mut all = vec!["import", "--config", config.to_str().expect("a UTF-8 path")];
+        all.extend_from_slice(args);
+        Process::start(&all, log)
     }
 
     /// An HTTP request to the sandbox's own control API on the PD port.

@@ -1,6 +1,7 @@
 //! The command line: flags, logging, exit codes. Each subcommand is a file; what they do lies in the
 //! library.
 
+mod display;
 mod import;
 mod sandbox;
 
