@@ -5,8 +5,10 @@
 
 mod checksum;
 mod feed;
+mod guards;
 mod importer;
 mod ingest;
+mod meta;
 mod pairs;
 mod pd;
 mod reaction;
@@ -16,9 +18,11 @@ mod region_cache;
 mod retry;
 mod security;
 mod store;
+mod tidb;
 mod wire;
 mod write;
 
+pub use guards::{GuardOptions, Guards};
 pub use importer::{Importer, ImporterOptions};
 pub use ingest::IngestStats;
 pub use pairs::{BATCH_BYTES, MemoryPairs, PairBatch, PairReader, PairSource};
@@ -29,3 +33,4 @@ pub use region_cache::RegionCache;
 pub use retry::RetryPolicy;
 pub use security::{Connector, Security};
 pub use store::{StoreClients, StoreConfig, is_tiflash};
+pub use tidb::{IdKind, NextRowId, SessionFacts, SqlTls, TidbClient, TidbOptions, quote};
