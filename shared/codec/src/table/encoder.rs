@@ -49,7 +49,8 @@ pub struct Row {
 /// Empties a vector of cells and gives it another lifetime, keeping its allocation.
 fn recycled<'a>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'a>> {
     cells.clear();
-    cells.into_iter().filter_map(|_| None).collect()
+    // Collecting into the same shape reuses the buffer.
+    cells.into_iter().map(|_| Cell::Null).collect()
 }
 
 impl TableEncoder {

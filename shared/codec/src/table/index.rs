@@ -78,7 +78,7 @@ impl IndexPlan {
     /// Every index that TiKV keeps, apart from the clustered primary key.
     pub fn compile_all(info: &TableInfo, session: &Session) -> Result<Vec<IndexPlan>, Error> {
         let kept = |index: &&IndexInfo| {
-            !index.is_columnar() && !(info.is_common_handle && index.is_primary)
+            !(index.is_columnar() || info.is_common_handle && index.is_primary)
         };
         let indexes = info.indexes().iter().filter(kept);
         indexes
@@ -308,7 +308,7 @@ pub(crate) fn put_common_handle(to: &mut Vec<u8>, cells: &[Cell<'_>], parts: &[K
     to.resize(start + len.max(COMMON_HANDLE_LEN_MIN), 0);
 }
 
-fn column_of<'a>(info: &'a TableInfo, offset: usize) -> Option<&'a ColumnInfo> {
+fn column_of(info: &TableInfo, offset: usize) -> Option<&ColumnInfo> {
     info.columns().get(offset)
 }
 
