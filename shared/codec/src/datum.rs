@@ -2,6 +2,8 @@
 //! encoder's hot path uses the borrowed [`crate::table::Cell`] instead.
 
 use crate::decimal::MyDecimal;
+use crate::mysql::flag;
+use crate::schema::FieldType;
 use crate::time::{MyDuration, Time};
 
 /// A value with its type. Equality is of representation, not of SQL.
@@ -61,6 +63,29 @@ impl Datum {
     }
 }
 
+impl Datum {
+    /// Text as the server prints it for a column of this type: fixed digits of FLOAT(M,D), zeros of
+    /// ZEROFILL.
+    pub fn to_column_text(&self, field_type: &FieldType) -> Option<Vec<u8>> {
+        let digits = usize::try_from(field_type.decimal).ok();
+        let text = match (self, digits) {
+            (Datum::Float(v), Some(digits)) => format!("{v:.digits$}").into_bytes(),
+            (Datum::Double(v), Some(digits)) => format!("{v:.digits$}").into_bytes(),
+            _ => self.to_text()?,
+        };
+        let width = usize::try_from(field_type.flen).unwrap_or(0);
+        if !field_type.has_flag(flag::ZEROFILL)
+            || text.len() >= width
+            || text.first() == Some(&b'-')
+        {
+            return Some(text);
+        }
+        let mut filled = vec![b'0'; width - text.len()];
+        filled.extend_from_slice(&text);
+        Some(filled)
+    }
+}
+
 /// Shortest text that reads back as the same number; exponent form outside 1e-15..1e15, as the server has it.
 fn float_text(wide: f64, narrow: f32, is_float: bool) -> String {
     let magnitude = wide.abs();
@@ -86,6 +111,17 @@ mod tests {
         assert_eq!(text(Datum::Double(-0.0)), "-0");
         assert_eq!(text(Datum::Float(0.1)), "0.1");
         assert_eq!(text(Datum::Year(0)), "0000");
+        let fixed = FieldType {
+            decimal: 2,
+            ..FieldType::default()
+        };
+        assert_eq!(Datum::Double(1.5).to_column_text(&fixed).unwrap(), b"1.50");
+        let filled = FieldType {
+            flen: 4,
+            flag: flag::ZEROFILL,
+            ..FieldType::default()
+        };
+        assert_eq!(Datum::UInt(7).to_column_text(&filled).unwrap(), b"0007");
         assert_eq!(Datum::Bit(0x1234, 2).to_text().unwrap(), [0x12, 0x34]);
     }
 }

@@ -9,7 +9,8 @@ use crate::datum::Datum;
 use crate::mysql::{code, state};
 use crate::schema::{ColumnInfo, TableInfo};
 use crate::session::Session;
-use engine::{Expression, Partitioner};
+pub(crate) use engine::Expression;
+use engine::Partitioner;
 use std::collections::HashSet;
 use thunderhead_types::Error;
 

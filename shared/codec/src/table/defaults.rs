@@ -2,9 +2,10 @@
 //! error.
 
 use super::RowError;
+use super::computed::Expression;
 use crate::cast::{Cell, ColumnCast, Field, UnsupportedType};
 use crate::mysql::{code, flag, tp};
-use crate::schema::{Base64, ColumnInfo, FieldType};
+use crate::schema::{Base64, ColumnInfo, FieldType, TableInfo};
 use crate::session::{Session, SqlMode};
 use crate::time::{Time, TimeKind, Zone};
 use serde_json::Value;
@@ -17,6 +18,10 @@ pub(crate) enum Default {
     Value(Cell<'static>),
     /// The column must be in the source.
     Required,
+    /// Evaluated for each row.
+    Expression(Arc<Expression>),
+    /// An expression that is not supported; the column must be in the source.
+    Unsupported(String),
 }
 
 /// A default that is written as a literal: its text in JSON, or its bytes for BIT.
@@ -108,12 +113,24 @@ fn now(column: &ColumnInfo, text: &str, session: &Session) -> Option<Cell<'stati
     ))
 }
 
-/// The default of a column whose default is not an expression.
+/// The default of a column.
 pub(crate) fn of(
+    info: &TableInfo,
     column: &ColumnInfo,
     cast: &ColumnCast,
     session: &Arc<Session>,
 ) -> Result<Default, UnsupportedType> {
+    if column.default_is_expr {
+        let text = column
+            .default
+            .as_ref()
+            .and_then(|text| text.as_str())
+            .unwrap_or_default();
+        return Ok(match Expression::compile(text, info, session) {
+            Ok(expression) => Default::Expression(Arc::new(expression)),
+            Err(cause) => Default::Unsupported(format!("its default `{text}`: {cause}")),
+        });
+    }
     if let Some(value) = column.default.as_ref().filter(|value| !value.is_null()) {
         if let Some(now) = value.as_str().and_then(|text| now(column, text, session)) {
             return Ok(Default::Value(now));
@@ -134,9 +151,22 @@ pub(crate) fn of(
 }
 
 impl Default {
-    pub(crate) fn cell(&self, column: &str) -> Result<Cell<'_>, RowError> {
+    pub(crate) fn cell<'a>(
+        &'a self,
+        column: &str,
+        cast: &ColumnCast,
+    ) -> Result<Cell<'a>, RowError> {
         match self {
             Default::Value(cell) => Ok(borrowed(cell)),
+            Default::Expression(expression) => {
+                let at = |(code, message): (u16, String)| RowError::new(column, code, message);
+                let value = expression.eval(&[]).map_err(at)?;
+                cast.cast_datum(&value)
+                    .map_err(|error| at((error.code, error.message)))
+            }
+            Default::Unsupported(cause) => {
+                Err(RowError::new(column, code::NO_DEFAULT, cause.clone()))
+            }
             Default::Required => {
                 let message = format!("Field '{column}' doesn't have a default value");
                 Err(RowError::new(column, code::NO_DEFAULT, message))

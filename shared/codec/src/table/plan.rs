@@ -39,6 +39,8 @@ pub(crate) struct Column {
     pub default: Default,
     pub not_null: bool,
     pub auto: Auto,
+    /// Part of a key under utf8mb4_0900_ai_ci, which lacks a key for one character.
+    pub keyed_by_uca: bool,
     pub field_type: FieldType,
     pub timestamp: bool,
 }
@@ -136,7 +138,17 @@ impl Plan {
         let mut columns = Vec::with_capacity(info.columns().len());
         for (column, source) in info.columns().iter().zip(sources) {
             let compiled = Column::compile(info, column, source, &session);
-            columns.push(compiled.map_err(|cause| unsupported(info, column, &cause))?);
+            let compiled = compiled.map_err(|cause| unsupported(info, column, &cause))?;
+            if let (Source::Default, Default::Unsupported(cause)) =
+                (&compiled.source, &compiled.default)
+            {
+                return Err(
+                    refuse(info, format!("column `{}`: {cause}", compiled.name)).advice(
+                        "put the column into the source, or import the table in the logical mode",
+                    ),
+                );
+            }
+            columns.push(compiled);
         }
         let handle = handle(info, &session, names).map_err(|cause| refuse(info, cause))?;
         let indexes = IndexPlan::compile_all(info, &session)?;
@@ -187,7 +199,7 @@ impl Column {
         };
         let cast_type = if field_type.array { &json } else { field_type };
         let cast = ColumnCast::compile(&column.name.original, cast_type, session)?;
-        let default = defaults::of(column, &cast, session)?;
+        let default = defaults::of(info, column, &cast, session)?;
         let random = info
             .handle_column()
             .filter(|handle| handle.id == column.id)
@@ -204,6 +216,13 @@ impl Column {
             default,
             not_null: field_type.is_not_null(),
             auto,
+            keyed_by_uca: session.new_collation
+                && field_type.collate == "utf8mb4_0900_ai_ci"
+                && info
+                    .indexes()
+                    .iter()
+                    .flat_map(|index| index.columns())
+                    .any(|part| part.offset == column.offset),
             timestamp: field_type.tp == tp::TIMESTAMP,
             field_type: field_type.clone(),
         })
