@@ -1,13 +1,20 @@
 //! Starting and stopping the two ports. One task accepts, one task per connection; every task is owned
 //! by the server and ends with it.
 
+use crate::catalog::Catalog;
 use crate::engine::KvEngine;
+use crate::protocol::{self, VERSION};
+use crate::session::{Session, Shared};
+use crate::status;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// Clients served at the same time; others wait to be accepted.
+const CONNECTIONS_MAX: usize = 512;
 
 /// How the ports listen and what the cluster says about itself.
 #[derive(Clone, Debug)]
@@ -43,11 +50,15 @@ impl SqlServer {
     /// Binds both ports, prepares the catalog in an empty engine, and serves until [`SqlServer::stop`].
     pub async fn start(engine: Arc<dyn KvEngine>, config: SqlConfig) -> Result<Self> {
         let sql = bind(config.sql_addr).await?;
-        let status = bind(config.status_addr).await?;
-        let (stop, _) = watch::channel(false);
-        let tasks = JoinSet::new();
-        let _ = engine;
-        Ok(Self { sql_addr: local(&sql)?, status_addr: local(&status)?, stop, tasks })
+        let http = bind(config.status_addr).await?;
+        let (sql_addr, status_addr) = (local(&sql)?, local(&http)?);
+        let shared = Arc::new(Shared::new(engine, config, VERSION));
+        prepare(shared.clone()).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(sql, shared.clone(), stopped.clone()));
+        tasks.spawn(serve_http(http, shared, stopped));
+        Ok(Self { sql_addr, status_addr, stop, tasks })
     }
 
     /// Where the MySQL protocol is spoken.
@@ -73,4 +84,39 @@ async fn bind(addr: SocketAddr) -> Result<TcpListener> {
 
 fn local(listener: &TcpListener) -> Result<SocketAddr> {
     listener.local_addr().map_err(|e| Error::new(ErrorKind::Internal, "sandbox sql", e))
+}
+
+/// Makes the catalog in an empty engine.
+async fn prepare(shared: Arc<Shared>) -> Result<()> {
+    let work = tokio::task::spawn_blocking(move || Catalog::new(shared.engine.as_ref()).bootstrap());
+    let result = work.await.map_err(|e| Error::new(ErrorKind::Internal, "sandbox sql", e))?;
+    result.map_err(|e| Error::new(ErrorKind::Cluster, "sandbox catalog", e))
+}
+
+/// Takes connections until the server stops, then waits for those it has.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let for_clients = stop.clone();
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(protocol::serve(stream, Session::new(shared.clone()), for_clients.clone()));
+                }
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve_http(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = axum::serve(listener, status::router(shared)).with_graceful_shutdown(stopped).await {
+        tracing::error!(%error, "status port");
+    }
 }

@@ -1,5 +1,5 @@
 //! An engine in memory, with versions, for the tests of this crate.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -88,5 +88,94 @@ impl KvEngine for MemEngine {
     fn split(&self, keys: &[Vec<u8>]) -> Result<()> {
         self.splits.lock().extend_from_slice(keys);
         Ok(())
+    }
+}
+
+use mysql_async::prelude::Queryable;
+use std::sync::Arc;
+use thunderhead_sandbox_sql::{SqlConfig, SqlServer};
+
+/// A server over an engine in memory.
+pub struct Server {
+    pub engine: Arc<MemEngine>,
+    pub server: SqlServer,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::with(SqlConfig::default()).await
+    }
+
+    pub async fn with(config: SqlConfig) -> Self {
+        let engine = Arc::new(MemEngine::default());
+        let server = SqlServer::start(engine.clone(), config).await.unwrap();
+        Self { engine, server }
+    }
+
+    pub fn opts(&self) -> mysql_async::OptsBuilder {
+        mysql_async::OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(self.server.sql_addr().port()).user(Some("root")).prefer_socket(false)
+    }
+
+    /// A connection with database `test`.
+    pub async fn connect(&self) -> mysql_async::Conn {
+        mysql_async::Conn::new(self.opts().db_name(Some("test"))).await.unwrap()
+    }
+
+    /// GET on the status port: code and body.
+    pub async fn http(&self, path: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.server.status_addr()).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
+        (code, body)
+    }
+}
+
+fn unchunk(mut body: &str) -> String {
+    let mut out = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        if size == 0 {
+            break;
+        }
+        out.push_str(&rest[..size]);
+        body = &rest[size + 2..];
+    }
+    out
+}
+
+/// Rows of a query as text; NULL reads `NULL`, columns are joined by `|`.
+pub async fn rows(conn: &mut mysql_async::Conn, sql: &str) -> Vec<String> {
+    let rows: Vec<mysql_async::Row> = conn.query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    rows.into_iter().map(row_text).collect()
+}
+
+pub fn row_text(row: mysql_async::Row) -> String {
+    let text = |value: mysql_async::Value| match value {
+        mysql_async::Value::NULL => "NULL".to_owned(),
+        mysql_async::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        other => other.as_sql(true).trim_matches('\'').to_owned(),
+    };
+    row.unwrap().into_iter().map(text).collect::<Vec<_>>().join("|")
+}
+
+/// Code of the error a statement fails with; 0 when it does not.
+pub async fn error(conn: &mut mysql_async::Conn, sql: &str) -> (u16, String) {
+    match conn.query_drop(sql).await {
+        Ok(()) => (0, String::new()),
+        Err(mysql_async::Error::Server(e)) => (e.code, e.message),
+        Err(other) => panic!("{sql}: {other}"),
+    }
+}
+
+/// Runs statements that must succeed.
+pub async fn exec(conn: &mut mysql_async::Conn, statements: &[&str]) {
+    for sql in statements {
+        conn.query_drop(*sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 }

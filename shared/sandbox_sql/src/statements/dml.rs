@@ -1,0 +1,418 @@
+//! INSERT, REPLACE, INSERT IGNORE, ON DUPLICATE KEY UPDATE, DELETE and UPDATE. Which rows and which values
+//! a query finds out; this file turns them into pairs.
+
+use super::rows::{Owned, expression};
+use super::write::{Conflict, RowWriter};
+use crate::catalog::{Counter, auto_increment_counter};
+use crate::error::{SqlError, SqlResult, code};
+use crate::expr::{Expr, Query, Select, SelectItem, TableRef, parse_expr, parse_select, substitute};
+use crate::lexer::{Cursor, Tok};
+use crate::protocol::Value;
+use crate::select::{KEY_COLUMN, evaluate, for_each_row};
+use crate::session::{Outcome, Session};
+use thunderhead_codec::mysql::flag;
+use thunderhead_codec::schema::TableInfo;
+use thunderhead_codec::session::SqlMode;
+use thunderhead_codec::table::{Row, Slot};
+use thunderhead_codec::time::TimeKind;
+
+/// Name of the row id as a column of its own.
+const ROW_ID: &str = "_tidb_rowid";
+/// Rows computed before they are encoded.
+const ROWS_MAX: usize = 1_000_000;
+
+/// What to do about a row that is there already.
+#[derive(Clone, Debug, PartialEq)]
+enum OnConflict {
+    Fail,
+    Ignore,
+    Replace,
+    Update(Vec<(String, Expr)>),
+}
+
+pub fn insert(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> {
+    let replace = at.eat("replace");
+    if !replace {
+        at.expect("insert")?;
+    }
+    let _ = at.eat("low_priority") || at.eat("delayed") || at.eat("high_priority");
+    let ignore = at.eat("ignore");
+    at.eat("into");
+    let (db, name) = at.qualified()?;
+    let table = session.table(db.as_deref(), &name)?;
+    let mut columns = None;
+    if at.is_op("(") && !at.is_at(1, "select") {
+        columns = Some(column_list(at)?);
+    }
+    let rows = source_rows(session, at, &table.info, &mut columns)?;
+    let mut on_conflict = if replace { OnConflict::Replace } else { OnConflict::Fail };
+    if at.eat("on duplicate key update") {
+        on_conflict = OnConflict::Update(assignments(at)?);
+    } else if ignore {
+        on_conflict = OnConflict::Ignore;
+    }
+    super::finish(at)?;
+    let columns = columns.unwrap_or_else(|| insertable(&table.info));
+    check_columns(&columns, &table.info)?;
+    if let Some(bad) = rows.iter().position(|r| r.len() != columns.len()) {
+        return Err(SqlError::new(code::WRONG_VALUE_COUNT, format!("Column count doesn't match value count at row {}", bad + 1)));
+    }
+    let writer = RowWriter::new(session, table)?;
+    write_rows(session, writer, &columns, rows, &on_conflict)
+}
+
+fn column_list(at: &mut Cursor<'_>) -> SqlResult<Vec<String>> {
+    let mut names = Vec::new();
+    at.expect_op("(")?;
+    if at.eat_op(")") {
+        return Ok(names);
+    }
+    loop {
+        let mut name = at.qualified()?.1;
+        if at.eat_op(".") {
+            name = at.name()?;
+        }
+        names.push(name);
+        if at.eat_op(")") {
+            return Ok(names);
+        }
+        at.expect_op(",")?;
+    }
+}
+
+/// Columns an INSERT without a list fills.
+fn insertable(info: &TableInfo) -> Vec<String> {
+    info.columns().iter().filter(|c| !c.hidden).map(|c| c.name.original.clone()).collect()
+}
+
+fn check_columns(columns: &[String], info: &TableInfo) -> SqlResult<()> {
+    for (i, name) in columns.iter().enumerate() {
+        let lower = name.to_lowercase();
+        let known = info.columns().iter().any(|c| c.name.lower == lower && !c.hidden) || lower == ROW_ID;
+        if !known {
+            return Err(SqlError::unknown_column(name, "field list"));
+        }
+        if columns[..i].iter().any(|c| c.eq_ignore_ascii_case(name)) {
+            return Err(SqlError::new(code::FIELD_SPECIFIED_TWICE, format!("Column '{name}' specified twice")));
+        }
+    }
+    Ok(())
+}
+
+/// VALUES, SET or a query.
+fn source_rows(session: &mut Session, at: &mut Cursor<'_>, info: &TableInfo, columns: &mut Option<Vec<String>>) -> SqlResult<Vec<Vec<Owned>>> {
+    if at.eat("set") {
+        let pairs = assignments(at)?;
+        *columns = Some(pairs.iter().map(|(name, _)| name.clone()).collect());
+        let exprs: Vec<Expr> = pairs.into_iter().map(|(_, expr)| expr).collect();
+        return Ok(vec![owned_row(session, &exprs)?]);
+    }
+    if at.eat("values") || at.eat("value") {
+        let width = columns.as_ref().map_or_else(|| insertable(info).len(), Vec::len);
+        let mut rows = Vec::new();
+        loop {
+            at.expect_op("(")?;
+            let mut exprs = Vec::with_capacity(width);
+            while !at.eat_op(")") {
+                exprs.push(parse_expr(at)?);
+                if !at.is_op(")") {
+                    at.expect_op(",")?;
+                }
+            }
+            if exprs.is_empty() {
+                exprs = vec![Expr::Default(None); width];
+            }
+            rows.push(owned_row(session, &exprs)?);
+            if !at.eat_op(",") {
+                return Ok(rows);
+            }
+        }
+    }
+    let query = parse_select(at)?;
+    let mut rows = Vec::new();
+    for_each_row(session, &query, true, &mut |_| Ok(()), &mut |row| {
+        if rows.len() >= ROWS_MAX {
+            return Err(SqlError::new(8004, "Transaction is too large"));
+        }
+        rows.push(row.iter().cloned().map(Owned::computed).collect::<Vec<_>>());
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+fn owned_row(session: &mut Session, exprs: &[Expr]) -> SqlResult<Vec<Owned>> {
+    exprs
+        .iter()
+        .map(|expr| match Owned::literal(expr) {
+            Some(value) => Ok(value),
+            None => Ok(Owned::computed(evaluate(session, std::slice::from_ref(expr))?.pop().flatten())),
+        })
+        .collect()
+}
+
+/// `column = expr, …`.
+fn assignments(at: &mut Cursor<'_>) -> SqlResult<Vec<(String, Expr)>> {
+    let mut pairs = Vec::new();
+    loop {
+        let Expr::Column { name, .. } = parse_column(at)? else { return Err(at.error()) };
+        if !at.eat_op("=") {
+            at.expect_op(":=")?;
+        }
+        pairs.push((name, parse_expr(at)?));
+        if !at.eat_op(",") {
+            return Ok(pairs);
+        }
+    }
+}
+
+fn parse_column(at: &mut Cursor<'_>) -> SqlResult<Expr> {
+    let mut name = at.name()?;
+    while matches!(at.peek(), Some(Tok::Op("."))) {
+        at.skip(1);
+        name = at.name()?;
+    }
+    Ok(Expr::Column { table: None, name })
+}
+
+/// Encodes and writes rows, numbering those that need an id.
+fn write_rows(session: &mut Session, mut writer: RowWriter, columns: &[String], mut rows: Vec<Vec<Owned>>, on_conflict: &OnConflict) -> SqlResult<Outcome> {
+    let auto = Auto::of(writer.info());
+    let zero_is_value = SqlMode::parse(session.variables.get("sql_mode").map_or("", String::as_str)).has(SqlMode::NO_AUTO_VALUE_ON_ZERO);
+    let auto_at = auto.column.as_ref().and_then(|name| columns.iter().position(|c| c.eq_ignore_ascii_case(name)));
+    let mut generates = vec![auto.column.is_some(); rows.len()];
+    if let Some(position) = auto_at {
+        for (row, generates) in rows.iter_mut().zip(&mut generates) {
+            let zero = matches!(row[position], Owned::Int(0) | Owned::UInt(0)) && !zero_is_value;
+            *generates = zero || row[position].is_null() || row[position] == Owned::Default;
+            if *generates {
+                row[position] = Owned::Default;
+            }
+        }
+    }
+    let needed = if writer.info().has_row_id() { rows.len() } else { generates.iter().filter(|g| **g).count() };
+    let mut next = if needed > 0 { session.catalog().take(&writer.table, auto.counter, needed as u64)? } else { 1 };
+    let (mut affected, mut first_id) = (0, 0);
+    for (i, (row, generates)) in rows.iter().zip(generates).enumerate() {
+        let id = next;
+        if generates || writer.info().has_row_id() {
+            next += 1;
+        }
+        if generates && first_id == 0 {
+            first_id = id;
+        }
+        affected += write_row(session, &mut writer, columns, row, id as i64, i + 1, on_conflict)?;
+    }
+    let used = writer.auto_ids;
+    for (counter, used) in [(auto.counter, used.auto_increment), (Counter::RowId, used.row_id), (Counter::AutoRandom, used.auto_random)] {
+        if let Some(used) = used {
+            session.catalog().rebase(&writer.table, counter, used, false)?;
+        }
+    }
+    let count = rows.len();
+    writer.finish(session)?;
+    if first_id != 0 {
+        session.last_insert_id = first_id;
+    }
+    let info = if count > 1 { format!("Records: {count}  Duplicates: 0  Warnings: {}", session.warnings.len()) } else { String::new() };
+    Ok(Outcome::Done { affected, insert_id: first_id, warnings: 0, info })
+}
+
+/// Where a table's automatic ids come from.
+struct Auto {
+    /// The AUTO_INCREMENT or AUTO_RANDOM column.
+    column: Option<String>,
+    counter: Counter,
+}
+
+impl Auto {
+    fn of(info: &TableInfo) -> Self {
+        let increment = info.columns().iter().find(|c| c.field_type.has_flag(flag::AUTO_INCREMENT));
+        if info.auto_random_bits > 0 {
+            return Self { column: info.handle_column().map(|c| c.name.original.clone()), counter: Counter::AutoRandom };
+        }
+        match increment {
+            Some(column) => Self { column: Some(column.name.original.clone()), counter: auto_increment_counter(info) },
+            None => Self { column: None, counter: Counter::RowId },
+        }
+    }
+}
+
+/// Writes one row; how many rows it affected.
+fn write_row(session: &mut Session, writer: &mut RowWriter, columns: &[String], row: &[Owned], id: i64, number: usize, on_conflict: &OnConflict) -> SqlResult<u64> {
+    let pairs = match writer.encode(columns, row, id, number) {
+        Ok(pairs) => pairs,
+        Err(error) if *on_conflict == OnConflict::Ignore => {
+            session.warn(error.code, error.message);
+            return Ok(0);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut replaced = 0;
+    while let Some(Conflict { record, error }) = writer.conflict(&pairs)? {
+        match on_conflict {
+            OnConflict::Fail => return Err(error),
+            OnConflict::Ignore => {
+                session.warn(error.code, error.message);
+                return Ok(0);
+            }
+            OnConflict::Replace => {
+                let old = writer.row(&record)?.ok_or(error)?;
+                writer.delete(&old)?;
+                replaced += 1;
+            }
+            OnConflict::Update(assignments) => {
+                let old = writer.row(&record)?.ok_or(error)?;
+                return update_conflicting(session, writer, &old, columns, row, assignments);
+            }
+        }
+    }
+    writer.put(pairs);
+    Ok(1 + replaced)
+}
+
+/// ON DUPLICATE KEY UPDATE of one row: 2 if it changed, 0 if not.
+fn update_conflicting(session: &mut Session, writer: &mut RowWriter, old: &Row, columns: &[String], row: &[Owned], assignments: &[(String, Expr)]) -> SqlResult<u64> {
+    let info = writer.info().clone();
+    let mut current: Vec<(String, Expr)> = info.columns().iter().map(|c| (c.name.lower.clone(), expression(&old.datums[c.offset], &c.field_type))).collect();
+    let given = |name: &str| columns.iter().position(|c| c.eq_ignore_ascii_case(name)).map(|i| &row[i]);
+    let mut values = Vec::new();
+    for (name, expr) in assignments {
+        let resolved = substitute(expr, &|e| match e {
+            Expr::Column { name, .. } => current.iter().find(|(c, _)| *c == name.to_lowercase()).map(|(_, v)| v.clone()),
+            Expr::Values(name) => Some(match given(name) {
+                Some(Owned::Text(v)) => Expr::Str { introducer: None, bytes: v.clone() },
+                Some(Owned::Binary(v)) => Expr::Binary(v.clone()),
+                Some(Owned::Int(v)) => Expr::Number(v.to_string()),
+                Some(Owned::UInt(v)) => Expr::Number(v.to_string()),
+                _ => Expr::Null,
+            }),
+            _ => None,
+        });
+        let value = owned_row(session, std::slice::from_ref(&resolved))?.pop().unwrap_or(Owned::Null);
+        if let Some(slot) = current.iter_mut().find(|(c, _)| *c == name.to_lowercase()) {
+            slot.1 = resolved;
+        }
+        values.push((name.clone(), value));
+    }
+    Ok(if replace_row(session, writer, old, &values, 1)? { 2 } else { 0 })
+}
+
+/// Writes a row anew with some columns changed; whether anything did change.
+fn replace_row(session: &Session, writer: &mut RowWriter, old: &Row, changes: &[(String, Owned)], number: usize) -> SqlResult<bool> {
+    let info = writer.info().clone();
+    let (mut columns, mut values) = (Vec::new(), Vec::new());
+    let changed = |name: &str| changes.iter().rev().find(|(c, _)| c.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
+    let now = || Owned::Text(session.zone().at(session.now_us, TimeKind::Datetime, 6).to_string().into_bytes());
+    for column in info.columns().iter().filter(|c| !c.is_generated() && !c.hidden) {
+        columns.push(column.name.original.clone());
+        values.push(changed(&column.name.original).unwrap_or_else(|| Owned::stored(&old.datums[column.offset])));
+    }
+    if info.has_row_id() {
+        columns.push(ROW_ID.to_owned());
+        let handle = old.handle.first_chunk::<8>().map_or(0, |b| (u64::from_be_bytes(*b) ^ 1 << 63) as i64);
+        values.push(Owned::Int(handle));
+    }
+    let mut pairs = writer.encode(&columns, &values, 1, number)?;
+    let record = pairs.iter().find(|(slot, ..)| *slot == Slot::Record);
+    if record.is_some_and(|(_, key, value)| writer.decodes_to(key, value, old)) {
+        return Ok(false);
+    }
+    let touched: Vec<usize> = info.columns().iter().filter(|c| c.field_type.has_flag(flag::ON_UPDATE_NOW) && changed(&c.name.original).is_none()).map(|c| c.offset).collect();
+    if !touched.is_empty() {
+        for offset in touched {
+            if let Some(position) = columns.iter().position(|c| *c == info.columns()[offset].name.original) {
+                values[position] = now();
+            }
+        }
+        pairs = writer.encode(&columns, &values, 1, number)?;
+    }
+    writer.delete(old)?;
+    if let Some(conflict) = writer.conflict(&pairs)? {
+        return Err(conflict.error);
+    }
+    writer.put(pairs);
+    Ok(true)
+}
+
+/// `FROM t WHERE … ORDER BY … LIMIT n` of DELETE and UPDATE, as a query for the record keys and `items`.
+fn target_query(at: &mut Cursor<'_>, db: Option<String>, name: &str, alias: Option<String>, items: &[Expr]) -> SqlResult<Query> {
+    let item = |expr: Expr| SelectItem::Expr { expr, alias: None, text: "x".to_owned() };
+    let mut query = Query::default();
+    query.first = Select {
+        items: std::iter::once(Expr::Column { table: None, name: KEY_COLUMN.to_owned() }).chain(items.iter().cloned()).map(item).collect(),
+        from: Some(TableRef::Table { db, name: name.to_owned(), alias }),
+        ..Select::default()
+    };
+    if at.eat("where") {
+        query.first.filter = Some(parse_expr(at)?);
+    }
+    if at.is("order") {
+        query.order_by = crate::expr::parse_order_by(at, 0)?;
+    }
+    if at.eat("limit") {
+        query.limit = Some((parse_expr(at)?, None));
+    }
+    super::finish(at)?;
+    Ok(query)
+}
+
+fn matching(session: &mut Session, query: &Query) -> SqlResult<Vec<Vec<Value>>> {
+    let mut rows = Vec::new();
+    for_each_row(session, query, true, &mut |_| Ok(()), &mut |row| {
+        if rows.len() >= ROWS_MAX {
+            return Err(SqlError::new(8004, "Transaction is too large"));
+        }
+        rows.push(row.to_vec());
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+pub fn delete(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> {
+    at.expect("delete")?;
+    let _ = at.eat("low_priority") || at.eat("quick") || at.eat("ignore");
+    at.expect("from")?;
+    let (db, name) = at.qualified()?;
+    let table = session.table(db.as_deref(), &name)?;
+    let query = target_query(at, db, &name, None, &[])?;
+    let found = matching(session, &query)?;
+    let mut writer = RowWriter::new(session, table)?;
+    let mut affected = 0;
+    for key in found.iter().filter_map(|row| row[0].as_ref()) {
+        if let Some(row) = writer.row(key)? {
+            writer.delete(&row)?;
+            affected += 1;
+        }
+    }
+    writer.finish(session)?;
+    Ok(Outcome::affected(affected))
+}
+
+pub fn update(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> {
+    at.expect("update")?;
+    let _ = at.eat("low_priority") || at.eat("ignore");
+    let (db, name) = at.qualified()?;
+    let alias = if at.is("set") { None } else { at.eat("as"); Some(at.name()?) };
+    at.expect("set")?;
+    let pairs = assignments(at)?;
+    let table = session.table(db.as_deref(), &name)?;
+    check_columns(&pairs.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(), &table.info)?;
+    // Literals go to the encoder as written; only what must be computed is asked of the query.
+    let computed: Vec<Expr> = pairs.iter().filter(|(_, e)| Owned::literal(e).is_none()).map(|(_, e)| e.clone()).collect();
+    let query = target_query(at, db, &name, alias, &computed)?;
+    let found = matching(session, &query)?;
+    let mut writer = RowWriter::new(session, table)?;
+    let (mut affected, count) = (0, found.len() as u64);
+    for (i, row) in found.into_iter().enumerate() {
+        let mut values = row.into_iter();
+        let Some(Some(key)) = values.next() else { continue };
+        let changes: Vec<(String, Owned)> = pairs.iter().map(|(name, expr)| (name.clone(), Owned::literal(expr).unwrap_or_else(|| Owned::computed(values.next().flatten())))).collect();
+        if let Some(old) = writer.row(&key)? {
+            affected += u64::from(replace_row(session, &mut writer, &old, &changes, i + 1)?);
+        }
+    }
+    writer.finish(session)?;
+    let info = format!("Rows matched: {count}  Changed: {affected}  Warnings: 0");
+    let affected = if session.found_rows { count } else { affected };
+    Ok(Outcome::Done { affected, insert_id: 0, warnings: 0, info })
+}
