@@ -80,7 +80,6 @@ pub(crate) struct Refusal {
 /// A leader to ask: its context and a connection.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub region: Region,
     pub context: kvrpcpb::Context,
     pub channel: Channel,
 }
@@ -183,7 +182,6 @@ impl Importer {
             }));
         };
         let target = Target {
-            region: region.clone(),
             context: self.context(region, Some(leader)),
             channel: self.stores.channel(leader.store_id).await?,
         };

@@ -92,20 +92,28 @@ impl Patience {
 
     /// Waits after a failure, or gives up.
     pub async fn wait(&mut self, pace: Pace, cause: impl Display) -> Result<(), Exhausted> {
-        let cause = cause.to_string();
+        let delay = self.next_delay(Instant::now(), pace, cause.to_string())?;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        Ok(())
+    }
+
+    /// How long to wait after a failure at `now`, or the end of patience.
+    fn next_delay(
+        &mut self,
+        now: Instant,
+        pace: Pace,
+        cause: String,
+    ) -> Result<Duration, Exhausted> {
         tracing::debug!(%cause, ?pace, tries = self.tries, "will try again");
-        let now = Instant::now();
         let since = self.first.get_or_insert_with(|| (now, cause.clone())).0;
         self.tries += 1;
         let elapsed = now.duration_since(since);
         if elapsed >= self.policy.max_elapsed {
             return Err(self.exhausted(cause, elapsed));
         }
-        let delay = delay(pace, self.tries).min(self.policy.max_elapsed - elapsed);
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-        Ok(())
+        Ok(delay(pace, self.tries).min(self.policy.max_elapsed - elapsed))
     }
 
     fn exhausted(&self, last: String, elapsed: Duration) -> Exhausted {
@@ -140,47 +148,51 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn patience_ends_at_its_limit_and_names_the_first_cause() {
-        let mut patience = Patience::new(RetryPolicy {
-            max_elapsed: Duration::from_secs(60),
-        });
-        let start = Instant::now();
-        let mut tries = 0;
+    fn within(seconds: u64) -> Patience {
+        Patience::new(RetryPolicy {
+            max_elapsed: Duration::from_secs(seconds),
+        })
+    }
+
+    #[test]
+    fn patience_ends_at_its_limit_and_names_the_first_cause() {
+        let (mut patience, start) = (within(60), Instant::now());
+        let (mut now, mut tries) = (start, 0);
         let error = loop {
             tries += 1;
-            match patience.wait(Pace::Short, format!("cause {tries}")).await {
-                Ok(()) => continue,
+            match patience.next_delay(now, Pace::Short, format!("cause {tries}")) {
+                Ok(delay) => now += delay,
                 Err(error) => break error,
             }
         };
         assert_eq!(error.first, "cause 1");
         assert_eq!(error.last, format!("cause {tries}"));
-        assert_eq!(start.elapsed(), Duration::from_secs(60));
+        assert_eq!(now - start, Duration::from_secs(60));
         assert!((15..40).contains(&tries), "{tries}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn progress_starts_the_count_anew() {
-        let mut patience = Patience::new(RetryPolicy {
-            max_elapsed: Duration::from_secs(1),
-        });
+    #[test]
+    fn progress_starts_the_count_anew() {
+        let (mut patience, mut now) = (within(1), Instant::now());
         for _ in 0..20 {
-            patience.wait(Pace::Busy(None), "busy").await.unwrap();
+            now += patience
+                .next_delay(now, Pace::Busy(None), "busy".to_owned())
+                .unwrap();
+            now += Duration::from_secs(9);
             patience.progress();
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_named_leader_is_asked_at_once_but_not_for_ever() {
-        let mut patience = Patience::new(RetryPolicy::default());
-        let start = Instant::now();
-        for _ in 0..3 {
-            patience.wait(Pace::Now, "not leader").await.unwrap();
-        }
-        assert_eq!(start.elapsed(), Duration::ZERO);
-        patience.wait(Pace::Now, "not leader").await.unwrap();
-        assert!(start.elapsed() > Duration::ZERO);
+    #[test]
+    fn a_named_leader_is_asked_at_once_but_not_for_ever() {
+        let (mut patience, now) = (within(60), Instant::now());
+        let mut delay = || {
+            patience
+                .next_delay(now, Pace::Now, "not leader".to_owned())
+                .unwrap()
+        };
+        assert_eq!([delay(), delay(), delay()], [Duration::ZERO; 3]);
+        assert!(delay() > Duration::ZERO);
     }
 
     #[test]

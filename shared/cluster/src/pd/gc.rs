@@ -18,6 +18,25 @@ impl PdClient {
             .map_err(|e| self.error(e))
     }
 
+    /// As [`PdClient::guard_gc`], but when `ts` is behind the safe point already, holds GC at a fresh
+    /// timestamp instead. Gives back the timestamp that is held.
+    pub(crate) async fn guard_gc_or_later(
+        &self,
+        id: &str,
+        ts: Timestamp,
+        ttl: Duration,
+    ) -> Result<Timestamp> {
+        match self.set_guard(id, ts, ttl.as_secs() as i64).await {
+            Ok(()) => Ok(ts),
+            Err(PdError::BehindSafePoint { .. } | PdError::Refused { .. }) => {
+                let fresh = self.tso().await?;
+                self.guard_gc(id, fresh, ttl).await?;
+                Ok(fresh)
+            }
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
     /// Takes the protection named `id` away; fine if there is none.
     pub async fn unguard_gc(&self, id: &str) -> Result<()> {
         self.drop_guard(id).await.map_err(|e| self.error(e))
