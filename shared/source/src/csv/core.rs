@@ -342,26 +342,22 @@ impl Core {
             let mut quoted = false;
             if let Token::Quote = token {
                 if at != field {
-                    return Step::Bad(SyntaxError {
-                        kind: SyntaxKind::QuoteInField,
-                        at,
-                        column,
-                    });
+                    return step_bad(true, SyntaxKind::QuoteInField, at, column);
                 }
-                plain = false;
-                quoted = true;
-                match self.quoted::<SINGLE>(scan, buf, field, at_end) {
+                (plain, quoted) = (false, true);
+                let close = match self.quoted::<SINGLE>(scan, buf, field, at_end) {
                     Quoted::Closed {
-                        at: close,
-                        escaped: e,
+                        at,
+                        escaped: inside,
                     } => {
-                        escaped = e;
-                        content = field + self.quote.len()..close;
-                        at = close + self.quote.len();
+                        escaped = inside;
+                        at
                     }
+                    Quoted::Bad(kind, at) => return step_bad(at_end, kind, at, column),
                     Quoted::Cut => return Step::NeedMore,
-                    Quoted::Bad(kind, at) => return Step::Bad(SyntaxError { kind, at, column }),
-                }
+                };
+                content = field + self.quote.len()..close;
+                at = close + self.quote.len();
                 if !SINGLE {
                     scan.skip_to(at);
                 }
@@ -395,26 +391,11 @@ impl Core {
                     };
                 }
                 Token::Cut => return Step::NeedMore,
-                _ if quoted => {
-                    return Step::Bad(SyntaxError {
-                        kind: SyntaxKind::TextAfterQuote,
-                        at,
-                        column,
-                    });
-                }
+                _ if quoted => return step_bad(true, SyntaxKind::TextAfterQuote, at, column),
                 Token::Escape => {
                     let next = at + self.escape.len() + 1;
                     if next > buf.len() {
-                        let bad = SyntaxError {
-                            kind: SyntaxKind::LoneEscape,
-                            at,
-                            column,
-                        };
-                        return if at_end {
-                            Step::Bad(bad)
-                        } else {
-                            Step::NeedMore
-                        };
+                        return step_bad(at_end, SyntaxKind::LoneEscape, at, column);
                     }
                     plain = false;
                     escaped = true;
@@ -442,11 +423,7 @@ impl Core {
         loop {
             let at = scan.next();
             if at >= buf.len() {
-                return if at_end {
-                    Quoted::Bad(SyntaxKind::UnterminatedQuote, open)
-                } else {
-                    Quoted::Cut
-                };
+                return Quoted::Bad(SyntaxKind::UnterminatedQuote, open);
             }
             match self.quoted_token::<SINGLE>(buf, at, at_end) {
                 Token::Quote => {
@@ -463,11 +440,7 @@ impl Core {
                 Token::Escape => {
                     let next = at + self.escape.len() + 1;
                     if next > buf.len() {
-                        return if at_end {
-                            Quoted::Bad(SyntaxKind::LoneEscape, at)
-                        } else {
-                            Quoted::Cut
-                        };
+                        return Quoted::Bad(SyntaxKind::LoneEscape, at);
                     }
                     escaped = true;
                     scan.skip_to(next);
@@ -602,9 +575,24 @@ impl Core {
 }
 
 enum Quoted {
-    Closed { at: usize, escaped: bool },
+    /// By the quote at `at`; `escaped`: the text between has to be unescaped.
+    Closed {
+        at: usize,
+        escaped: bool,
+    },
     Cut,
+    /// The buffer ends too early: wrong if nothing follows.
     Bad(SyntaxKind, usize),
+}
+
+/// A record that is wrong for sure, or only if nothing follows the buffer.
+#[cold]
+fn step_bad(sure: bool, kind: SyntaxKind, at: usize, column: usize) -> Step {
+    if sure {
+        Step::Bad(SyntaxError { kind, at, column })
+    } else {
+        Step::NeedMore
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
