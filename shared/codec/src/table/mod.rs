@@ -71,3 +71,6 @@ impl RowError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
