@@ -22,15 +22,18 @@ const SIGN: u64 = 1 << 63;
 const GROUP: usize = 8;
 
 /// `v` so that signed order is byte order.
+#[inline]
 pub fn encode_i64(to: &mut Vec<u8>, v: i64) {
     to.extend_from_slice(&((v as u64) ^ SIGN).to_be_bytes());
 }
 
+#[inline]
 pub fn encode_u64(to: &mut Vec<u8>, v: u64) {
     to.extend_from_slice(&v.to_be_bytes());
 }
 
 /// `v` as bits whose unsigned order is the order of the numbers; both zeros are equal.
+#[inline]
 pub fn comparable_f64(v: f64) -> u64 {
     if v >= 0.0 {
         v.to_bits() | SIGN
@@ -50,6 +53,7 @@ pub fn f64_from_comparable(bits: u64) -> f64 {
 
 /// Groups of eight bytes, each followed by `ff` less the number of padding bytes. The last group always
 /// has padding, which keeps `a` before `a\0`.
+#[inline]
 pub fn encode_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
     to.reserve((bytes.len() / GROUP + 1) * (GROUP + 1));
     let mut groups = bytes.chunks_exact(GROUP);

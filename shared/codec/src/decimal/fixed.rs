@@ -122,6 +122,7 @@ fn put_group(to: &mut Vec<u8>, value: u32, bytes: usize) {
 }
 
 /// `word(0)` is the lowest nine integer digits.
+#[inline]
 fn put_integer(to: &mut Vec<u8>, digits: usize, word: impl Fn(usize) -> u32) {
     let full = digits / WORD_DIGITS;
     let lead = digits % WORD_DIGITS;
@@ -150,6 +151,7 @@ fn put_fraction(to: &mut Vec<u8>, digits: usize, word: impl Fn(usize) -> u32) {
 }
 
 /// Fraction of `digits` digits as one number below 10^19.
+#[inline]
 fn put_small_fraction(to: &mut Vec<u8>, digits: usize, fraction: u64) {
     let tail = digits % WORD_DIGITS;
     let head = fraction / POW10[tail];
