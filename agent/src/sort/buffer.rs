@@ -70,10 +70,10 @@ impl SortBuffer {
         self.ascending =
             self.ascending && self.last.is_none_or(|at| key_at(&self.arena, at) <= key);
         let at = self.arena.len();
-        self.arena
-            .extend_from_slice(&(key.len() as u32).to_le_bytes());
-        self.arena
-            .extend_from_slice(&(value.len() as u32).to_le_bytes());
+        for len in [key.len(), value.len()] {
+            let len = u32::try_from(len).expect("a record of the source is far below 4 GiB");
+            self.arena.extend_from_slice(&len.to_le_bytes());
+        }
         self.arena.extend_from_slice(key);
         self.arena.extend_from_slice(value);
         self.entries.push(Entry {
