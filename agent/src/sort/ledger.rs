@@ -55,6 +55,19 @@ impl Ledger {
         *used = used.saturating_sub(bytes);
     }
 
+    /// Deletes the directory `path` with all that is in it and gives back its bytes. That it is not there
+    /// is no error.
+    pub fn remove_dir(&self, path: &Path) -> Result<()> {
+        let removed = match bytes_below(path) {
+            Ok(bytes) => fs::remove_dir_all(path).map(|()| self.release(bytes)),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(SortError::io(path, "remove the runs")),
+        }
+    }
+
     /// Bytes written and reserved.
     pub fn used(&self) -> u64 {
         *self.used.lock()
@@ -163,6 +176,20 @@ mod tests {
         assert_eq!(ledger.used(), 450);
         ledger.release(350);
         assert_eq!(ledger.used(), 100);
+    }
+
+    #[test]
+    fn a_removed_directory_gives_its_bytes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = dir.path().join("job");
+        fs::create_dir_all(job.join("task")).unwrap();
+        fs::write(job.join("task/a.run"), [0; 100]).unwrap();
+        fs::write(dir.path().join("other.run"), [0; 10]).unwrap();
+        let ledger = Ledger::open(dir.path(), 1000).unwrap();
+        for _ in 0..2 {
+            ledger.remove_dir(&job).unwrap();
+            assert_eq!((ledger.used(), job.exists()), (10, false));
+        }
     }
 
     #[test]
