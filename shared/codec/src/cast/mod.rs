@@ -336,7 +336,9 @@ impl ColumnCast {
             Kind::String(spec) => spec
                 .plain(text)
                 .map(|v| to.push(Cell::Bytes(Cow::Borrowed(v)))),
-            Kind::Time(spec) => spec.plain(text).map(|v| to.push(Cell::Time(v))),
+            Kind::Time(spec) => spec
+                .plain(text, &self.rules)
+                .map(|v| to.push(Cell::Time(v))),
             _ => None,
         }
         .is_some()

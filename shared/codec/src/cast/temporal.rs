@@ -43,8 +43,8 @@ impl Spec {
 
     /// The packed value of a plain text, which is valid in every mode.
     #[inline]
-    pub(crate) fn plain(&self, text: &[u8]) -> Option<u64> {
-        let civil = parse::plain(text)?;
+    pub(crate) fn plain(&self, text: &[u8], rules: &Rules) -> Option<u64> {
+        let civil = parse::plain(text, self.parse_fsp())?;
         match self.kind {
             // Only the clock of a DATE has to go.
             TimeKind::Date => Some(
@@ -57,7 +57,12 @@ impl Spec {
                 .packed(),
             ),
             TimeKind::Datetime => Some(civil.packed()),
-            TimeKind::Timestamp => None,
+            TimeKind::Timestamp => match rules.session.time_zone.instant_of(civil.seconds()) {
+                LocalTime::At(instant) => (TIMESTAMP_MIN..=TIMESTAMP_MAX)
+                    .contains(&instant)
+                    .then(|| civil.packed()),
+                LocalTime::Gap(_) => None,
+            },
         }
     }
 

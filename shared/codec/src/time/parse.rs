@@ -12,22 +12,19 @@ pub struct DateRules {
     pub invalid_dates: bool,
 }
 
-/// `YYYY-MM-DD` or `YYYY-MM-DD hh:mm:ss` of a possible date after year 0; `None` sends the text the long
-/// way.
+/// `YYYY-MM-DD` or `YYYY-MM-DD hh:mm:ss[.ffffff]` of a possible date; `None` sends the text the long way, so
+/// does a fraction that rounds up to a second.
 #[inline]
-pub fn plain(text: &[u8]) -> Option<Civil> {
+pub fn plain(text: &[u8], fsp: u8) -> Option<Civil> {
     let two = |at: usize| -> Option<u8> {
         let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
         (tens <= 9 && ones <= 9).then(|| tens * 10 + ones)
     };
-    if (text.len() != 10 && text.len() != 19) || text[4] != b'-' || text[7] != b'-' {
+    if !matches!(text.len(), 10 | 19 | 21..=26) || text[4] != b'-' || text[7] != b'-' {
         return None;
     }
-    let (year, month, day) = (
-        u16::from(two(0)?) * 100 + u16::from(two(2)?),
-        two(5)?,
-        two(8)?,
-    );
+    let year = u16::from(two(0)?) * 100 + u16::from(two(2)?);
+    let (month, day) = (two(5)?, two(8)?);
     if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
     }
@@ -44,12 +41,24 @@ pub fn plain(text: &[u8]) -> Option<Civil> {
         return None;
     }
     let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
-    (hour < 24 && minute < 60 && second < 60).then_some(Civil {
+    if hour >= 24 || minute >= 60 || second >= 60 {
+        return None;
+    }
+    let clock = Civil {
         hour,
         minute,
         second,
         ..date
-    })
+    };
+    if text.len() == 19 {
+        return Some(clock);
+    }
+    let digits = &text[20..];
+    if text[19] != b'.' || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let (micro, carry) = round_fraction(digits, fsp);
+    (!carry).then_some(Civil { micro, ..clock })
 }
 
 /// Month within 12, day within its month; the zero date passes.

@@ -58,10 +58,12 @@ fn the_short_way_agrees_with_the_long_way() {
     for text in [
         "2024-02-29",
         "2024-02-29 23:59:59",
+        "2024-02-29 23:59:59.5",
+        "2024-02-29 23:59:59.123456",
         "1999-12-31 00:00:00",
         "0001-01-01",
     ] {
-        let short = plain(text.as_bytes()).unwrap();
+        let short = plain(text.as_bytes(), 6).unwrap();
         assert_eq!(
             datetime(text.as_bytes(), 6, &Zone::utc()).unwrap(),
             short,
@@ -74,7 +76,7 @@ fn the_short_way_agrees_with_the_long_way() {
         "2024-02-29 24:00:00",
         "2024-02-29T00:00:00",
     ] {
-        assert_eq!(plain(text.as_bytes()), None, "{text}");
+        assert_eq!(plain(text.as_bytes(), 6), None, "{text}");
     }
 }
 

@@ -112,6 +112,10 @@ fn literal(sql: &str) -> Owned {
     if let Ok(v) = sql.parse() {
         return Owned::Int(v);
     }
+    // A typed literal reads like its text.
+    let typed = ["date", "timestamp", "time"];
+    let prefix = typed.iter().find_map(|kind| sql.strip_prefix(kind));
+    let sql = prefix.map_or(sql, str::trim);
     let inner = sql
         .strip_prefix('\'')
         .and_then(|rest| rest.strip_suffix('\''));
