@@ -32,6 +32,10 @@ pub fn build_column(def: &ColumnDef, outer: (&str, &str), to_utc: &dyn Fn(&str) 
     if let Some(default) = &def.default {
         set_default(&mut column, default, to_utc)?;
     }
+    // The one type that gets a default of its own.
+    if column.field_type.tp == tp::YEAR && column.field_type.is_not_null() && def.default.is_none() {
+        column.default = Some(Value::String("0000".to_owned()));
+    }
     let serves_itself = def.auto_increment || def.default.as_ref().is_some_and(|d| *d != Expr::Null);
     if column.field_type.is_not_null() && !serves_itself {
         column.field_type.flag |= flag::NO_DEFAULT;
@@ -43,7 +47,7 @@ pub fn build_column(def: &ColumnDef, outer: (&str, &str), to_utc: &dyn Fn(&str) 
 pub fn mark_primary(column: &mut ColumnInfo, def: Option<&ColumnDef>) {
     let ty = &mut column.field_type;
     ty.flag |= flag::PRI_KEY | flag::NOT_NULL;
-    let has_default = column.default.is_some() || def.is_some_and(|d| d.default.is_some());
+    let has_default = def.map_or(column.default.is_some(), |d| d.default.is_some());
     if !has_default && !ty.has_flag(flag::AUTO_INCREMENT) {
         ty.flag |= flag::NO_DEFAULT;
     }

@@ -46,7 +46,8 @@ pub fn infer(expr: &Expr, columns: &[ColumnInfo]) -> SqlResult<FieldType> {
             let ty = of(expr)?;
             binary(if ty.is_integer() { tp::LONGLONG } else { ty.tp }, 0, ty.flen + 1, ty.decimal)
         }
-        Expr::Cast { expr, to, .. } => cast(to.name, to.length, to.scale, to.array, &of(expr)?)?,
+        // Only a text without a length takes its width from what is cast.
+        Expr::Cast { expr, to, .. } => cast(to.name, to.length, to.scale, to.array, &of(expr).unwrap_or_default())?,
         Expr::Call { name, args, .. } => {
             let args = args.iter().map(of).collect::<SqlResult<Vec<_>>>()?;
             function(name, &args)?

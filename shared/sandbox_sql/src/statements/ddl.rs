@@ -253,8 +253,10 @@ fn rename(session: &Session, table: &Table, db: Option<&str>, name: &str) -> Sql
 }
 
 fn alter(session: &mut Session, db: Option<&str>, name: &str, specs: &[AlterSpec]) -> SqlResult<Outcome> {
-    for spec in specs {
+    for (i, spec) in specs.iter().enumerate() {
         let mut table = session.table(db, name)?;
+        // Several clauses are one change with several parts, which TiDB writes down once more.
+        table.info.revision += u64::from(i == 1);
         match spec {
             AlterSpec::RenameTable(to_db, to) => {
                 rename(session, &table, to_db.as_deref(), to)?;

@@ -12,21 +12,32 @@ use crate::session::{Outcome, Session, shown_value};
 use thunderhead_codec::mysql::{flag, tp};
 use thunderhead_codec::schema::{ColumnInfo, TableInfo};
 
-/// What follows LIKE, or WHERE compared with one column; rows are kept by their first column.
-struct Filter(Option<Vec<char>>);
+/// What follows LIKE, or WHERE compared with one column: rows are kept when their first column is like one
+/// of the patterns. `None` keeps all.
+struct Filter(Option<Vec<Vec<char>>>);
 
 impl Filter {
     fn parse(at: &mut Cursor<'_>) -> SqlResult<Self> {
         if at.eat("like") {
-            return Ok(Self(Some(at.string()?.to_lowercase().chars().collect())));
+            return Ok(Self(Some(vec![pattern(&at.string()?)])));
         }
         if at.eat("where") {
             // `WHERE Variable_name = 'x'`, `LIKE 'x'`, and an OR or IN of those are asked by clients.
             at.name()?;
             if at.eat_op("=") || at.eat("like") {
-                let pattern = at.string()?.to_lowercase();
+                let only = pattern(&at.string()?);
                 super::finish(at)?;
-                return Ok(Self(Some(pattern.chars().collect())));
+                return Ok(Self(Some(vec![only])));
+            }
+            if at.eat("in") {
+                let mut patterns = Vec::new();
+                at.expect_op("(")?;
+                while patterns.is_empty() || at.eat_op(",") {
+                    patterns.push(pattern(&at.string()?));
+                }
+                at.expect_op(")")?;
+                super::finish(at)?;
+                return Ok(Self(Some(patterns)));
             }
             return Err(SqlError::unsupported("this WHERE of SHOW"));
         }
@@ -35,8 +46,13 @@ impl Filter {
     }
 
     fn keeps(&self, name: &str) -> bool {
-        self.0.as_ref().is_none_or(|pattern| like(&name.to_lowercase().chars().collect::<Vec<_>>(), pattern, Some('\\')))
+        let name = pattern(name);
+        self.0.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| like(&name, pattern, Some('\\'))))
     }
+}
+
+fn pattern(text: &str) -> Vec<char> {
+    text.to_lowercase().chars().collect()
 }
 
 fn texts(names: &[&str]) -> Vec<ColumnMeta> {
@@ -227,7 +243,7 @@ pub fn describe(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSi
     let table = session.table(db.as_deref(), &name)?;
     let filter = match at.done() {
         true => Filter(None),
-        false => Filter(Some(at.name()?.to_lowercase().chars().collect())),
+        false => Filter(Some(vec![pattern(&at.name()?)])),
     };
     columns(&table.info, sink, false, &filter)
 }
