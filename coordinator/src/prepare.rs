@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
-use thunderhead_config::{Backend, CharacterSet, ConflictStrategy, Job, SourceTable, SourceTree, fingerprint, schema_file};
+use thunderhead_config::{Backend, CharacterSet, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, fingerprint, schema_file};
 use thunderhead_proto::thunderhead::TableSpec;
 use thunderhead_types::{Error, ErrorKind, Result};
 
@@ -103,10 +103,13 @@ pub(crate) async fn prepare(job: &Job, target: &Target, tree: &SourceTree, job_i
     Ok(Prepared { job_id: job_id.to_owned(), tables, fresh, plan })
 }
 
+/// Runs the schema files of what is missing; what exists stays as it is.
 async fn create_schema(target: &Target, tree: &SourceTree) -> Result<()> {
-    for database in &tree.databases {
+    let existing = target.tidb.query("SHOW DATABASES").await?;
+    let exists = |name: &str| existing.iter().flatten().flatten().any(|found| found.eq_ignore_ascii_case(name));
+    for database in tree.databases.iter().filter(|database| !exists(&database.database)) {
         for statement in schema_file::read(&database.schema_file)? {
-            target.tidb.exec(&statement.as_if_not_exists()).await?;
+            target.tidb.exec(&statement.text).await.map_err(|e| at(&database.schema_file, statement.line, e))?;
         }
     }
     for table in &tree.tables {
@@ -114,9 +117,15 @@ async fn create_schema(target: &Target, tree: &SourceTree) -> Result<()> {
         if target.tidb.table_info_json(&table.database, &table.table).await?.is_some() {
             continue;
         }
-        target.tidb.create_table(&table.database, &table.table, &schema_file::read(file)?).await?;
+        for statement in schema_file::read(file)? {
+            target.tidb.exec_in(&table.database, &statement.text).await.map_err(|e| at(file, statement.line, e))?;
+        }
     }
     Ok(())
+}
+
+fn at(file: &SchemaFile, line: usize, error: Error) -> Error {
+    Error { place: format!("{}:{line}", file.path.display()), kind: ErrorKind::Precheck, ..error }
 }
 
 async fn table_info(target: &Target, source: &SourceTable) -> Result<(TableInfo, String)> {
@@ -137,7 +146,11 @@ async fn plan_table(job: &Job, target: &Target, source: &SourceTable, info: &Tab
         return Err(Error::new(ErrorKind::Precheck, place, "the target table is not empty")
             .advice("TRUNCATE it, or leave it out with mydumper.filter"));
     }
-    let first_row_id = target.tidb.next_row_id(&source.database, &source.table).await?;
+    if info.has_row_id() && info.auto_id_cache == 1 {
+        return Err(Error::new(ErrorKind::Precheck, place, "its hidden row ids cannot be moved past the import (AUTO_ID_CACHE 1)")
+            .advice("give the table a clustered primary key, or create it without AUTO_ID_CACHE 1"));
+    }
+    let first_row_id = target.next_row_id(source).await?;
     let tasks = chunks::plan(job, threads(job), source, info, session, first_row_id)?;
     let to_json = |value: serde_json::Result<String>| value.map_err(|e| Error::new(ErrorKind::Internal, &place, e));
     let format = source.data_files.first().map(|file| job.format_of(file));

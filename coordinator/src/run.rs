@@ -1,7 +1,7 @@
 //! One job in one process: prepare, record, lead, with an agent of our own. What is opened in the cluster
 //! is closed on every way out.
 
-use crate::job::{self, JobRecord, TaskRef};
+use crate::job::{self, JobRecord};
 use crate::leader::Leader;
 use crate::prepare::{self, Prepared, prepare, recorded, refuse_unsupported};
 use crate::plan::JobPlan;
@@ -16,7 +16,7 @@ use thunderhead_agent::{Agent, AgentConfig};
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_config::{Job, Level, SourceTree, fingerprint};
 use thunderhead_proto::thunderhead::{CoordinatorMessage, DropRuns, coordinator_message::Body as Order};
-use thunderhead_types::{Clock, Epoch, Error, ErrorKind, KeyRange, Result, SystemClock};
+use thunderhead_types::{Clock, Epoch, Error, ErrorKind, Result, SystemClock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,6 @@ pub async fn dry_run(job: &Job, stop: &CancellationToken) -> Result<JobPlan> {
     let tree = SourceTree::scan(job)?;
     let target = Target::connect(job, stop.clone()).await?;
     let prepared = prepare(job, &target, &tree, &fingerprint::identity(job, &tree), Vec::new(), true).await?;
-    target.close().await;
     Ok(prepared.plan)
 }
 
@@ -45,9 +44,7 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
     let store = open_store(&job.sorted_kv_dir)?;
     let epoch = store.lead().await?;
     let target = Target::connect(job, stop.clone()).await?;
-    let result = run_on(job, &tree, &store, epoch, &target, progress, stop).await;
-    target.close().await;
-    let (job_id, tables) = result?;
+    let (job_id, tables) = run_on(job, &tree, &store, epoch, &target, progress, stop).await?;
     Ok(Report::new(&job_id, &tables, job.checksum != Level::Off, start.elapsed()))
 }
 
@@ -78,8 +75,15 @@ async fn run_on(
         spaces.extend(info.physical_ids().into_iter().map(thunderhead_codec::keys::table_range));
     }
     let commit_ts = prepared.tables.iter().map(|t| t.record.commit_ts).min().unwrap_or(0);
-    let guards = target.open_guards(&job_id, &spaces, commit_ts).await?;
-    let result = lead(job, store, epoch, target, prepared, progress, stop).await;
+    let regions = prepared.plan.tables.iter().map(|t| usize::try_from(t.ranges).unwrap_or(usize::MAX)).sum();
+    let guards = target.open_guards(&job_id, &spaces, commit_ts, regions).await?;
+    let result = tokio::select! {
+        result = lead(job, store, epoch, target, prepared, progress, stop.clone()) => result,
+        lost = guards.lost() => {
+            stop.cancel();
+            Err(lost)
+        }
+    };
     guards.close().await;
     let tables = result?;
 

@@ -5,10 +5,13 @@ use crate::job::Table;
 use crate::leader::Steps;
 use async_trait::async_trait;
 use std::sync::Arc;
-use thunderhead_cluster::{Guards, Importer, ImporterOptions, PdClient, Security, TidbClient, TidbOptions};
+use thunderhead_cluster::{
+    GuardOptions, Guards, IdKind, Importer, ImporterOptions, PdClient, RetryPolicy, Security, SqlTls, TidbClient, TidbOptions,
+};
 use thunderhead_codec::keys;
 use thunderhead_codec::schema::TableInfo;
-use thunderhead_codec::session::{Session, SqlMode, Zone};
+use thunderhead_codec::session::{Session, SqlMode};
+use thunderhead_codec::time::Zone;
 use thunderhead_config::{Job, Level, SourceTable, TlsFiles};
 use thunderhead_types::{Checksum, Clock, Error, ErrorKind, KeyRange, Result, SystemClock, Timestamp, crc64};
 use tokio_util::sync::CancellationToken;
@@ -33,26 +36,24 @@ impl Target {
     /// Reaches PD and TiDB.
     pub(crate) async fn connect(job: &Job, cancel: CancellationToken) -> Result<Self> {
         let security = security(job.security.as_ref());
-        let pd = PdClient::connect(&job.tidb.pd_addrs, &security).await?;
-        let options = ImporterOptions { region_split_bytes: job.ingest.region_split_bytes, ..ImporterOptions::default() };
-        let importer = Arc::new(Importer::new(Arc::clone(&pd), options, cancel).await?);
-        let tidb = TidbClient::connect(TidbOptions {
-            host: job.tidb.host.clone(),
-            port: job.tidb.port,
-            user: job.tidb.user.clone(),
-            passwords: job.tidb.password.candidates(),
-            status_port: job.tidb.status_port,
-            security,
-        })
-        .await?;
-        let range_bytes = job.ingest.region_split_bytes.unwrap_or(importer.region_split_size());
+        let retry = RetryPolicy { max_elapsed: job.retry_time };
+        let pd = PdClient::connect_with(&job.tidb.pd_addrs, &security, retry).await?;
+        let slice = |bytes: u64| ((bytes as f64) * RANGE_SHARE_OF_REGION) as u64;
+        let slice_bytes = job.ingest.region_split_bytes.map(slice);
+        let options = ImporterOptions { retry, slice_bytes, ..ImporterOptions::default() };
+        let importer = Arc::new(Importer::new(Arc::clone(&pd), options, cancel));
+        let tidb = connect_tidb(job, security).await?;
+        let range_bytes = match slice_bytes {
+            Some(bytes) => bytes,
+            None => slice(importer.region_split_size().await),
+        };
         Ok(Self {
             tidb: Arc::new(tidb),
             pd,
             importer,
             checksum: job.checksum,
             analyze: job.analyze,
-            range_bytes: ((range_bytes as f64) * RANGE_SHARE_OF_REGION) as u64,
+            range_bytes,
         })
     }
 
@@ -61,23 +62,25 @@ impl Target {
         self.range_bytes
     }
 
-    /// Closes connections.
-    pub(crate) async fn close(&self) {
-        self.tidb.close().await;
-    }
-
     /// What decides the bytes of a row beside its table. The moment of `now` is fixed here, once per job.
     pub(crate) async fn session(&self, sql_mode: &str, job_id: &str) -> Result<Session> {
         let facts = self.tidb.session_facts().await?;
-        let zone = Zone::parse(&facts.time_zone).ok_or_else(|| {
-            Error::new(ErrorKind::Precheck, "tidb", format!("time zone {:?} is not known", facts.time_zone)).advice("SET GLOBAL time_zone to a named zone or an offset")
+        // SYSTEM is the zone of the server, not of this host.
+        let zone = if facts.time_zone.eq_ignore_ascii_case("SYSTEM") { &facts.system_time_zone } else { &facts.time_zone };
+        let zone = Zone::parse(zone).map_err(|_| {
+            Error::new(ErrorKind::Precheck, "tidb", format!("time zone {zone:?} is not known"))
+                .advice("SET GLOBAL time_zone to a named zone or an offset")
         })?;
         Ok(Session {
             sql_mode: SqlMode::parse(sql_mode),
             time_zone: zone,
             new_collation: facts.new_collation,
             row_format: facts.row_format,
-            check_constraints: facts.check_constraints,
+            check_constraints: facts.check_constraint,
+            div_precision_increment: u8::try_from(facts.div_precision_increment).unwrap_or(4),
+            default_week_format: u8::try_from(facts.default_week_format).unwrap_or(0),
+            lc_time_names: facts.lc_time_names,
+            block_encryption_mode: facts.block_encryption_mode,
             now_us: i64::try_from(SystemClock.unix_ms()).unwrap_or(0) * 1000,
             seed: crc64(job_id.as_bytes(), b"seed"),
             ..Session::default()
@@ -87,8 +90,10 @@ impl Target {
     /// PD and TiDB must be of one cluster: the TableInfo that TiDB serves must lie in the TiKV that PD leads to.
     pub(crate) async fn check_same_cluster(&self, source: &SourceTable, info: &TableInfo) -> Result<()> {
         let place = format!("table {}.{}", source.database, source.table);
-        let schema_id = self.tidb.schema_id(&source.database).await?;
-        let json = self.importer.meta_table_json(schema_id, info.id).await?;
+        let json = match self.tidb.schema_id(info.id).await? {
+            Some(schema_id) => self.importer.meta_table_json(schema_id, info.id).await?,
+            None => None,
+        };
         let stored: Option<TableInfo> = json.and_then(|json| serde_json::from_str(&json).ok());
         if stored.is_some_and(|stored| stored.id == info.id && stored.name == info.name) {
             return Ok(());
@@ -98,8 +103,16 @@ impl Target {
     }
 
     /// Pauses scheduling on the key spaces and keeps GC away from `commit_ts`, until closed.
-    pub(crate) async fn open_guards(&self, job_id: &str, spaces: &[KeyRange], commit_ts: Timestamp) -> Result<Guards> {
-        Guards::open(Arc::clone(&self.importer), job_id, spaces, commit_ts).await
+    pub(crate) async fn open_guards(&self, job_id: &str, spaces: &[KeyRange], commit_ts: Timestamp, regions_expected: usize) -> Result<Guards> {
+        let options = GuardOptions { regions_expected, ..GuardOptions::default() };
+        Guards::open_with(Arc::clone(&self.importer), job_id, spaces, commit_ts, options).await
+    }
+
+    /// The first id that is free for rows of a table without one: nobody has handed it out.
+    pub(crate) async fn next_row_id(&self, source: &SourceTable) -> Result<i64> {
+        let counters = self.tidb.next_row_ids(&source.database, &source.table).await?;
+        let next = counters.iter().filter(|c| c.kind != IdKind::Sequence).map(|c| c.next).max().unwrap_or(1);
+        Ok(i64::try_from(next).unwrap_or(i64::MAX).max(1))
     }
 
     /// The TableInfo a table was planned with.
@@ -117,6 +130,30 @@ impl Target {
             range_bytes: self.range_bytes,
         })
     }
+}
+
+/// The configured password may be plain or Base64: the second reading is tried when the server refuses the first.
+async fn connect_tidb(job: &Job, security: Security) -> Result<TidbClient> {
+    // Certificates for the cluster are those of the MySQL port too, and are then always verified.
+    let sql_tls = if job.security.is_some() { SqlTls::Verify } else { SqlTls::Off };
+    let mut refused = None;
+    for password in job.tidb.password.candidates() {
+        let options = TidbOptions {
+            host: job.tidb.host.clone(),
+            port: job.tidb.port,
+            user: job.tidb.user.clone(),
+            password,
+            status_port: job.tidb.status_port,
+            security: security.clone(),
+            sql_tls,
+        };
+        match TidbClient::connect(options).await {
+            Ok(client) => return Ok(client),
+            Err(error) if error.cause.contains("Access denied") => drop(refused.get_or_insert(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::new(ErrorKind::Internal, "tidb", "no password to try")))
 }
 
 fn security(files: Option<&TlsFiles>) -> Security {
@@ -159,31 +196,22 @@ impl Steps for TargetSteps {
     async fn finish(&self, table: &Table, ingested: Checksum) -> Result<()> {
         let (database, name) = (&table.record.database, &table.record.table);
         self.still_the_same(table).await?;
-        let manifests = || table.manifests.values();
-        self.tidb
-            .rebase(
-                &parse_info(table)?,
-                database,
-                name,
-                manifests().filter_map(|m| m.max_row_id).max(),
-                manifests().filter_map(|m| m.max_auto_increment).max(),
-                manifests().filter_map(|m| m.max_auto_random).max(),
-            )
-            .await?;
+        self.rebase(table).await?;
         match self.verify(table, ingested).await {
             Err(error) if self.checksum == Level::Required => return Err(error),
             Err(error) => tracing::warn!(%error, "ADMIN CHECKSUM TABLE failed; every range was verified by itself"),
             Ok(()) => {}
         }
-        match (self.analyze, self.analyze != Level::Off) {
-            (_, false) => Ok(()),
-            (Level::Required, _) => self.tidb.analyze(database, name).await,
-            _ => {
-                if let Err(error) = self.tidb.analyze(database, name).await {
-                    tracing::warn!(%error, "ANALYZE TABLE failed; run it later");
-                }
+        if self.analyze == Level::Off {
+            return Ok(());
+        }
+        match self.tidb.analyze(database, name).await {
+            Err(error) if self.analyze == Level::Required => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "ANALYZE TABLE failed; run it later");
                 Ok(())
             }
+            Ok(()) => Ok(()),
         }
     }
 }
@@ -200,6 +228,21 @@ impl TargetSteps {
         }
         Err(Error::new(ErrorKind::Precheck, format!("table {}", table.name()), "its schema changed during the import")
             .advice("TRUNCATE it and import again while nobody alters it"))
+    }
+
+    /// Moves the counters of automatic ids past what the import used. They are never lowered.
+    async fn rebase(&self, table: &Table) -> Result<()> {
+        let (database, name) = (&table.record.database, &table.record.table);
+        let manifests = || table.manifests.values();
+        let row_id = manifests().filter_map(|m| m.max_row_id).max();
+        let auto_increment = manifests().filter_map(|m| m.max_auto_increment).max();
+        if let Some(largest) = row_id.max(auto_increment) {
+            self.tidb.rebase_auto_increment(database, name, largest.saturating_add(1)).await?;
+        }
+        if let Some(largest) = manifests().filter_map(|m| m.max_auto_random).max() {
+            self.tidb.rebase_auto_random(database, name, largest.saturating_add(1)).await?;
+        }
+        Ok(())
     }
 
     async fn verify(&self, table: &Table, ingested: Checksum) -> Result<()> {

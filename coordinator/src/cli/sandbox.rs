@@ -61,7 +61,8 @@ async fn serve(args: &SandboxArgs) -> Result<()> {
     println!("status  http://{}:{}/status", args.host, addresses.status_port);
     println!("stop with Ctrl-C; the data stays in {}", args.data_dir.display());
     stop_requested().await;
-    sandbox.shutdown().await
+    sandbox.shutdown().await;
+    Ok(())
 }
 
 fn faults(args: &SandboxArgs) -> Result<Vec<Fault>> {

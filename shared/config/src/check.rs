@@ -109,6 +109,7 @@ fn job(w: &mut Written) -> Option<Job> {
         checksum: level(&w.root.text("post-restore.checksum")),
         analyze: level(&w.root.text("post-restore.analyze")),
         log_progress: Duration::from_millis(w.root.number("cron.log-progress")?),
+        retry_time: Duration::from_millis(w.root.number("thunderhead.retry-time")?),
     })
 }
 

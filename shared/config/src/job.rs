@@ -69,6 +69,8 @@ pub struct Job {
     pub analyze: Level,
     /// Time between two progress lines in the log.
     pub log_progress: Duration,
+    /// How long a request to the cluster may go without success.
+    pub retry_time: Duration,
 }
 
 impl Job {

@@ -245,7 +245,7 @@ pub const KEYS: &[Key] = &[
     used("tidb.password", Secret, "\"\"", "plain or Base64: where the plain text is denied, the decoded one is tried"),
     used("tidb.status-port", PORT, "10080", "its status port, where table definitions are read"),
     used("tidb.pd-addr", Texts, "(required with backend `local`)", "PD servers, `host:port`, separated by commas"),
-    used("tidb.sql-mode", Text, "\"ONLY_FULL_GROUP_BY,NO_AUTO_CREATE_USER\"", "SQL mode for casts. The default is Lightning's and is not strict: wrong values are clipped. Add STRICT_TRANS_TABLES to refuse them"),
+    used("tidb.sql-mode", Text, "\"ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION\"", "SQL mode for casts. The default is TiDB's own: wrong values are refused. Lightning's default, `ONLY_FULL_GROUP_BY,NO_AUTO_CREATE_USER`, clips them silently"),
     used("tidb.tls", Switch(&["cluster", "skip-verify", "preferred", "", "false"]), "\"\"", "TLS of SQL connections. They are as safe as [security] says: `cluster` needs its CA, `false` needs none. `skip-verify` and `preferred` are refused"),
     later("tidb.distsql-scan-concurrency", POSITIVE, "(as the server)", "session variable tidb_distsql_scan_concurrency"),
     later("tidb.build-stats-concurrency", POSITIVE, "(as the server)", "session variable tidb_build_stats_concurrency"),
@@ -282,6 +282,7 @@ pub const KEYS: &[Key] = &[
     nothing("checkpoint.keep-after-success", Choice(&["remove", "rename", "origin"]), "\"remove\"", "progress of a finished job is removed by the next job in sorted-kv-dir"),
     used("thunderhead.memory", Size(64 << 20), "\"512MiB\"", "memory budget of an agent for everything it buffers"),
     used("thunderhead.disk-quota", BYTES, "(tikv-importer.disk-quota)", "same as tikv-importer.disk-quota"),
+    used("thunderhead.retry-time", Duration, "\"10m\"", "how long one request to the cluster may go without success before the job stops, to be continued later"),
     used("thunderhead.empty-files", Choice(&["refuse", "allow"]), "\"refuse\"", "what to do with a data file without rows, which often is an export that broke off"),
 ];
 
