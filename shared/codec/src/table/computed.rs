@@ -4,20 +4,79 @@
 
 use super::RowError;
 use super::plan::{Column, refuse};
-use crate::cast::{Cell, cell_datum};
+use crate::cast::{Cell, ColumnCast, cell_datum};
 use crate::datum::Datum;
-use crate::mysql::{code, state};
-use crate::schema::{ColumnInfo, TableInfo};
+use crate::expr::{EvalError, Expression};
+use crate::mysql::{code, state, tp};
+use crate::partition::PartitionLocator;
+use crate::schema::{ColumnInfo, FieldType, TableInfo};
 use crate::session::Session;
-pub(crate) use engine::Expression;
-use engine::Partitioner;
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 use thunderhead_types::Error;
 
-#[derive(Debug)]
-struct Generated {
-    offset: usize,
+/// A generated column.
+#[derive(Clone, Debug)]
+pub(crate) struct Generated {
+    pub offset: usize,
+    pub name: String,
+    not_null: bool,
     expression: Expression,
+    cast: ColumnCast,
+    /// JSON for the array of a multi-valued index.
+    stored_type: FieldType,
+}
+
+impl Generated {
+    pub fn compile(
+        info: &TableInfo,
+        column: &ColumnInfo,
+        session: &Arc<Session>,
+    ) -> Result<Generated, Error> {
+        let name = &column.name.original;
+        let place = format!("column `{name}`");
+        let expression = Expression::compile(&column.generated_expr_string, info, session)
+            .map_err(|cause| unsupported(info, &place, &cause))?;
+        let stored_type = stored_type(&column.field_type).into_owned();
+        let cast = ColumnCast::compile(name, &stored_type, session)
+            .map_err(|cause| unsupported(info, &place, &cause))?;
+        Ok(Generated {
+            offset: column.offset,
+            name: name.clone(),
+            not_null: column.field_type.is_not_null(),
+            expression,
+            cast,
+            stored_type,
+        })
+    }
+
+    /// The column's value in a row whose earlier columns are known.
+    pub fn value(&self, row: &[Datum]) -> Result<(Cell<'static>, Datum), RowError> {
+        let at = |code: u16, message: String| RowError::new(&self.name, code, message);
+        let value = self
+            .expression
+            .eval(row)
+            .map_err(|error| at(error.code, error.message))?;
+        let cell = self
+            .cast
+            .cast_datum(&value)
+            .map_err(|error| at(error.code, error.message))?;
+        let datum = cell_datum(&cell, &self.stored_type);
+        Ok((cell, datum))
+    }
+}
+
+/// The type of the cells that stand for a column: JSON for the array of a multi-valued index.
+pub(crate) fn stored_type(field_type: &FieldType) -> Cow<'_, FieldType> {
+    if !field_type.array {
+        return Cow::Borrowed(field_type);
+    }
+    Cow::Owned(FieldType {
+        tp: tp::JSON,
+        array: false,
+        ..field_type.clone()
+    })
 }
 
 #[derive(Debug)]
@@ -32,7 +91,7 @@ pub(crate) struct Computed {
     inputs: Vec<usize>,
     generated: Vec<Generated>,
     checks: Vec<Check>,
-    partitioner: Option<Partitioner>,
+    partitions: Option<PartitionLocator>,
     /// By position among the compiled indexes.
     conditions: Vec<(usize, Expression)>,
 }
@@ -50,54 +109,41 @@ impl Computed {
     /// position, empty where an index has none.
     pub fn compile(
         info: &TableInfo,
-        session: &Session,
+        session: &Arc<Session>,
         conditions: &[&str],
     ) -> Result<Option<Computed>, Error> {
-        let generated = needed(info, conditions, session)
-            .into_iter()
-            .map(|column| {
-                let expression = Expression::compile(&column.generated_expr_string, info, session)
-                    .map_err(|cause| {
-                        unsupported(info, &format!("column `{}`", column.name.original), &cause)
-                    })?;
-                Ok(Generated {
-                    offset: column.offset,
-                    expression,
-                })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
         let checks = checks(info, session)?;
-        let partitioner = Partitioner::compile(info, session)
+        let conditions = compiled_conditions(info, session, conditions)?;
+        let partitions = PartitionLocator::compile(info, session)
             .map_err(|cause| unsupported(info, "the partitioning", &cause))?;
-        let condition = |(position, text): (usize, &&str)| {
-            let place = "the condition of a partial index";
-            Expression::compile(text, info, session)
-                .map(|expression| (position, expression))
-                .map_err(|cause| unsupported(info, place, &cause))
-        };
-        let conditions = conditions
-            .iter()
-            .enumerate()
-            .filter(|(_, text)| !text.is_empty())
-            .map(condition);
-        let conditions = conditions.collect::<Result<Vec<_>, Error>>()?;
+        let mut wanted = looked_at(info, session);
+        wanted.extend(checks.iter().flat_map(|check| check.expression.columns()));
+        wanted.extend(
+            conditions
+                .iter()
+                .flat_map(|(_, condition)| condition.columns()),
+        );
+        let generated = generated(info, session, &mut wanted)?;
         if generated.is_empty()
             && checks.is_empty()
-            && partitioner.is_none()
+            && partitions.is_none()
             && conditions.is_empty()
         {
             return Ok(None);
         }
-        let stored = info
+        let input =
+            |column: &&ColumnInfo| !column.is_generated() && wanted.contains(&column.offset);
+        let inputs = info
             .columns()
             .iter()
-            .filter(|column| !column.is_generated());
-        let inputs = stored.map(|column| column.offset).collect();
+            .filter(input)
+            .map(|column| column.offset)
+            .collect();
         Ok(Some(Computed {
             inputs,
             generated,
             checks,
-            partitioner,
+            partitions,
             conditions,
         }))
     }
@@ -116,21 +162,16 @@ impl Computed {
             datums[*offset] = cell_datum(&cells[*offset], &columns[*offset].field_type);
         }
         for generated in &self.generated {
-            let column = &columns[generated.offset];
-            let at = |(code, message): (u16, String)| RowError::new(&column.name, code, message);
-            let value = generated.expression.eval(&datums).map_err(at)?;
-            let cast = column.cast.cast_datum(&value);
-            let mut cell =
-                cast.map_err(|error| RowError::new(&column.name, error.code, error.message))?;
-            if column.not_null && cell.is_null() {
-                cell = cannot_be_null(column)?;
+            let (mut cell, datum) = generated.value(&datums)?;
+            if generated.not_null && cell.is_null() {
+                cell = cannot_be_null(&columns[generated.offset])?;
             }
-            datums[generated.offset] = cell_datum(&cell, &column.stored_type());
+            datums[generated.offset] = if cell.is_null() { Datum::Null } else { datum };
             cells[generated.offset] = cell;
         }
         let mut findings = Findings::default();
         for (position, condition) in &self.conditions {
-            if !condition.is_true(&datums).map_err(whole_row)? {
+            if condition.truth(&datums).map_err(whole_row)? != Some(true) {
                 findings.skipped.push(*position);
             }
         }
@@ -138,65 +179,92 @@ impl Computed {
             return Ok(findings);
         }
         for check in &self.checks {
-            if check.expression.is_false(&datums).map_err(whole_row)? {
+            if check.expression.truth(&datums).map_err(whole_row)? == Some(false) {
                 let message = format!("Check constraint '{}' is violated.", check.name);
                 return Err(RowError::new("", code::CHECK_VIOLATED, message));
             }
         }
-        if let Some(partitioner) = &self.partitioner {
-            findings.partition_id = Some(partitioner.locate(&datums).map_err(whole_row)?);
+        if let Some(partitions) = &self.partitions {
+            findings.partition_id = Some(partitions.locate(&datums).map_err(whole_row)?);
         }
         Ok(findings)
     }
 }
 
-fn whole_row((code, message): (u16, String)) -> RowError {
-    RowError::new("", code, message)
+fn whole_row(error: EvalError) -> RowError {
+    RowError::new("", error.code, error.message)
 }
 
-fn unsupported(info: &TableInfo, what: &str, cause: &str) -> Error {
+fn unsupported(info: &TableInfo, what: &str, cause: &impl std::fmt::Display) -> Error {
     refuse(info, format!("{what}: {cause}")).advice("import the table in the logical mode")
 }
 
-/// Generated columns that something looks at, in order of offset.
-fn needed<'a>(info: &'a TableInfo, conditions: &[&str], session: &Session) -> Vec<&'a ColumnInfo> {
+/// Columns that keys and the partitioning look at.
+fn looked_at(info: &TableInfo, session: &Session) -> HashSet<usize> {
     let indexed = info.indexes().iter().flat_map(|index| index.columns());
-    let mut wanted: HashSet<&str> = indexed
-        .filter_map(|part| info.columns().get(part.offset))
-        .map(|column| column.name.lower.as_str())
-        .collect();
-    let partition = info.partitioning();
-    wanted.extend(
-        partition
-            .iter()
-            .flat_map(|partition| partition.columns())
-            .map(|name| name.lower.as_str()),
-    );
-    // Which columns these texts name is not known before they are compiled: all generated ones, then.
-    let opaque = partition.is_some_and(|partition| !partition.expr.is_empty())
-        || conditions.iter().any(|text| !text.is_empty())
-        || session.check_constraints
-            && info
-                .constraint_info
-                .as_ref()
-                .is_some_and(|list| !list.is_empty());
-    let columns = || info.columns().iter().filter(|column| column.is_generated());
-    let mut needed: Vec<&ColumnInfo> = Vec::new();
-    // A column may use earlier ones only, so one pass from the end finds all that are used.
-    for column in columns().rev() {
-        if opaque || column.generated_stored || wanted.contains(column.name.lower.as_str()) {
-            wanted.extend(
-                column
-                    .dependences
-                    .iter()
-                    .flatten()
-                    .map(|(name, _)| name.as_str()),
-            );
-            needed.push(column);
+    let mut offsets: HashSet<usize> = indexed.map(|part| part.offset).collect();
+    if let Some(partition) = info.partitioning() {
+        let named = |column: &&ColumnInfo| {
+            partition
+                .columns()
+                .iter()
+                .any(|name| name.lower == column.name.lower)
+        };
+        offsets.extend(
+            info.columns()
+                .iter()
+                .filter(named)
+                .map(|column| column.offset),
+        );
+        if let Ok(expression) = Expression::compile(&partition.expr, info, session) {
+            offsets.extend(expression.columns());
         }
     }
-    needed.reverse();
-    needed
+    offsets
+}
+
+/// Generated columns that are stored or `wanted`, in order of offset; `wanted` grows by what they read.
+fn generated(
+    info: &TableInfo,
+    session: &Arc<Session>,
+    wanted: &mut HashSet<usize>,
+) -> Result<Vec<Generated>, Error> {
+    let mut found = Vec::new();
+    // A column reads earlier ones only, so one pass from the end finds all that are read.
+    for column in info
+        .columns()
+        .iter()
+        .rev()
+        .filter(|column| column.is_generated())
+    {
+        if column.generated_stored || wanted.contains(&column.offset) {
+            let column = Generated::compile(info, column, session)?;
+            wanted.extend(column.expression.columns());
+            found.push(column);
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+fn compiled_conditions(
+    info: &TableInfo,
+    session: &Session,
+    conditions: &[&str],
+) -> Result<Vec<(usize, Expression)>, Error> {
+    let given = conditions
+        .iter()
+        .enumerate()
+        .filter(|(_, text)| !text.is_empty());
+    given
+        .map(|(position, text)| {
+            let place = "the condition of a partial index";
+            let condition = Expression::compile(text, info, session);
+            condition
+                .map(|it| (position, it))
+                .map_err(|cause| unsupported(info, place, &cause))
+        })
+        .collect()
 }
 
 fn checks(info: &TableInfo, session: &Session) -> Result<Vec<Check>, Error> {
@@ -217,64 +285,4 @@ fn checks(info: &TableInfo, session: &Session) -> Result<Vec<Check>, Error> {
             })
         })
         .collect()
-}
-
-/// The evaluator and the partitioner behind the shape that is needed here.
-mod engine {
-    use super::{Datum, Session, TableInfo};
-
-    #[derive(Debug)]
-    pub struct Expression;
-
-    impl Expression {
-        pub fn compile(
-            _text: &str,
-            _info: &TableInfo,
-            _session: &Session,
-        ) -> Result<Expression, String> {
-            Err("expressions are not supported".to_owned())
-        }
-
-        pub fn eval(&self, _row: &[Datum]) -> Result<Datum, (u16, String)> {
-            Ok(Datum::Null)
-        }
-
-        pub fn is_true(&self, row: &[Datum]) -> Result<bool, (u16, String)> {
-            Ok(truth(&self.eval(row)?) == Some(true))
-        }
-
-        pub fn is_false(&self, row: &[Datum]) -> Result<bool, (u16, String)> {
-            Ok(truth(&self.eval(row)?) == Some(false))
-        }
-    }
-
-    fn truth(datum: &Datum) -> Option<bool> {
-        match datum {
-            Datum::Null => None,
-            Datum::Int(v) => Some(*v != 0),
-            Datum::UInt(v) => Some(*v != 0),
-            Datum::Double(v) => Some(*v != 0.0),
-            Datum::Decimal(v) => Some(!v.is_zero()),
-            _ => Some(false),
-        }
-    }
-
-    #[derive(Debug)]
-    pub struct Partitioner;
-
-    impl Partitioner {
-        pub fn compile(
-            info: &TableInfo,
-            _session: &Session,
-        ) -> Result<Option<Partitioner>, String> {
-            match info.partitioning() {
-                None => Ok(None),
-                Some(_) => Err("partitions are not supported".to_owned()),
-            }
-        }
-
-        pub fn locate(&self, _row: &[Datum]) -> Result<i64, (u16, String)> {
-            Ok(0)
-        }
-    }
 }

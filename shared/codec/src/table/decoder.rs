@@ -1,5 +1,6 @@
 //! From pairs back to datums: records as rows of columns, index entries as the handle they lead to.
 
+use super::computed::Generated;
 use super::encoder::Row;
 use super::plan::refuse;
 use crate::cast::{Cell, cell_datum};
@@ -51,6 +52,8 @@ pub struct TableDecoder {
     /// What columns hold in rows older than they are.
     origins: Vec<Option<Cell<'static>>>,
     handle_columns: Vec<HandleColumn>,
+    /// Virtual columns, in order of offset.
+    virtuals: Vec<Generated>,
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +103,12 @@ impl TableDecoder {
                 readable: readable(column, part.length),
             })
             .collect();
+        let virtuals = info.columns().iter().filter(|column| column.is_virtual());
+        let virtuals = virtuals
+            .map(|column| Generated::compile(info, column, &session_arc))
+            .collect::<Result<_, _>>()?;
         Ok(TableDecoder {
+            virtuals,
             info: Arc::new(info.clone()),
             zone: session.time_zone.clone(),
             origins,
@@ -108,7 +116,7 @@ impl TableDecoder {
         })
     }
 
-    /// The columns of a record. Virtual columns are NULL here: they are not stored.
+    /// The columns of a record, virtual ones evaluated.
     pub fn record(&self, key: &[u8], value: &[u8]) -> Result<Row, DecodeError> {
         let Some(TableKey::Record {
             physical_id,
@@ -142,6 +150,11 @@ impl TableDecoder {
                 },
             };
             datums.push(cell_datum(&cell, &column.field_type));
+        }
+        for column in &self.virtuals {
+            let value = column.value(&datums);
+            let (_, datum) = value.map_err(|_| DecodeError::Column(column.name.clone()))?;
+            datums[column.offset] = datum;
         }
         Ok(Row {
             physical_id,

@@ -2,8 +2,8 @@
 //! error.
 
 use super::RowError;
-use super::computed::Expression;
 use crate::cast::{Cell, ColumnCast, Field, UnsupportedType};
+use crate::expr::Expression;
 use crate::mysql::{code, flag, tp};
 use crate::schema::{Base64, ColumnInfo, FieldType, TableInfo};
 use crate::session::{Session, SqlMode};
@@ -19,7 +19,7 @@ pub(crate) enum Default {
     /// The column must be in the source.
     Required,
     /// Evaluated for each row.
-    Expression(Arc<Expression>),
+    Expression(Expression),
     /// An expression that is not supported; the column must be in the source.
     Unsupported(String),
 }
@@ -127,7 +127,7 @@ pub(crate) fn of(
             .and_then(|text| text.as_str())
             .unwrap_or_default();
         return Ok(match Expression::compile(text, info, session) {
-            Ok(expression) => Default::Expression(Arc::new(expression)),
+            Ok(expression) => Default::Expression(expression),
             Err(cause) => Default::Unsupported(format!("its default `{text}`: {cause}")),
         });
     }
@@ -159,10 +159,12 @@ impl Default {
         match self {
             Default::Value(cell) => Ok(borrowed(cell)),
             Default::Expression(expression) => {
-                let at = |(code, message): (u16, String)| RowError::new(column, code, message);
-                let value = expression.eval(&[]).map_err(at)?;
+                let at = |code: u16, message: String| RowError::new(column, code, message);
+                let value = expression
+                    .eval(&[])
+                    .map_err(|error| at(error.code, error.message))?;
                 cast.cast_datum(&value)
-                    .map_err(|error| at((error.code, error.message)))
+                    .map_err(|error| at(error.code, error.message))
             }
             Default::Unsupported(cause) => {
                 Err(RowError::new(column, code::NO_DEFAULT, cause.clone()))

@@ -3,7 +3,7 @@
 //! row loop only follows them.
 
 use super::auto_id::Layout;
-use super::computed::Computed;
+use super::computed::{Computed, stored_type};
 use super::defaults::{self, Default};
 use super::index::IndexPlan;
 use super::preflight;
@@ -12,7 +12,6 @@ use crate::mysql::{flag, tp};
 use crate::schema::{ColumnInfo, FieldType, TableInfo};
 use crate::session::Session;
 use crate::sort::SortKey;
-use std::borrow::Cow;
 use std::sync::Arc;
 use thunderhead_types::{Error, ErrorKind};
 
@@ -173,18 +172,6 @@ impl Plan {
 }
 
 impl Column {
-    /// The type of the cells that stand for this column: JSON for the array of a multi-valued index.
-    pub fn stored_type(&self) -> Cow<'_, FieldType> {
-        if !self.field_type.array {
-            return Cow::Borrowed(&self.field_type);
-        }
-        Cow::Owned(FieldType {
-            tp: tp::JSON,
-            array: false,
-            ..self.field_type.clone()
-        })
-    }
-
     fn compile(
         info: &TableInfo,
         column: &ColumnInfo,
@@ -192,13 +179,7 @@ impl Column {
         session: &Arc<Session>,
     ) -> Result<Column, UnsupportedType> {
         let field_type = &column.field_type;
-        // The values of a multi-valued index are a JSON array.
-        let json = FieldType {
-            tp: tp::JSON,
-            ..field_type.clone()
-        };
-        let cast_type = if field_type.array { &json } else { field_type };
-        let cast = ColumnCast::compile(&column.name.original, cast_type, session)?;
+        let cast = ColumnCast::compile(&column.name.original, &stored_type(field_type), session)?;
         let default = defaults::of(info, column, &cast, session)?;
         let random = info
             .handle_column()

@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::mysql::{flag, state, tp};
-use crate::schema::{ColumnInfo, FieldType, IndexColumn, IndexInfo, Name, TableInfo};
+use crate::schema::{
+    ColumnInfo, FieldType, IndexColumn, IndexInfo, Name, PartitionDefinition, PartitionInfo,
+    TableInfo, partition_type,
+};
 use crate::session::Session;
 
 /// A table of columns c1, c2, … with ids from 1.
@@ -422,4 +425,195 @@ fn an_unknown_column_is_refused_with_its_name() {
         .unwrap_err();
     assert_eq!(error.kind, thunderhead_types::ErrorKind::Precheck);
     assert!(error.to_string().contains("`nope`"));
+}
+
+impl Table {
+    /// Partitions p0, p1, … with ids from 200: by expression, or by columns when `expr` is empty.
+    fn partitioned(
+        mut self,
+        kind: u8,
+        expr: &str,
+        columns: &[usize],
+        definitions: &[PartitionDefinition],
+    ) -> Table {
+        let numbered = |(at, definition): (usize, &PartitionDefinition)| PartitionDefinition {
+            id: 200 + at as i64,
+            ..definition.clone()
+        };
+        self.0.partition = Some(PartitionInfo {
+            partition_type: kind,
+            expr: expr.to_owned(),
+            columns: Some(
+                columns
+                    .iter()
+                    .map(|at| Name::new(format!("c{}", at + 1)))
+                    .collect(),
+            ),
+            enable: true,
+            definitions: Some(definitions.iter().enumerate().map(numbered).collect()),
+            num: definitions.len() as u64,
+            ..PartitionInfo::default()
+        });
+        self
+    }
+
+    /// Number of the partition a row goes to, or the error code.
+    fn place(&self, fields: &[Option<&str>]) -> Result<i64, u16> {
+        let mut encoder = TableEncoder::compile(&self.0, &Session::default(), None).unwrap();
+        let fields: Vec<Field<'_>> = fields
+            .iter()
+            .map(|text| text.map_or(Field::Null, |text| Field::Text(text.as_bytes())))
+            .collect();
+        let outcome = encoder.encode_row(&fields, 1, &mut |_: Slot, _: &[u8], _: &[u8]| {});
+        outcome
+            .map(|outcome| outcome.physical_id - 200)
+            .map_err(|error| error.code)
+    }
+}
+
+fn parts(n: usize) -> Vec<PartitionDefinition> {
+    vec![PartitionDefinition::default(); n]
+}
+
+fn below(bounds: &[&[&str]]) -> Vec<PartitionDefinition> {
+    let texts = |bound: &&[&str]| Some(bound.iter().map(|text| (*text).to_owned()).collect());
+    bounds
+        .iter()
+        .map(|bound| PartitionDefinition {
+            less_than: texts(bound),
+            ..PartitionDefinition::default()
+        })
+        .collect()
+}
+
+fn among(lists: &[&[&[&str]]]) -> Vec<PartitionDefinition> {
+    let tuple = |values: &&[&str]| values.iter().map(|text| (*text).to_owned()).collect();
+    let texts = |list: &&[&[&str]]| Some(list.iter().map(tuple).collect());
+    lists
+        .iter()
+        .map(|list| PartitionDefinition {
+            in_values: texts(list),
+            ..PartitionDefinition::default()
+        })
+        .collect()
+}
+
+#[test]
+fn hash_counts_unsigned_values_by_their_bits() {
+    let unsigned = FieldType {
+        flag: flag::UNSIGNED,
+        ..big()
+    };
+    let table = Table::new(&[unsigned]).partitioned(partition_type::HASH, "`c1`", &[], &parts(4));
+    for (value, place) in [
+        (Some("18446744073709551615"), 1),
+        (Some("9223372036854775809"), 3),
+        (Some("5"), 1),
+        (None, 0),
+    ] {
+        assert_eq!(table.place(&[value]), Ok(place), "{value:?}");
+    }
+    let table = Table::new(&[big()]).partitioned(partition_type::HASH, "`c1`", &[], &parts(4));
+    assert_eq!(
+        (
+            table.place(&[Some("-5")]),
+            table.place(&[Some("-9223372036854775808")])
+        ),
+        (Ok(1), Ok(0))
+    );
+}
+
+#[test]
+fn key_hashes_sort_keys_and_texts() {
+    let of = |types: &[FieldType], n| {
+        let columns: Vec<usize> = (0..types.len()).collect();
+        Table::new(types).partitioned(partition_type::KEY, "", &columns, &parts(n))
+    };
+    let table = of(&[int()], 4);
+    for (value, place) in [
+        (Some("0"), 1),
+        (Some("1"), 3),
+        (Some("4"), 0),
+        (Some("-1"), 2),
+        (None, 1),
+    ] {
+        assert_eq!(table.place(&[value]), Ok(place), "{value:?}");
+    }
+    let table = of(&[varchar()], 4);
+    for (value, place) in [
+        (Some("abc"), 2),
+        (Some("abc "), 2),
+        (Some("ABC"), 0),
+        (Some(""), 0),
+        (None, 1),
+    ] {
+        assert_eq!(table.place(&[value]), Ok(place), "{value:?}");
+    }
+    let table = of(&[text(tp::VARCHAR, "utf8mb4_general_ci")], 4);
+    assert_eq!(
+        (table.place(&[Some("abc")]), table.place(&[Some("ABC")])),
+        (Ok(2), Ok(2))
+    );
+    assert_eq!(
+        of(&[int(), varchar()], 4).place(&[Some("1"), Some("abc")]),
+        Ok(0)
+    );
+    let datetime = FieldType {
+        tp: tp::DATETIME,
+        decimal: 3,
+        ..int()
+    };
+    let table = of(&[datetime, decimal(10, 2)], 7);
+    assert_eq!(
+        table.place(&[Some("2024-01-02 03:04:05"), Some("1.5")]),
+        Ok(0)
+    );
+    assert_eq!(table.place(&[None, Some("0")]), Ok(1));
+}
+
+#[test]
+fn range_columns_compare_tuples_with_null_lowest_and_maxvalue_highest() {
+    let bounds = below(&[&["1", "'m'"], &["5", "MAXVALUE"], &["MAXVALUE", "MAXVALUE"]]);
+    let table =
+        Table::new(&[int(), varchar()]).partitioned(partition_type::RANGE, "", &[0, 1], &bounds);
+    for (row, place) in [
+        ([None, Some("z")], 0),
+        ([Some("1"), None], 0),
+        ([Some("1"), Some("l")], 0),
+        ([Some("1"), Some("m")], 1),
+        ([Some("5"), Some("zzz")], 1),
+        ([Some("6"), Some("a")], 2),
+    ] {
+        assert_eq!(table.place(&row), Ok(place), "{row:?}");
+    }
+    let collated = text(tp::VARCHAR, "utf8mb4_general_ci");
+    let bounds = below(&[&["'m'"], &["'z'"]]);
+    let table = Table::new(&[collated]).partitioned(partition_type::RANGE, "", &[0], &bounds);
+    assert_eq!(
+        ["L", "M", "Z"].map(|text| table.place(&[Some(text)])),
+        [Ok(0), Ok(1), Err(1526)]
+    );
+}
+
+#[test]
+fn lists_match_exactly_or_by_collation_and_fall_back_to_default() {
+    let collated = text(tp::VARCHAR, "utf8mb4_general_ci");
+    let lists = among(&[&[&["'a'"], &["'B'"]], &[&["'c '"], &["NULL"]]]);
+    let table = Table::new(&[collated]).partitioned(partition_type::LIST, "", &[0], &lists);
+    assert_eq!(
+        [Some("A "), Some("b"), Some("C"), None].map(|text| table.place(&[text])),
+        [Ok(0), Ok(0), Ok(1), Ok(1)]
+    );
+    let lists = among(&[&[&["1"], &["3"]], &[&["2"]]]);
+    let table = Table::new(&[int()]).partitioned(partition_type::LIST, "`c1`", &[], &lists);
+    assert_eq!(
+        [Some("3"), Some("2"), Some("4"), None].map(|n| table.place(&[n])),
+        [Ok(0), Ok(1), Err(1526), Err(1526)]
+    );
+    let lists = among(&[&[&["1"]], &[&["DEFAULT"]]]);
+    let table = Table::new(&[int()]).partitioned(partition_type::LIST, "`c1`", &[], &lists);
+    assert_eq!(
+        [Some("1"), Some("9"), None].map(|n| table.place(&[n])),
+        [Ok(0), Ok(1), Ok(1)]
+    );
 }
