@@ -18,7 +18,12 @@ const FIRST_ID: i64 = 100;
 /// Tries of a change that conflicts with others.
 const ATTEMPTS: u32 = 20;
 /// Databases every server has; they are empty or computed here.
-pub const SYSTEM_DATABASES: [&str; 4] = ["INFORMATION_SCHEMA", "METRICS_SCHEMA", "PERFORMANCE_SCHEMA", "mysql"];
+pub const SYSTEM_DATABASES: [&str; 4] = [
+    "INFORMATION_SCHEMA",
+    "METRICS_SCHEMA",
+    "PERFORMANCE_SCHEMA",
+    "mysql",
+];
 
 /// A database's model, as TiDB stores it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -68,7 +73,9 @@ impl<'a> Catalog<'a> {
         }
         let put = Mutation::Put(next_id_key(), FIRST_ID.to_string().into_bytes());
         match self.engine.commit(ts, &[put]) {
-            Ok(_) => self.create_database("test", "utf8mb4", "utf8mb4_bin", true).map(|_| ()),
+            Ok(_) => self
+                .create_database("test", "utf8mb4", "utf8mb4_bin", true)
+                .map(|_| ()),
             Err(crate::engine::CommitError::Conflict) => Ok(()),
             Err(other) => Err(other.into()),
         }
@@ -87,12 +94,20 @@ impl<'a> Catalog<'a> {
         KeyRange::new(start, end)
     }
 
-    fn models<T: for<'de> Deserialize<'de>>(&self, hash: &[u8], prefix: &[u8], ts: Timestamp) -> SqlResult<Vec<T>> {
+    fn models<T: for<'de> Deserialize<'de>>(
+        &self,
+        hash: &[u8],
+        prefix: &[u8],
+        ts: Timestamp,
+    ) -> SqlResult<Vec<T>> {
         let mut models = Vec::new();
         for pair in Scanner::new(self.engine, Self::hash_range(hash, prefix), ts) {
             let (key, value) = pair?;
             if field_of(&key, hash).is_some_and(|f| f.starts_with(prefix)) {
-                models.push(serde_json::from_slice(&value).map_err(|e| SqlError::new(code::UNKNOWN, format!("meta: {e}")))?);
+                models.push(
+                    serde_json::from_slice(&value)
+                        .map_err(|e| SqlError::new(code::UNKNOWN, format!("meta: {e}")))?,
+                );
             }
         }
         Ok(models)
@@ -107,14 +122,18 @@ impl<'a> Catalog<'a> {
     /// The database of that name, in any case.
     pub fn database(&self, name: &str) -> SqlResult<DbInfo> {
         let lower = name.to_lowercase();
-        let found = self.databases()?.into_iter().find(|db| db.db_name.lower == lower);
+        let found = self
+            .databases()?
+            .into_iter()
+            .find(|db| db.db_name.lower == lower);
         found.ok_or_else(|| SqlError::unknown_db(name))
     }
 
     /// All tables of a database, by name.
     pub fn tables(&self, db: &DbInfo) -> SqlResult<Vec<TableInfo>> {
         let ts = self.engine.tso()?;
-        let mut tables: Vec<TableInfo> = self.models(format!("DB:{}", db.id).as_bytes(), b"Table:", ts)?;
+        let mut tables: Vec<TableInfo> =
+            self.models(format!("DB:{}", db.id).as_bytes(), b"Table:", ts)?;
         tables.sort_by(|a, b| a.name.lower.cmp(&b.name.lower));
         Ok(tables)
     }
@@ -123,7 +142,10 @@ impl<'a> Catalog<'a> {
     pub fn table(&self, db: &str, name: &str) -> SqlResult<Table> {
         let db = self.database(db)?;
         let lower = name.to_lowercase();
-        let found = self.tables(&db)?.into_iter().find(|t| t.name.lower == lower);
+        let found = self
+            .tables(&db)?
+            .into_iter()
+            .find(|t| t.name.lower == lower);
         let info = found.ok_or_else(|| SqlError::no_such_table(&db.db_name.original, name))?;
         Ok(Table { db, info })
     }
@@ -131,7 +153,10 @@ impl<'a> Catalog<'a> {
     /// The table with that id, or the one with that partition.
     pub fn table_by_id(&self, id: i64) -> SqlResult<Option<Table>> {
         for db in self.databases()? {
-            let found = self.tables(&db)?.into_iter().find(|t| t.id == id || t.physical_ids().contains(&id));
+            let found = self
+                .tables(&db)?
+                .into_iter()
+                .find(|t| t.id == id || t.physical_ids().contains(&id));
             if let Some(info) = found {
                 return Ok(Some(Table { db, info }));
             }
@@ -140,11 +165,18 @@ impl<'a> Catalog<'a> {
     }
 
     /// Runs `change` at a fresh snapshot and commits what it puts, again while others get in between.
-    fn update<T>(&self, mut change: impl FnMut(&mut MetaWriter<'a>) -> SqlResult<T>) -> SqlResult<T> {
+    fn update<T>(
+        &self,
+        mut change: impl FnMut(&mut MetaWriter<'a>) -> SqlResult<T>,
+    ) -> SqlResult<T> {
         let mut attempt = 0;
         loop {
             let ts = self.engine.tso()?;
-            let mut writer = MetaWriter { engine: self.engine, ts, writes: BTreeMap::new() };
+            let mut writer = MetaWriter {
+                engine: self.engine,
+                ts,
+                writes: BTreeMap::new(),
+            };
             let result = change(&mut writer)?;
             match self.engine.commit(ts, &writer.mutations()) {
                 Ok(_) => return Ok(result),
@@ -155,13 +187,33 @@ impl<'a> Catalog<'a> {
     }
 
     /// Makes a database; says whether it is new.
-    pub fn create_database(&self, name: &str, charset: &str, collate: &str, if_not_exists: bool) -> SqlResult<bool> {
+    pub fn create_database(
+        &self,
+        name: &str,
+        charset: &str,
+        collate: &str,
+        if_not_exists: bool,
+    ) -> SqlResult<bool> {
         if self.database(name).is_ok() || is_system(name) {
-            return if if_not_exists { Ok(false) } else { Err(SqlError::new(code::CANNOT_CREATE_DB_EXISTS, format!("Can't create database '{name}'; database exists"))) };
+            return if if_not_exists {
+                Ok(false)
+            } else {
+                Err(SqlError::new(
+                    code::CANNOT_CREATE_DB_EXISTS,
+                    format!("Can't create database '{name}'; database exists"),
+                ))
+            };
         }
         self.update(|meta| {
             let id = meta.take_ids(1)?;
-            let db = DbInfo { id, db_name: Name::new(name), charset: charset.to_owned(), collate: collate.to_owned(), state: state::PUBLIC, ..DbInfo::default() };
+            let db = DbInfo {
+                id,
+                db_name: Name::new(name),
+                charset: charset.to_owned(),
+                collate: collate.to_owned(),
+                state: state::PUBLIC,
+                ..DbInfo::default()
+            };
             meta.put_json(keys::meta_database(id), &db)?;
             meta.bump_schema_version()
         })?;
@@ -173,7 +225,10 @@ impl<'a> Catalog<'a> {
         let db = self.database(name)?;
         let mut ids = Vec::new();
         for table in self.tables(&db)? {
-            ids.extend(self.drop_table(&Table { db: db.clone(), info: table })?);
+            ids.extend(self.drop_table(&Table {
+                db: db.clone(),
+                info: table,
+            })?);
         }
         self.update(|meta| {
             meta.delete(keys::meta_database(db.id));
@@ -187,12 +242,21 @@ impl<'a> Catalog<'a> {
         let lower = info.name.lower.clone();
         self.update(|meta| {
             if self.tables(db)?.iter().any(|t| t.name.lower == lower) {
-                return Err(SqlError::new(code::TABLE_EXISTS, format!("Table '{}.{}' already exists", db.db_name.original, info.name.original)));
+                return Err(SqlError::new(
+                    code::TABLE_EXISTS,
+                    format!(
+                        "Table '{}.{}' already exists",
+                        db.db_name.original, info.name.original
+                    ),
+                ));
             }
             // Two sessions that make the same name take ids from the same counter, so one of them conflicts.
             assign_ids(meta, &mut info)?;
             meta.put_table(db.id, &info)?;
-            for (counter, base) in [(Counter::AutoIncrement, info.auto_inc_id), (Counter::AutoRandom, info.auto_rand_id)] {
+            for (counter, base) in [
+                (Counter::AutoIncrement, info.auto_inc_id),
+                (Counter::AutoRandom, info.auto_rand_id),
+            ] {
                 if base > 1 {
                     meta.put(counter_key(db, &info, counter), (base - 1).to_string());
                 }
@@ -219,7 +283,11 @@ impl<'a> Catalog<'a> {
     pub fn truncate_table(&self, table: &Table) -> SqlResult<Vec<i64>> {
         let old = self.drop_table(table)?;
         let mut info = table.info.clone();
-        for definition in info.partition.iter_mut().flat_map(|p| p.definitions.iter_mut().flatten()) {
+        for definition in info
+            .partition
+            .iter_mut()
+            .flat_map(|p| p.definitions.iter_mut().flatten())
+        {
             definition.id = 0;
         }
         info.id = 0;
@@ -241,7 +309,10 @@ impl<'a> Catalog<'a> {
     /// Moves a table to another name, and perhaps another database (its counters stay where they were).
     pub fn rename_table(&self, table: &Table, db: &DbInfo, name: &str) -> SqlResult<()> {
         if self.table(&db.db_name.original, name).is_ok() {
-            return Err(SqlError::new(code::TABLE_EXISTS, format!("Table '{}.{name}' already exists", db.db_name.original)));
+            return Err(SqlError::new(
+                code::TABLE_EXISTS,
+                format!("Table '{}.{name}' already exists", db.db_name.original),
+            ));
         }
         let mut info = table.info.clone();
         info.name = Name::new(name);
@@ -259,8 +330,13 @@ impl<'a> Catalog<'a> {
     /// Largest id a counter has given out; 0 when none.
     pub fn counter(&self, table: &Table, counter: Counter) -> SqlResult<u64> {
         let ts = self.engine.tso()?;
-        let value = self.engine.get(&counter_key(&table.db, &table.info, counter), ts)?;
-        Ok(value.and_then(|v| String::from_utf8(v).ok()).and_then(|v| v.parse().ok()).unwrap_or(0))
+        let value = self
+            .engine
+            .get(&counter_key(&table.db, &table.info, counter), ts)?;
+        Ok(value
+            .and_then(|v| String::from_utf8(v).ok())
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(0))
     }
 
     /// Takes `count` ids; the first of them.
@@ -287,18 +363,30 @@ impl<'a> Catalog<'a> {
 
 /// Whether `name` is a database that cannot be changed.
 pub fn is_system(name: &str) -> bool {
-    SYSTEM_DATABASES.iter().any(|s| s.eq_ignore_ascii_case(name))
+    SYSTEM_DATABASES
+        .iter()
+        .any(|s| s.eq_ignore_ascii_case(name))
 }
 
 /// The counter AUTO_INCREMENT uses: its own only with AUTO_ID_CACHE = 1.
 pub fn auto_increment_counter(info: &TableInfo) -> Counter {
-    if info.version >= 5 && info.auto_id_cache == 1 { Counter::AutoIncrement } else { Counter::RowId }
+    if info.version >= 5 && info.auto_id_cache == 1 {
+        Counter::AutoIncrement
+    } else {
+        Counter::RowId
+    }
 }
 
 fn counter_key(db: &DbInfo, info: &TableInfo, counter: Counter) -> Vec<u8> {
-    let schema = if info.old_schema_id != 0 { info.old_schema_id as i64 } else { db.id };
+    let schema = if info.old_schema_id != 0 {
+        info.old_schema_id as i64
+    } else {
+        db.id
+    };
     match counter {
-        Counter::AutoIncrement if auto_increment_counter(info) == Counter::AutoIncrement => keys::meta_auto_increment(schema, info.id),
+        Counter::AutoIncrement if auto_increment_counter(info) == Counter::AutoIncrement => {
+            keys::meta_auto_increment(schema, info.id)
+        }
         Counter::RowId | Counter::AutoIncrement => keys::meta_row_id(schema, info.id),
         Counter::AutoRandom => keys::meta_auto_random(schema, info.id),
     }
@@ -317,7 +405,11 @@ fn assign_ids(meta: &mut MetaWriter<'_>, info: &mut TableInfo) -> SqlResult<()> 
     if info.id == 0 {
         info.id = meta.take_ids(1)?;
     }
-    for definition in info.partition.iter_mut().flat_map(|p| p.definitions.iter_mut().flatten()) {
+    for definition in info
+        .partition
+        .iter_mut()
+        .flat_map(|p| p.definitions.iter_mut().flatten())
+    {
         if definition.id == 0 {
             definition.id = meta.take_ids(1)?;
         }
@@ -357,7 +449,10 @@ impl MetaWriter<'_> {
             Some(value) => value.clone(),
             None => self.engine.get(key, self.ts)?,
         };
-        Ok(value.and_then(|v| String::from_utf8(v).ok()).and_then(|v| v.parse().ok()).unwrap_or(0))
+        Ok(value
+            .and_then(|v| String::from_utf8(v).ok())
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(0))
     }
 
     fn put(&mut self, key: Vec<u8>, value: impl Into<Vec<u8>>) {

@@ -55,7 +55,8 @@ pub trait KvEngine: Send + Sync {
 
     /// Commits all of `mutations` or none, at a timestamp taken inside; `Conflict` when any of the
     /// keys has a version newer than `start_ts`. A key occurs at most once.
-    fn commit(&self, start_ts: Timestamp, mutations: &[Mutation]) -> Result<Timestamp, CommitError>;
+    fn commit(&self, start_ts: Timestamp, mutations: &[Mutation])
+    -> Result<Timestamp, CommitError>;
 
     /// Physically drops every version of every key of `range`.
     fn destroy_range(&self, range: &KeyRange) -> Result<()>;
@@ -79,7 +80,10 @@ pub struct ScanLimit {
 impl Default for ScanLimit {
     /// Batches large enough to make the call's cost small, small enough to hold several at a time.
     fn default() -> Self {
-        Self { pairs: 2048, bytes: 1 << 20 }
+        Self {
+            pairs: 2048,
+            bytes: 1 << 20,
+        }
     }
 }
 
@@ -95,11 +99,19 @@ pub struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// Starts at the beginning of `range`.
     pub fn new(engine: &'a dyn KvEngine, range: KeyRange, ts: Timestamp) -> Self {
-        Self { engine, range, ts, batch: Vec::new().into_iter(), done: false }
+        Self {
+            engine,
+            range,
+            ts,
+            batch: Vec::new().into_iter(),
+            done: false,
+        }
     }
 
     fn refill(&mut self) -> Result<()> {
-        let batch = self.engine.scan(&self.range, self.ts, ScanLimit::default())?;
+        let batch = self
+            .engine
+            .scan(&self.range, self.ts, ScanLimit::default())?;
         match batch.last() {
             Some((key, _)) => self.range.start = next_key(key),
             None => self.done = true,

@@ -52,21 +52,35 @@ pub type SqlResult<T> = Result<T, SqlError>;
 
 impl SqlError {
     pub fn new(code: u16, message: impl fmt::Display) -> Self {
-        Self { code, message: message.to_string() }
+        Self {
+            code,
+            message: message.to_string(),
+        }
     }
 
     /// A statement this sandbox does not understand.
     pub fn syntax(near: impl fmt::Display) -> Self {
-        Self::new(code::PARSE, format!("You have an error in your SQL syntax; check the manual that corresponds to your TiDB version for the right syntax to use near '{near}'"))
+        Self::new(
+            code::PARSE,
+            format!(
+                "You have an error in your SQL syntax; check the manual that corresponds to your TiDB version for the right syntax to use near '{near}'"
+            ),
+        )
     }
 
     /// Understood, but outside what this sandbox does.
     pub fn unsupported(what: impl fmt::Display) -> Self {
-        Self::new(code::NOT_SUPPORTED, format!("This sandbox does not support {what}"))
+        Self::new(
+            code::NOT_SUPPORTED,
+            format!("This sandbox does not support {what}"),
+        )
     }
 
     pub fn no_such_table(db: &str, table: &str) -> Self {
-        Self::new(code::NO_SUCH_TABLE, format!("Table '{db}.{table}' doesn't exist"))
+        Self::new(
+            code::NO_SUCH_TABLE,
+            format!("Table '{db}.{table}' doesn't exist"),
+        )
     }
 
     pub fn unknown_db(db: &str) -> Self {
@@ -74,7 +88,10 @@ impl SqlError {
     }
 
     pub fn unknown_column(column: &str, place: &str) -> Self {
-        Self::new(code::BAD_FIELD, format!("Unknown column '{column}' in '{place}'"))
+        Self::new(
+            code::BAD_FIELD,
+            format!("Unknown column '{column}' in '{place}'"),
+        )
     }
 
     /// The five characters MySQL sends beside the code.
@@ -89,7 +106,9 @@ impl SqlError {
             1060 => "42S21",
             1048 | 1062 => "23000",
             1136 => "21S01",
-            1064 | 1061 | 1067 | 1068 | 1072 | 1075 | 1091 | 1110 | 1115 | 1170 | 1193 | 1235 => "42000",
+            1064 | 1061 | 1067 | 1068 | 1072 | 1075 | 1091 | 1110 | 1115 | 1170 | 1193 | 1235 => {
+                "42000"
+            }
             1264 | 1690 => "22003",
             1292 => "22007",
             1406 => "22001",
@@ -117,7 +136,10 @@ impl From<thunderhead_types::Error> for SqlError {
 impl From<CommitError> for SqlError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Conflict => Self::new(code::WRITE_CONFLICT, "Write conflict, please retry the transaction [try again later]"),
+            CommitError::Conflict => Self::new(
+                code::WRITE_CONFLICT,
+                "Write conflict, please retry the transaction [try again later]",
+            ),
             CommitError::Failed(error) => error.into(),
         }
     }

@@ -33,13 +33,18 @@ pub struct Token {
 }
 
 const OPERATORS: [&str; 34] = [
-    "->>", "<=>", "<<", ">>", "->", "<=", ">=", "<>", "!=", ":=", "&&", "||", "(", ")", ",", ".", ";", "+", "-", "*",
-    "/", "%", "=", "<", ">", "!", "~", "^", "&", "|", "?", "{", "}", ":",
+    "->>", "<=>", "<<", ">>", "->", "<=", ">=", "<>", "!=", ":=", "&&", "||", "(", ")", ",", ".",
+    ";", "+", "-", "*", "/", "%", "=", "<", ">", "!", "~", "^", "&", "|", "?", "{", "}", ":",
 ];
 
 /// All tokens of `text`.
 pub fn tokenize(text: &[u8]) -> SqlResult<Vec<Token>> {
-    Lexer { text, at: 0, comments: 0 }.run()
+    Lexer {
+        text,
+        at: 0,
+        comments: 0,
+    }
+    .run()
 }
 
 struct Lexer<'a> {
@@ -59,7 +64,11 @@ impl Lexer<'_> {
             }
             let start = self.at;
             let tok = self.token()?;
-            tokens.push(Token { tok, start, end: self.at });
+            tokens.push(Token {
+                tok,
+                start,
+                end: self.at,
+            });
         }
     }
 
@@ -74,9 +83,14 @@ impl Lexer<'_> {
     fn skip_blank(&mut self) -> SqlResult<()> {
         loop {
             let rest = self.rest();
-            if rest.first().is_some_and(|b| b.is_ascii_whitespace() || *b == 0) {
+            if rest
+                .first()
+                .is_some_and(|b| b.is_ascii_whitespace() || *b == 0)
+            {
                 self.at += 1;
-            } else if rest.starts_with(b"#") || (rest.starts_with(b"--") && rest.get(2).is_none_or(|b| b.is_ascii_whitespace())) {
+            } else if rest.starts_with(b"#")
+                || (rest.starts_with(b"--") && rest.get(2).is_none_or(|b| b.is_ascii_whitespace()))
+            {
                 self.at += rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
             } else if rest.starts_with(b"/*!") || rest.starts_with(b"/*T!") {
                 self.open_comment();
@@ -96,7 +110,11 @@ impl Lexer<'_> {
     fn open_comment(&mut self) {
         self.at += if self.peek(2) == b'T' { 4 } else { 3 };
         if self.peek(0) == b'[' {
-            self.at += self.rest().iter().position(|b| *b == b']').map_or(0, |p| p + 1);
+            self.at += self
+                .rest()
+                .iter()
+                .position(|b| *b == b']')
+                .map_or(0, |p| p + 1);
         } else {
             while self.peek(0).is_ascii_digit() {
                 self.at += 1;
@@ -130,15 +148,22 @@ impl Lexer<'_> {
     }
 
     fn word(&mut self) -> String {
-        let length = self.rest().iter().position(|b| !is_word(*b)).unwrap_or(self.rest().len());
+        let length = self
+            .rest()
+            .iter()
+            .position(|b| !is_word(*b))
+            .unwrap_or(self.rest().len());
         let word = String::from_utf8_lossy(&self.rest()[..length]).into_owned();
         self.at += length;
         word
     }
 
     fn operator(&mut self) -> SqlResult<Tok> {
-        let found = OPERATORS.iter().find(|op| self.rest().starts_with(op.as_bytes()));
-        let op = found.ok_or_else(|| SqlError::syntax(String::from_utf8_lossy(&self.rest()[..1])))?;
+        let found = OPERATORS
+            .iter()
+            .find(|op| self.rest().starts_with(op.as_bytes()));
+        let op =
+            found.ok_or_else(|| SqlError::syntax(String::from_utf8_lossy(&self.rest()[..1])))?;
         self.at += op.len();
         Ok(Tok::Op(op))
     }
@@ -176,7 +201,9 @@ impl Lexer<'_> {
         let mut out = Vec::new();
         self.at += 1;
         loop {
-            let Some(byte) = self.text.get(self.at).copied() else { return Err(SqlError::syntax("unterminated quote")) };
+            let Some(byte) = self.text.get(self.at).copied() else {
+                return Err(SqlError::syntax("unterminated quote"));
+            };
             self.at += 1;
             if byte == quote {
                 if self.peek(0) != quote || self.at >= self.text.len() {
@@ -206,20 +233,26 @@ impl Lexer<'_> {
     fn radix_quoted(&mut self, radix: u32) -> SqlResult<Tok> {
         self.at += 1;
         let digits = self.string(b'\'')?;
-        radix_bytes(&digits, radix).map(Tok::Binary).ok_or_else(|| SqlError::syntax(String::from_utf8_lossy(&digits)))
+        radix_bytes(&digits, radix)
+            .map(Tok::Binary)
+            .ok_or_else(|| SqlError::syntax(String::from_utf8_lossy(&digits)))
     }
 
     fn radix_bare(&mut self, radix: u32) -> SqlResult<Tok> {
         self.at += 2;
         let digits = self.word();
-        radix_bytes(digits.as_bytes(), radix).map(Tok::Binary).ok_or_else(|| SqlError::syntax(digits))
+        radix_bytes(digits.as_bytes(), radix)
+            .map(Tok::Binary)
+            .ok_or_else(|| SqlError::syntax(digits))
     }
 
     fn variable(&mut self) -> SqlResult<Tok> {
         self.at += 1;
         if self.peek(0) != b'@' {
             let name = match self.peek(0) {
-                quote @ (b'`' | b'\'' | b'"') => String::from_utf8_lossy(&self.string(quote)?).into_owned(),
+                quote @ (b'`' | b'\'' | b'"') => {
+                    String::from_utf8_lossy(&self.string(quote)?).into_owned()
+                }
                 _ => self.dotted(),
             };
             return Ok(Tok::UserVar(name));
@@ -235,7 +268,10 @@ impl Lexer<'_> {
 
     fn dotted(&mut self) -> String {
         let rest = self.rest();
-        let length = rest.iter().position(|b| !is_word(*b) && *b != b'.' && *b != b'`').unwrap_or(rest.len());
+        let length = rest
+            .iter()
+            .position(|b| !is_word(*b) && *b != b'.' && *b != b'`')
+            .unwrap_or(rest.len());
         let name = String::from_utf8_lossy(&rest[..length]).into_owned();
         self.at += length;
         name
@@ -252,7 +288,11 @@ fn radix_bytes(digits: &[u8], radix: u32) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(digits.len().div_ceil(per_byte));
     let mut rest = digits;
     while !rest.is_empty() {
-        let take = if rest.len() % per_byte == 0 { per_byte } else { rest.len() % per_byte };
+        let take = if rest.len() % per_byte == 0 {
+            per_byte
+        } else {
+            rest.len() % per_byte
+        };
         let text = std::str::from_utf8(&rest[..take]).ok()?;
         bytes.push(u8::from_str_radix(text, radix).ok()?);
         rest = &rest[take..];
@@ -271,7 +311,11 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// At the first token.
     pub fn new(text: &'a [u8], tokens: &'a [Token]) -> Self {
-        Self { text, tokens, at: 0 }
+        Self {
+            text,
+            tokens,
+            at: 0,
+        }
     }
 
     pub fn peek(&self) -> Option<&'a Tok> {
@@ -302,8 +346,13 @@ impl<'a> Cursor<'a> {
 
     /// The text between two token positions, as written.
     pub fn slice(&self, from: usize, to: usize) -> String {
-        match (self.tokens.get(from), to.checked_sub(1).and_then(|t| self.tokens.get(t))) {
-            (Some(first), Some(last)) if from < to => String::from_utf8_lossy(&self.text[first.start..last.end]).into_owned(),
+        match (
+            self.tokens.get(from),
+            to.checked_sub(1).and_then(|t| self.tokens.get(t)),
+        ) {
+            (Some(first), Some(last)) if from < to => {
+                String::from_utf8_lossy(&self.text[first.start..last.end]).into_owned()
+            }
             _ => String::new(),
         }
     }
@@ -333,7 +382,10 @@ impl<'a> Cursor<'a> {
     /// Steps over these words if they come next, all of them or none.
     pub fn eat(&mut self, words: &str) -> bool {
         let count = words.split(' ').count();
-        let found = words.split(' ').enumerate().all(|(i, word)| self.is_at(i, word));
+        let found = words
+            .split(' ')
+            .enumerate()
+            .all(|(i, word)| self.is_at(i, word));
         self.at += if found { count } else { 0 };
         found
     }
@@ -345,18 +397,28 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn expect(&mut self, words: &str) -> SqlResult<()> {
-        if self.eat(words) { Ok(()) } else { Err(self.error()) }
+        if self.eat(words) {
+            Ok(())
+        } else {
+            Err(self.error())
+        }
     }
 
     pub fn expect_op(&mut self, op: &str) -> SqlResult<()> {
-        if self.eat_op(op) { Ok(()) } else { Err(self.error()) }
+        if self.eat_op(op) {
+            Ok(())
+        } else {
+            Err(self.error())
+        }
     }
 
     /// Steps over `FOR UPDATE`, saying whether it stood here.
     pub fn locks_rows(&mut self) -> bool {
         let found = self.eat("for update");
         if found {
-            let _ = self.eat("nowait") || self.eat("skip locked") || (self.eat("wait") && self.integer().is_ok());
+            let _ = self.eat("nowait")
+                || self.eat("skip locked")
+                || (self.eat("wait") && self.integer().is_ok());
         }
         found
     }

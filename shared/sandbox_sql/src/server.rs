@@ -34,7 +34,13 @@ pub struct SqlConfig {
 impl Default for SqlConfig {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { sql_addr: any, status_addr: any, root_password: String::new(), pd_addr: String::new(), new_collation: true }
+        Self {
+            sql_addr: any,
+            status_addr: any,
+            root_password: String::new(),
+            pd_addr: String::new(),
+            new_collation: true,
+        }
     }
 }
 
@@ -58,7 +64,12 @@ impl SqlServer {
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(sql, shared.clone(), stopped.clone()));
         tasks.spawn(serve_http(http, shared, stopped));
-        Ok(Self { sql_addr, status_addr, stop, tasks })
+        Ok(Self {
+            sql_addr,
+            status_addr,
+            stop,
+            tasks,
+        })
     }
 
     /// Where the MySQL protocol is spoken.
@@ -79,17 +90,24 @@ impl SqlServer {
 }
 
 async fn bind(addr: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(addr).await.map_err(|e| Error::new(ErrorKind::Config, addr, e).advice("choose a free address"))
+    TcpListener::bind(addr)
+        .await
+        .map_err(|e| Error::new(ErrorKind::Config, addr, e).advice("choose a free address"))
 }
 
 fn local(listener: &TcpListener) -> Result<SocketAddr> {
-    listener.local_addr().map_err(|e| Error::new(ErrorKind::Internal, "sandbox sql", e))
+    listener
+        .local_addr()
+        .map_err(|e| Error::new(ErrorKind::Internal, "sandbox sql", e))
 }
 
 /// Makes the catalog in an empty engine.
 async fn prepare(shared: Arc<Shared>) -> Result<()> {
-    let work = tokio::task::spawn_blocking(move || Catalog::new(shared.engine.as_ref()).bootstrap());
-    let result = work.await.map_err(|e| Error::new(ErrorKind::Internal, "sandbox sql", e))?;
+    let work =
+        tokio::task::spawn_blocking(move || Catalog::new(shared.engine.as_ref()).bootstrap());
+    let result = work
+        .await
+        .map_err(|e| Error::new(ErrorKind::Internal, "sandbox sql", e))?;
     result.map_err(|e| Error::new(ErrorKind::Cluster, "sandbox catalog", e))
 }
 
@@ -116,7 +134,10 @@ async fn serve_http(listener: TcpListener, shared: Arc<Shared>, mut stop: watch:
     let stopped = async move {
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = axum::serve(listener, status::router(shared)).with_graceful_shutdown(stopped).await {
+    if let Err(error) = axum::serve(listener, status::router(shared))
+        .with_graceful_shutdown(stopped)
+        .await
+    {
         tracing::error!(%error, "status port");
     }
 }

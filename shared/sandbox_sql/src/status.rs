@@ -28,7 +28,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
 
 /// JSON as TiDB indents it, or the error's text with 400.
 fn answer(result: Result<impl Serialize, SqlError>) -> Response {
-    let body = result.map_err(|e| e.message).and_then(|value| serde_json::to_vec_pretty(&value).map_err(|e| e.to_string()));
+    let body = result
+        .map_err(|e| e.message)
+        .and_then(|value| serde_json::to_vec_pretty(&value).map_err(|e| e.to_string()));
     match body {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(text) => (StatusCode::BAD_REQUEST, text).into_response(),
@@ -36,7 +38,10 @@ fn answer(result: Result<impl Serialize, SqlError>) -> Response {
 }
 
 /// Runs catalog reads, which block, on a thread that may.
-async fn blocking<T: Serialize + Send + 'static>(shared: Arc<Shared>, read: impl FnOnce(Catalog<'_>) -> Result<T, SqlError> + Send + 'static) -> Response {
+async fn blocking<T: Serialize + Send + 'static>(
+    shared: Arc<Shared>,
+    read: impl FnOnce(Catalog<'_>) -> Result<T, SqlError> + Send + 'static,
+) -> Response {
     let work = tokio::task::spawn_blocking(move || read(Catalog::new(shared.engine.as_ref())));
     match work.await {
         Ok(result) => answer(result),
@@ -66,7 +71,12 @@ async fn schema(State(shared): App, Query(query): Query<SchemaQuery>) -> Respons
 }
 
 fn by_id(catalog: Catalog<'_>, id: i64) -> Result<Table, SqlError> {
-    catalog.table_by_id(id)?.ok_or_else(|| SqlError::new(1146, format!("[schema:1146]Table which ID = {id} does not exist.")))
+    catalog.table_by_id(id)?.ok_or_else(|| {
+        SqlError::new(
+            1146,
+            format!("[schema:1146]Table which ID = {id} does not exist."),
+        )
+    })
 }
 
 #[derive(Deserialize)]
@@ -75,19 +85,32 @@ struct TablesQuery {
     id_name_only: bool,
 }
 
-async fn tables(State(shared): App, Path(db): Path<String>, Query(query): Query<TablesQuery>) -> Response {
+async fn tables(
+    State(shared): App,
+    Path(db): Path<String>,
+    Query(query): Query<TablesQuery>,
+) -> Response {
     if query.id_name_only {
         return blocking(shared, move |catalog| {
             let tables = catalog.tables(&catalog.database(&db)?)?;
-            Ok(tables.into_iter().map(|t| json!({ "id": t.id, "name": t.name })).collect::<Vec<_>>())
+            Ok(tables
+                .into_iter()
+                .map(|t| json!({ "id": t.id, "name": t.name }))
+                .collect::<Vec<_>>())
         })
         .await;
     }
-    blocking(shared, move |catalog| catalog.tables(&catalog.database(&db)?)).await
+    blocking(shared, move |catalog| {
+        catalog.tables(&catalog.database(&db)?)
+    })
+    .await
 }
 
 async fn table(State(shared): App, Path((db, table)): Path<(String, String)>) -> Response {
-    blocking(shared, move |catalog| catalog.table(&db, &table).map(|t| t.info)).await
+    blocking(shared, move |catalog| {
+        catalog.table(&db, &table).map(|t| t.info)
+    })
+    .await
 }
 
 #[derive(Serialize)]
@@ -98,5 +121,12 @@ struct DbTable {
 }
 
 async fn db_table(State(shared): App, Path(id): Path<i64>) -> Response {
-    blocking(shared, move |catalog| by_id(catalog, id).map(|t| DbTable { db_info: t.db, table_info: t.info, schema_version: 1 })).await
+    blocking(shared, move |catalog| {
+        by_id(catalog, id).map(|t| DbTable {
+            db_info: t.db,
+            table_info: t.info,
+            schema_version: 1,
+        })
+    })
+    .await
 }

@@ -27,7 +27,12 @@ impl View {
 
     /// All pairs of `range`, in key order.
     pub fn scan(&self, range: KeyRange) -> ViewScan {
-        ViewScan { view: self.clone(), range, batch: Vec::new().into_iter(), done: false }
+        ViewScan {
+            view: self.clone(),
+            range,
+            batch: Vec::new().into_iter(),
+            done: false,
+        }
     }
 }
 
@@ -41,7 +46,10 @@ pub struct ViewScan {
 
 impl ViewScan {
     fn refill(&mut self) -> Result<()> {
-        let stored = self.view.engine.scan(&self.range, self.view.ts, ScanLimit::default())?;
+        let stored = self
+            .view
+            .engine
+            .scan(&self.range, self.view.ts, ScanLimit::default())?;
         let mut covered = self.range.clone();
         match stored.last() {
             Some((key, _)) => {
@@ -50,10 +58,22 @@ impl ViewScan {
             }
             None => self.done = true,
         }
-        let upper = if covered.end.is_empty() { Bound::Unbounded } else { Bound::Excluded(covered.end) };
+        let upper = if covered.end.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Excluded(covered.end)
+        };
         // An empty or reversed range would make the map's range panic.
         let valid = !matches!(&upper, Bound::Excluded(end) if *end <= covered.start);
-        let mut over = valid.then(|| self.view.writes.range((Bound::Included(covered.start), upper))).into_iter().flatten().peekable();
+        let mut over = valid
+            .then(|| {
+                self.view
+                    .writes
+                    .range((Bound::Included(covered.start), upper))
+            })
+            .into_iter()
+            .flatten()
+            .peekable();
         if over.peek().is_none() {
             self.batch = stored.into_iter();
             return Ok(());

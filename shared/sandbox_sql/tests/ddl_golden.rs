@@ -14,7 +14,13 @@ const KNOWN: [(&str, &str); 0] = [];
 
 fn golden() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    ["tests/golden/kv/cases.jsonl", "../shared/golden/kv/cases.jsonl"].iter().map(|p| root.join(p)).find(|p| p.exists())
+    [
+        "tests/golden/kv/cases.jsonl",
+        "../shared/golden/kv/cases.jsonl",
+    ]
+    .iter()
+    .map(|p| root.join(p))
+    .find(|p| p.exists())
 }
 
 /// Takes out what may differ: ids given by the cluster, timestamps, bookkeeping of dropped objects.
@@ -35,9 +41,20 @@ fn difference(path: &str, ours: &Value, theirs: &Value) -> Option<String> {
     match (ours, theirs) {
         (Value::Object(a), Value::Object(b)) => {
             let keys = b.keys().chain(a.keys().filter(|k| !b.contains_key(*k)));
-            keys.filter_map(|k| difference(&format!("{path}.{k}"), a.get(k).unwrap_or(&Value::Null), b.get(k).unwrap_or(&Value::Null))).next()
+            keys.filter_map(|k| {
+                difference(
+                    &format!("{path}.{k}"),
+                    a.get(k).unwrap_or(&Value::Null),
+                    b.get(k).unwrap_or(&Value::Null),
+                )
+            })
+            .next()
         }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a.iter().zip(b).enumerate().find_map(|(i, (x, y))| difference(&format!("{path}[{i}]"), x, y)),
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .find_map(|(i, (x, y))| difference(&format!("{path}[{i}]"), x, y)),
         _ if ours == theirs => None,
         _ => Some(format!("{path}: ours {ours}, TiDB {theirs}")),
     }
@@ -53,13 +70,27 @@ async fn every_golden_definition_makes_the_model_tidb_made() {
         let case: Value = serde_json::from_str(line).unwrap();
         let name = case["name"].as_str().unwrap();
         let db = format!("g{i}");
-        exec(&mut conn, &[&format!("create database {db}"), &format!("use {db}")]).await;
+        exec(
+            &mut conn,
+            &[&format!("create database {db}"), &format!("use {db}")],
+        )
+        .await;
         let zone = case["time_zone"].as_str().unwrap();
-        exec(&mut conn, &[&format!("set time_zone = '{zone}'"), &format!("set sql_mode = '{}'", case["sql_mode"].as_str().unwrap())]).await;
+        exec(
+            &mut conn,
+            &[
+                &format!("set time_zone = '{zone}'"),
+                &format!("set sql_mode = '{}'", case["sql_mode"].as_str().unwrap()),
+            ],
+        )
+        .await;
         let mut result = Ok(());
         for ddl in case["ddl"].as_array().unwrap() {
             if result.is_ok() {
-                result = conn.query_drop(ddl.as_str().unwrap()).await.map_err(|e| format!("{}: {e}", ddl.as_str().unwrap()));
+                result = conn
+                    .query_drop(ddl.as_str().unwrap())
+                    .await
+                    .map_err(|e| format!("{}: {e}", ddl.as_str().unwrap()));
             }
         }
         let outcome = match result {
@@ -67,7 +98,11 @@ async fn every_golden_definition_makes_the_model_tidb_made() {
             Ok(()) => {
                 let (code, body) = server.http(&format!("/schema/{db}/t")).await;
                 assert_eq!(code, 200, "{name}: {body}");
-                difference("", &comparable(serde_json::from_str(&body).unwrap()), &comparable(case["table_info"].clone()))
+                difference(
+                    "",
+                    &comparable(serde_json::from_str(&body).unwrap()),
+                    &comparable(case["table_info"].clone()),
+                )
             }
         };
         match outcome {
@@ -79,9 +114,16 @@ async fn every_golden_definition_makes_the_model_tidb_made() {
     for (name, why) in &failed {
         println!("  {name}: {why}");
     }
-    let unexpected: Vec<_> = failed.iter().filter(|(name, _)| !KNOWN.iter().any(|(known, _)| known == name)).collect();
+    let unexpected: Vec<_> = failed
+        .iter()
+        .filter(|(name, _)| !KNOWN.iter().any(|(known, _)| known == name))
+        .collect();
     assert!(unexpected.is_empty(), "{unexpected:#?}");
-    assert_eq!(failed.len(), KNOWN.len(), "a known difference is gone; take it off the list");
+    assert_eq!(
+        failed.len(),
+        KNOWN.len(),
+        "a known difference is gone; take it off the list"
+    );
     drop(conn);
     server.server.stop().await;
 }

@@ -25,10 +25,34 @@ async fn every_type_comes_back_as_it_went_in() {
             "-2|NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL|-4"
         ]
     );
-    assert_eq!(rows(&mut conn, "select id from v where s = 'AB'").await, ["1"]);
-    assert_eq!(rows(&mut conn, "select id from v where d = -1.5 and dt = '2024-02-29' and ts > '2024-02-29'").await, ["1"]);
-    assert_eq!(rows(&mut conn, "select j->'$.a', j->>'$.a[1]' from v where id = 1").await, ["[1,\"z\"]|z"]);
-    assert_eq!(rows(&mut conn, "select count(*), count(i), sum(d), avg(d), max(ts) from v where id between 1 and 5").await, ["1|1|-1.500|-1.5000000|2024-02-29 12:13:14.567"]);
+    assert_eq!(
+        rows(&mut conn, "select id from v where s = 'AB'").await,
+        ["1"]
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select id from v where d = -1.5 and dt = '2024-02-29' and ts > '2024-02-29'"
+        )
+        .await,
+        ["1"]
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select j->'$.a', j->>'$.a[1]' from v where id = 1"
+        )
+        .await,
+        ["[1,\"z\"]|z"]
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select count(*), count(i), sum(d), avg(d), max(ts) from v where id between 1 and 5"
+        )
+        .await,
+        ["1|1|-1.500|-1.5000000|2024-02-29 12:13:14.567"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,22 +63,69 @@ async fn writes_answer_as_tidb_does() {
     exec(&mut conn, &["insert into w(k) values ('a'), ('b')"]).await;
     assert_eq!(conn.last_insert_id(), Some(1));
     let (code, text) = error(&mut conn, "insert into w(k) values ('a')").await;
-    assert_eq!((code, text.as_str()), (1062, "Duplicate entry 'a' for key 'w.uk'"));
-    assert_eq!(error(&mut conn, "insert into w values (1, 'z', 1)").await.1, "Duplicate entry '1' for key 'w.PRIMARY'");
-    assert_eq!(error(&mut conn, "insert into w(k, n) values ('c', 99999999999)").await.0, 1264);
-    assert_eq!(error(&mut conn, "insert into w(k, nope) values ('c', 1)").await.0, 1054);
-    assert_eq!(error(&mut conn, "insert into w(k, n) values ('c')").await.0, 1136);
-    assert_eq!(error(&mut conn, "insert into w(k) values (null)").await.0, 1048);
-    exec(&mut conn, &["insert ignore into w(k, n) values ('a', 1), ('c', 3)"]).await;
+    assert_eq!(
+        (code, text.as_str()),
+        (1062, "Duplicate entry 'a' for key 'w.uk'")
+    );
+    assert_eq!(
+        error(&mut conn, "insert into w values (1, 'z', 1)").await.1,
+        "Duplicate entry '1' for key 'w.PRIMARY'"
+    );
+    assert_eq!(
+        error(&mut conn, "insert into w(k, n) values ('c', 99999999999)")
+            .await
+            .0,
+        1264
+    );
+    assert_eq!(
+        error(&mut conn, "insert into w(k, nope) values ('c', 1)")
+            .await
+            .0,
+        1054
+    );
+    assert_eq!(
+        error(&mut conn, "insert into w(k, n) values ('c')").await.0,
+        1136
+    );
+    assert_eq!(
+        error(&mut conn, "insert into w(k) values (null)").await.0,
+        1048
+    );
+    exec(
+        &mut conn,
+        &["insert ignore into w(k, n) values ('a', 1), ('c', 3)"],
+    )
+    .await;
     assert_eq!(conn.affected_rows(), 1);
     exec(&mut conn, &["replace into w(id, k, n) values (1, 'c', 5)"]).await;
     assert_eq!(conn.affected_rows(), 3);
-    exec(&mut conn, &["insert into w(k, n) values ('b', 2) on duplicate key update n = n + values(n)"]).await;
+    exec(
+        &mut conn,
+        &["insert into w(k, n) values ('b', 2) on duplicate key update n = n + values(n)"],
+    )
+    .await;
     assert_eq!(conn.affected_rows(), 2);
-    assert_eq!(rows(&mut conn, "select k, n from w order by k").await, ["b|9", "c|5"]);
-    exec(&mut conn, &["update w set n = n * 2, k = concat(k, 'x') where n > 5", "delete from w where k = 'c'"]).await;
+    assert_eq!(
+        rows(&mut conn, "select k, n from w order by k").await,
+        ["b|9", "c|5"]
+    );
+    exec(
+        &mut conn,
+        &[
+            "update w set n = n * 2, k = concat(k, 'x') where n > 5",
+            "delete from w where k = 'c'",
+        ],
+    )
+    .await;
     assert_eq!(rows(&mut conn, "select k, n from w").await, ["bx|18"]);
-    exec(&mut conn, &["insert into w(k) select concat(k, '1') from w", "admin check table w"]).await;
+    exec(
+        &mut conn,
+        &[
+            "insert into w(k) select concat(k, '1') from w",
+            "admin check table w",
+        ],
+    )
+    .await;
     assert_eq!(rows(&mut conn, "select count(*) from w").await, ["2"]);
     exec(&mut conn, &["truncate table w"]).await;
     assert_eq!(rows(&mut conn, "select count(*) from w").await, ["0"]);
@@ -64,7 +135,16 @@ async fn writes_answer_as_tidb_does() {
 async fn a_transaction_is_seen_by_others_only_once_it_commits() {
     let server = Server::start().await;
     let (mut one, mut two) = (server.connect().await, server.connect().await);
-    exec(&mut one, &["create table x(id int primary key, v int)", "begin", "insert into x values (1, 1)", "update x set v = 5"]).await;
+    exec(
+        &mut one,
+        &[
+            "create table x(id int primary key, v int)",
+            "begin",
+            "insert into x values (1, 1)",
+            "update x set v = 5",
+        ],
+    )
+    .await;
     assert_eq!(rows(&mut one, "select * from x").await, ["1|5"]);
     assert!(rows(&mut two, "select * from x").await.is_empty());
     exec(&mut one, &["commit"]).await;
@@ -77,8 +157,19 @@ async fn a_transaction_is_seen_by_others_only_once_it_commits() {
 async fn a_reader_that_locks_waits_for_the_writer_before_it_reads() {
     let server = Server::start().await;
     let (mut one, mut two) = (server.connect().await, server.connect().await);
-    exec(&mut one, &["create table alloc(id int primary key, top bigint)", "insert into alloc values (1, 0)", "begin"]).await;
-    assert_eq!(rows(&mut one, "select top from alloc where id = 1 for update").await, ["0"]);
+    exec(
+        &mut one,
+        &[
+            "create table alloc(id int primary key, top bigint)",
+            "insert into alloc values (1, 0)",
+            "begin",
+        ],
+    )
+    .await;
+    assert_eq!(
+        rows(&mut one, "select top from alloc where id = 1 for update").await,
+        ["0"]
+    );
     let other = tokio::spawn(async move {
         exec(&mut two, &["begin"]).await;
         let top = rows(&mut two, "select top from alloc where id = 1 for update").await;
@@ -94,15 +185,51 @@ async fn a_reader_that_locks_waits_for_the_writer_before_it_reads() {
 async fn counters_are_raised_and_shown() {
     let server = Server::start().await;
     let mut conn = server.connect().await;
-    exec(&mut conn, &["create table a(id bigint primary key auto_increment, b int)", "create table r(a int)", "create table z(id bigint primary key auto_random, b int)"]).await;
-    exec(&mut conn, &["alter table a auto_increment = 1000", "insert into a(b) values (1)", "alter table r auto_increment = 50", "insert into r values (1)"]).await;
+    exec(
+        &mut conn,
+        &[
+            "create table a(id bigint primary key auto_increment, b int)",
+            "create table r(a int)",
+            "create table z(id bigint primary key auto_random, b int)",
+        ],
+    )
+    .await;
+    exec(
+        &mut conn,
+        &[
+            "alter table a auto_increment = 1000",
+            "insert into a(b) values (1)",
+            "alter table r auto_increment = 50",
+            "insert into r values (1)",
+        ],
+    )
+    .await;
     assert_eq!(rows(&mut conn, "select id from a").await, ["1000"]);
-    assert_eq!(rows(&mut conn, "select _tidb_rowid, a from r").await, ["50|1"]);
-    assert_eq!(rows(&mut conn, "show table a next_row_id").await, ["test|a|id|1001|AUTO_INCREMENT"]);
-    assert_eq!(rows(&mut conn, "show table r next_row_id").await, ["test|r|_tidb_rowid|51|_TIDB_ROWID"]);
+    assert_eq!(
+        rows(&mut conn, "select _tidb_rowid, a from r").await,
+        ["50|1"]
+    );
+    assert_eq!(
+        rows(&mut conn, "show table a next_row_id").await,
+        ["test|a|id|1001|AUTO_INCREMENT"]
+    );
+    assert_eq!(
+        rows(&mut conn, "show table r next_row_id").await,
+        ["test|r|_tidb_rowid|51|_TIDB_ROWID"]
+    );
     exec(&mut conn, &["alter table z auto_random_base = 700"]).await;
-    assert_eq!(rows(&mut conn, "show table z next_row_id").await, ["test|z|id|700|AUTO_RANDOM"]);
-    exec(&mut conn, &["insert into a values (5000, 1)", "insert into a(b) values (2)"]).await;
+    assert_eq!(
+        rows(&mut conn, "show table z next_row_id").await,
+        ["test|z|id|700|AUTO_RANDOM"]
+    );
+    exec(
+        &mut conn,
+        &[
+            "insert into a values (5000, 1)",
+            "insert into a(b) values (2)",
+        ],
+    )
+    .await;
     assert_eq!(rows(&mut conn, "select max(id) from a").await, ["5001"]);
     exec(&mut conn, &["alter table a auto_increment = 10"]).await;
     assert_eq!(rows(&mut conn, "show warnings").await.len(), 1);
@@ -114,20 +241,54 @@ async fn tables_describe_themselves() {
     let mut conn = server.connect().await;
     exec(&mut conn, &["create table c(a int, b varchar(10) not null default 'q', primary key(a) nonclustered, key kb(b(3))) comment='hi'"]).await;
     let create = rows(&mut conn, "show create table c").await;
-    assert_eq!(create[0].split_once('|').unwrap().1, "CREATE TABLE `c` (\n  `a` int NOT NULL,\n  `b` varchar(10) NOT NULL DEFAULT 'q',\n  PRIMARY KEY (`a`) /*T![clustered_index] NONCLUSTERED */,\n  KEY `kb` (`b`(3))\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin COMMENT='hi'");
-    assert_eq!(rows(&mut conn, "desc c").await, ["a|int|NO|PRI|NULL|", "b|varchar(10)|NO|MUL|q|"]);
-    assert_eq!(rows(&mut conn, "show columns from c like 'b'").await.len(), 1);
+    assert_eq!(
+        create[0].split_once('|').unwrap().1,
+        "CREATE TABLE `c` (\n  `a` int NOT NULL,\n  `b` varchar(10) NOT NULL DEFAULT 'q',\n  PRIMARY KEY (`a`) /*T![clustered_index] NONCLUSTERED */,\n  KEY `kb` (`b`(3))\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin COMMENT='hi'"
+    );
+    assert_eq!(
+        rows(&mut conn, "desc c").await,
+        ["a|int|NO|PRI|NULL|", "b|varchar(10)|NO|MUL|q|"]
+    );
+    assert_eq!(
+        rows(&mut conn, "show columns from c like 'b'").await.len(),
+        1
+    );
     assert_eq!(rows(&mut conn, "show tables").await, ["c"]);
-    assert!(rows(&mut conn, "show databases").await.contains(&"test".to_owned()));
-    assert_eq!(rows(&mut conn, "show variables like 'tidb_row_format_version'").await, ["tidb_row_format_version|2"]);
+    assert!(
+        rows(&mut conn, "show databases")
+            .await
+            .contains(&"test".to_owned())
+    );
+    assert_eq!(
+        rows(&mut conn, "show variables like 'tidb_row_format_version'").await,
+        ["tidb_row_format_version|2"]
+    );
     let id = rows(&mut conn, "select tidb_table_id from information_schema.tables where table_schema = 'test' and table_name = 'c'").await;
     assert!(id[0].parse::<i64>().unwrap() > 100);
     assert_eq!(rows(&mut conn, "select column_name, data_type, column_key from information_schema.columns where table_schema = 'TEST' and table_name = 'c' order by ordinal_position").await, ["a|int|PRI", "b|varchar|MUL"]);
     assert_eq!(rows(&mut conn, "select variable_value from mysql.tidb where variable_name in ('new_collation_enabled', 'system_tz') order by variable_name").await, ["True", "UTC"]);
     assert_eq!(rows(&mut conn, "select index_name, seq_in_index, column_name, sub_part from information_schema.statistics where table_name = 'c' order by 1").await, ["kb|1|b|3", "PRIMARY|1|a|NULL"]);
-    assert_eq!(rows(&mut conn, "select @@global.time_zone, @@session.tidb_row_format_version, @@autocommit").await, ["SYSTEM|2|1"]);
-    exec(&mut conn, &["set session sql_mode = '', @x = 5, global tidb_gc_life_time = '1h'"]).await;
-    assert_eq!(rows(&mut conn, "select @@sql_mode, @x + 1, @@global.tidb_gc_life_time").await, ["|6|1h"]);
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select @@global.time_zone, @@session.tidb_row_format_version, @@autocommit"
+        )
+        .await,
+        ["SYSTEM|2|1"]
+    );
+    exec(
+        &mut conn,
+        &["set session sql_mode = '', @x = 5, global tidb_gc_life_time = '1h'"],
+    )
+    .await;
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select @@sql_mode, @x + 1, @@global.tidb_gc_life_time"
+        )
+        .await,
+        ["|6|1h"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,5 +305,12 @@ async fn a_task_info_schema_of_lightning_works() {
     ])
     .await;
     assert_eq!(rows(&mut conn, "select id, hex(raw_key), create_time > '2020-01-01' from lightning_task_info.conflict_error_v4 where task_id = 7 and kv_type <> 0 order by id limit 10").await, ["1|74FF|1"]);
-    exec(&mut conn, &["delete from lightning_task_info.conflict_error_v4 where task_id = 7", "drop database lightning_task_info"]).await;
+    exec(
+        &mut conn,
+        &[
+            "delete from lightning_task_info.conflict_error_v4 where task_id = 7",
+            "drop database lightning_task_info",
+        ],
+    )
+    .await;
 }

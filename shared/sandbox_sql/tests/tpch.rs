@@ -33,11 +33,14 @@ async fn sums_of_decimals_are_exact() {
     let q1 = "select l_returnflag, l_linestatus, sum(l_quantity) as sum_qty, sum(l_extendedprice * (1 - l_discount)) as disc, \
               sum(l_extendedprice * (1 - l_discount) * (1 + l_tax)) as charge, avg(l_quantity), avg(l_discount), count(*) from lineitem \
               where l_shipdate <= date '1998-12-01' - interval '90' day group by l_returnflag, l_linestatus order by l_returnflag, l_linestatus";
-    assert_eq!(rows(&mut conn, q1).await, [
-        "A|F|28.00|99.9900|100.989900|28.000000|0.000000|1",
-        "N|O|25.00|1229.0930|1248.093000|12.500000|0.060000|2",
-        "R|F|36.00|1800.0000|1908.000000|36.000000|0.100000|1",
-    ]);
+    assert_eq!(
+        rows(&mut conn, q1).await,
+        [
+            "A|F|28.00|99.9900|100.989900|28.000000|0.000000|1",
+            "N|O|25.00|1229.0930|1248.093000|12.500000|0.060000|2",
+            "R|F|36.00|1800.0000|1908.000000|36.000000|0.100000|1",
+        ]
+    );
     let q6 = "select sum(l_extendedprice * l_discount) as revenue from lineitem where l_shipdate >= date '1995-01-01' and l_shipdate < date '1995-01-01' + interval '1' year \
               and l_discount between 0.06 - 0.01 and 0.06 + 0.01 and l_quantity < 24";
     assert_eq!(rows(&mut conn, q6).await, ["50.0000"]);
@@ -50,13 +53,22 @@ async fn joins_groups_and_subqueries_agree_with_the_rows() {
     let (_server, mut conn) = load().await;
     let q3 = "select l_orderkey, sum(l_extendedprice * (1 - l_discount)) as revenue, o_orderdate from customer, orders, lineitem where c_mktsegment = 'BUILDING' and c_custkey = o_custkey \
               and l_orderkey = o_orderkey and o_orderdate < '1996-01-01' and l_shipdate > '1995-01-15' group by l_orderkey, o_orderdate order by revenue desc, o_orderdate limit 10";
-    assert_eq!(rows(&mut conn, q3).await, ["1|2750.0000|1995-01-01", "2|279.0930|1995-06-15"]);
+    assert_eq!(
+        rows(&mut conn, q3).await,
+        ["1|2750.0000|1995-01-01", "2|279.0930|1995-06-15"]
+    );
     let q4 = "select o_orderpriority, count(*) as order_count from orders where o_orderdate >= '1995-01-01' and exists (select * from lineitem where l_orderkey = o_orderkey and l_commitdate < l_receiptdate) group by o_orderpriority order by o_orderpriority";
-    assert_eq!(rows(&mut conn, q4).await, ["1-URGENT|1", "2-HIGH|1", "5-LOW|1"]);
+    assert_eq!(
+        rows(&mut conn, q4).await,
+        ["1-URGENT|1", "2-HIGH|1", "5-LOW|1"]
+    );
     let q7 = "select supp_nation, l_year, sum(volume) as revenue from (select n1.n_name as supp_nation, extract(year from l_shipdate) as l_year, l_extendedprice * (1 - l_discount) as volume \
               from lineitem, orders, customer, nation n1, nation n2 where o_orderkey = l_orderkey and c_custkey = o_custkey and c_nationkey = n1.n_nationkey and n2.n_nationkey = 3 \
               and ((n1.n_name = 'FRANCE' and n2.n_name = 'JAPAN') or (n1.n_name = 'GERMANY' and n2.n_name = 'JAPAN'))) as shipping group by supp_nation, l_year order by supp_nation, l_year";
-    assert_eq!(rows(&mut conn, q7).await, ["FRANCE|1995|2750.0000", "GERMANY|1996|379.0830"]);
+    assert_eq!(
+        rows(&mut conn, q7).await,
+        ["FRANCE|1995|2750.0000", "GERMANY|1996|379.0830"]
+    );
     let q13 = "select c_count, count(*) as custdist from (select c_custkey, count(o_orderkey) as c_count from customer left outer join orders on c_custkey = o_custkey and o_comment not like '%special%requests%' \
                group by c_custkey) as c_orders group by c_count order by custdist desc, c_count desc";
     assert_eq!(rows(&mut conn, q13).await, ["1|2", "0|1"]);
@@ -107,6 +119,10 @@ async fn functions_answer_as_mysql_does() {
         ("substring('hello', -3, 2)", "ll"),
         ("length('日') + char_length('日')", "4"),
     ] {
-        assert_eq!(rows(&mut conn, &format!("select {sql}")).await, [expected], "{sql}");
+        assert_eq!(
+            rows(&mut conn, &format!("select {sql}")).await,
+            [expected],
+            "{sql}"
+        );
     }
 }

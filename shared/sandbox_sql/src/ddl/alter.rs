@@ -5,7 +5,9 @@ use super::columns::build_column;
 use super::parse::{parse_constraint, partition_items, table_option};
 use super::parse_column::parse_column;
 use super::partition::definition;
-use super::{BuildContext, ColumnDef, Constraint, ConstraintKind, KeyDef, PartitionItem, TableOptions};
+use super::{
+    BuildContext, ColumnDef, Constraint, ConstraintKind, KeyDef, PartitionItem, TableOptions,
+};
 use crate::error::{SqlError, SqlResult, code};
 use crate::lexer::Cursor;
 use serde_json::Value;
@@ -22,7 +24,10 @@ pub enum AlterSpec {
     RenameIndex(String, String),
     RenameColumn(String, String),
     RenameTable(Option<String>, String),
-    AutoIncrement { next: i64, force: bool },
+    AutoIncrement {
+        next: i64,
+        force: bool,
+    },
     AutoRandomBase(i64),
     Options(TableOptions),
     AddPartitions(Vec<PartitionItem>),
@@ -91,7 +96,11 @@ fn clause(at: &mut Cursor<'_>) -> SqlResult<AlterSpec> {
             let from = at.name()?;
             at.expect("to")?;
             let to = at.name()?;
-            return Ok(if index { AlterSpec::RenameIndex(from, to) } else { AlterSpec::RenameColumn(from, to) });
+            return Ok(if index {
+                AlterSpec::RenameIndex(from, to)
+            } else {
+                AlterSpec::RenameColumn(from, to)
+            });
         }
         let _ = at.eat("to") || at.eat("as");
         let (db, name) = at.qualified()?;
@@ -100,7 +109,10 @@ fn clause(at: &mut Cursor<'_>) -> SqlResult<AlterSpec> {
     let force = at.eat("force");
     if at.eat("auto_increment") {
         at.eat_op("=");
-        return Ok(AlterSpec::AutoIncrement { next: at.integer()?, force });
+        return Ok(AlterSpec::AutoIncrement {
+            next: at.integer()?,
+            force,
+        });
     }
     if at.eat("auto_random_base") {
         at.eat_op("=");
@@ -117,7 +129,10 @@ fn clause(at: &mut Cursor<'_>) -> SqlResult<AlterSpec> {
     if table_option(at, &mut options)? {
         return Ok(AlterSpec::Options(options));
     }
-    Err(SqlError::unsupported(format_args!("ALTER TABLE … {}", at.rest().chars().take(40).collect::<String>())))
+    Err(SqlError::unsupported(format_args!(
+        "ALTER TABLE … {}",
+        at.rest().chars().take(40).collect::<String>()
+    )))
 }
 
 fn names(at: &mut Cursor<'_>) -> SqlResult<Vec<String>> {
@@ -168,7 +183,11 @@ mod revisions {
 }
 
 /// Changes `table` by one clause. Renames and counters are the catalog's; they change nothing here.
-pub fn apply_alter(table: &mut TableInfo, spec: &AlterSpec, context: &BuildContext<'_>) -> SqlResult<Change> {
+pub fn apply_alter(
+    table: &mut TableInfo,
+    spec: &AlterSpec,
+    context: &BuildContext<'_>,
+) -> SqlResult<Change> {
     let mut change = Change::default();
     match spec {
         AlterSpec::AddColumns(columns, place) => {
@@ -179,9 +198,14 @@ pub fn apply_alter(table: &mut TableInfo, spec: &AlterSpec, context: &BuildConte
                 add_column(table, column)?;
                 move_column(table, place)?;
                 table.revision += revisions::ADD_COLUMN;
-                for (wanted, kind) in [(def.primary.is_some(), ConstraintKind::Primary), (def.unique.is_some(), ConstraintKind::Unique)] {
+                for (wanted, kind) in [
+                    (def.primary.is_some(), ConstraintKind::Primary),
+                    (def.unique.is_some(), ConstraintKind::Unique),
+                ] {
                     if wanted {
-                        return Err(SqlError::unsupported(format_args!("ADD COLUMN with a {kind:?} key")));
+                        return Err(SqlError::unsupported(format_args!(
+                            "ADD COLUMN with a {kind:?} key"
+                        )));
                     }
                 }
             }
@@ -189,15 +213,27 @@ pub fn apply_alter(table: &mut TableInfo, spec: &AlterSpec, context: &BuildConte
         AlterSpec::DropColumn(name) => drop_column(table, name, &mut change)?,
         AlterSpec::AddKey(key) => {
             let mut key = key.clone();
-            let mut taken: Vec<String> = table.indexes().iter().map(|i| i.idx_name.lower.clone()).collect();
+            let mut taken: Vec<String> = table
+                .indexes()
+                .iter()
+                .map(|i| i.idx_name.lower.clone())
+                .collect();
             name_key(&mut key, &mut taken.clone());
             let name = key.name.clone().unwrap_or_default();
             taken.retain(|t| *t == name.to_lowercase());
             if !taken.is_empty() {
-                return Err(SqlError::new(code::DUP_KEY_NAME, format!("Duplicate key name '{name}'")));
+                return Err(SqlError::new(
+                    code::DUP_KEY_NAME,
+                    format!("Duplicate key name '{name}'"),
+                ));
             }
-            if key.kind == ConstraintKind::Primary && (table.pk_is_handle || table.indexes().iter().any(|i| i.is_primary)) {
-                return Err(SqlError::new(code::MULTIPLE_PRI_KEY, "Multiple primary key defined"));
+            if key.kind == ConstraintKind::Primary
+                && (table.pk_is_handle || table.indexes().iter().any(|i| i.is_primary))
+            {
+                return Err(SqlError::new(
+                    code::MULTIPLE_PRI_KEY,
+                    "Multiple primary key defined",
+                ));
             }
             key.clustered = Some(false);
             add_key(table, &key, false)?;
@@ -206,7 +242,11 @@ pub fn apply_alter(table: &mut TableInfo, spec: &AlterSpec, context: &BuildConte
         }
         AlterSpec::DropIndex(name) => drop_index(table, name, &mut change)?,
         AlterSpec::RenameIndex(from, to) => {
-            let index = table.index_info.iter_mut().flatten().find(|i| i.idx_name.lower == from.to_lowercase());
+            let index = table
+                .index_info
+                .iter_mut()
+                .flatten()
+                .find(|i| i.idx_name.lower == from.to_lowercase());
             index.ok_or_else(|| missing_key(from))?.idx_name = Name::new(to.clone());
             table.revision += revisions::ONE;
         }
@@ -215,13 +255,19 @@ pub fn apply_alter(table: &mut TableInfo, spec: &AlterSpec, context: &BuildConte
         AlterSpec::AddPartitions(items) => add_partitions(table, items, context, &mut change)?,
         AlterSpec::DropPartitions(names) => take_partitions(table, names, &mut change, true)?,
         AlterSpec::TruncatePartitions(names) => take_partitions(table, names, &mut change, false)?,
-        AlterSpec::RenameTable(..) | AlterSpec::AutoIncrement { .. } | AlterSpec::AutoRandomBase(_) | AlterSpec::Nothing => {}
+        AlterSpec::RenameTable(..)
+        | AlterSpec::AutoIncrement { .. }
+        | AlterSpec::AutoRandomBase(_)
+        | AlterSpec::Nothing => {}
     }
     Ok(change)
 }
 
 fn missing_key(name: &str) -> SqlError {
-    SqlError::new(code::CANT_DROP, format!("Can't DROP '{name}'; check that column/key exists"))
+    SqlError::new(
+        code::CANT_DROP,
+        format!("Can't DROP '{name}'; check that column/key exists"),
+    )
 }
 
 /// What rows older than the column hold in it: its default, or the type's zero for NOT NULL without one.
@@ -232,9 +278,18 @@ fn set_origin(column: &mut ColumnInfo, context: &BuildContext<'_>) -> SqlResult<
     column.origin_default_bit = column.default_bit.clone();
     column.origin_default = match &column.default {
         Some(Value::String(text)) if text == "CURRENT_TIMESTAMP" && !column.default_is_expr => {
-            let now = (context.eval)(&crate::expr::Expr::Call { name: "now".to_owned(), distinct: false, args: Vec::new(), tail: Default::default() })?;
+            let now = (context.eval)(&crate::expr::Expr::Call {
+                name: "now".to_owned(),
+                distinct: false,
+                args: Vec::new(),
+                tail: Default::default(),
+            })?;
             let now = now.unwrap_or_default();
-            Some(Value::String(if column.field_type.tp == tp::TIMESTAMP { (context.to_utc)(&now)? } else { now }))
+            Some(Value::String(if column.field_type.tp == tp::TIMESTAMP {
+                (context.to_utc)(&now)?
+            } else {
+                now
+            }))
         }
         Some(default) => Some(default.clone()),
         None if column.field_type.is_not_null() => Some(Value::String(zero_text(column))),
@@ -267,7 +322,10 @@ fn move_column(table: &mut TableInfo, place: &Place) -> SqlResult<()> {
         Place::First => 0,
         Place::After(other) => {
             let lower = other.to_lowercase();
-            1 + columns.iter().position(|c| c.name.lower == lower).ok_or_else(|| SqlError::unknown_column(other, "ALTER TABLE"))?
+            1 + columns
+                .iter()
+                .position(|c| c.name.lower == lower)
+                .ok_or_else(|| SqlError::unknown_column(other, "ALTER TABLE"))?
         }
     };
     let column = columns.remove(from);
@@ -281,7 +339,12 @@ fn renumber(table: &mut TableInfo) {
     for (offset, column) in columns.iter_mut().enumerate() {
         column.offset = offset;
     }
-    for part in table.index_info.iter_mut().flatten().flat_map(|i| i.idx_cols.iter_mut().flatten()) {
+    for part in table
+        .index_info
+        .iter_mut()
+        .flatten()
+        .flat_map(|i| i.idx_cols.iter_mut().flatten())
+    {
         if let Some(column) = columns.iter().find(|c| c.name.lower == part.name.lower) {
             part.offset = column.offset;
         }
@@ -290,25 +353,47 @@ fn renumber(table: &mut TableInfo) {
 
 fn drop_column(table: &mut TableInfo, name: &str, change: &mut Change) -> SqlResult<()> {
     let lower = name.to_lowercase();
-    let used_by = |column: &ColumnInfo| column.dependences.as_ref().is_some_and(|d| d.contains_key(&lower));
+    let used_by = |column: &ColumnInfo| {
+        column
+            .dependences
+            .as_ref()
+            .is_some_and(|d| d.contains_key(&lower))
+    };
     if table.columns().iter().any(used_by) {
-        return Err(SqlError::new(3108, format!("Column '{name}' has a generated column dependency.")));
+        return Err(SqlError::new(
+            3108,
+            format!("Column '{name}' has a generated column dependency."),
+        ));
     }
-    let column = table.columns().iter().find(|c| c.name.lower == lower && !c.hidden).ok_or_else(|| missing_key(name))?;
+    let column = table
+        .columns()
+        .iter()
+        .find(|c| c.name.lower == lower && !c.hidden)
+        .ok_or_else(|| missing_key(name))?;
     if column.field_type.has_flag(flag::PRI_KEY) {
         return Err(SqlError::new(8200, "Unsupported drop primary key column"));
     }
     // An index over this column alone goes with it; a wider one forbids the drop.
     for index in table.indexes().to_vec() {
         match index.columns() {
-            [only] if only.name.lower == lower => drop_index(table, &index.idx_name.original, change)?,
+            [only] if only.name.lower == lower => {
+                drop_index(table, &index.idx_name.original, change)?
+            }
             parts if parts.iter().any(|p| p.name.lower == lower) => {
-                return Err(SqlError::new(8200, format!("can't drop column {name} with composite index covered or Primary Key covered now")));
+                return Err(SqlError::new(
+                    8200,
+                    format!(
+                        "can't drop column {name} with composite index covered or Primary Key covered now"
+                    ),
+                ));
             }
             _ => {}
         }
     }
-    table.cols.get_or_insert_default().retain(|c| c.name.lower != lower);
+    table
+        .cols
+        .get_or_insert_default()
+        .retain(|c| c.name.lower != lower);
     renumber(table);
     table.revision += revisions::DROP_COLUMN;
     Ok(())
@@ -317,9 +402,15 @@ fn drop_column(table: &mut TableInfo, name: &str, change: &mut Change) -> SqlRes
 fn drop_index(table: &mut TableInfo, name: &str, change: &mut Change) -> SqlResult<()> {
     let lower = name.to_lowercase();
     let indexes = table.index_info.get_or_insert_default();
-    let position = indexes.iter().position(|i| i.idx_name.lower == lower).ok_or_else(|| missing_key(name))?;
+    let position = indexes
+        .iter()
+        .position(|i| i.idx_name.lower == lower)
+        .ok_or_else(|| missing_key(name))?;
     if indexes[position].is_primary && table.is_common_handle {
-        return Err(SqlError::new(8200, "Unsupported drop primary key when the table is using clustered index"));
+        return Err(SqlError::new(
+            8200,
+            "Unsupported drop primary key when the table is using clustered index",
+        ));
     }
     let index = indexes.remove(position);
     change.indexes_dropped.push(index.id);
@@ -329,14 +420,25 @@ fn drop_index(table: &mut TableInfo, name: &str, change: &mut Change) -> SqlResu
         if index.is_primary {
             ty.flag &= !flag::PRI_KEY;
         } else if i == 0 {
-            ty.flag &= !if index.is_unique && index.columns().len() == 1 { flag::UNIQUE_KEY } else { flag::MULTIPLE_KEY };
+            ty.flag &= !if index.is_unique && index.columns().len() == 1 {
+                flag::UNIQUE_KEY
+            } else {
+                flag::MULTIPLE_KEY
+            };
         }
     }
     for other in table.indexes().to_vec() {
         flag_index(table, &other);
     }
-    let hidden: Vec<String> = index.columns().iter().map(|p| p.name.lower.clone()).collect();
-    table.cols.get_or_insert_default().retain(|c| !(c.hidden && hidden.contains(&c.name.lower)));
+    let hidden: Vec<String> = index
+        .columns()
+        .iter()
+        .map(|p| p.name.lower.clone())
+        .collect();
+    table
+        .cols
+        .get_or_insert_default()
+        .retain(|c| !(c.hidden && hidden.contains(&c.name.lower)));
     renumber(table);
     table.revision += revisions::DROP_INDEX;
     Ok(())
@@ -344,12 +446,30 @@ fn drop_index(table: &mut TableInfo, name: &str, change: &mut Change) -> SqlResu
 
 fn rename_column(table: &mut TableInfo, from: &str, to: &str) -> SqlResult<()> {
     let lower = from.to_lowercase();
-    if table.columns().iter().any(|c| c.dependences.as_ref().is_some_and(|d| d.contains_key(&lower))) {
-        return Err(SqlError::new(3108, format!("Column '{from}' has a generated column dependency.")));
+    if table.columns().iter().any(|c| {
+        c.dependences
+            .as_ref()
+            .is_some_and(|d| d.contains_key(&lower))
+    }) {
+        return Err(SqlError::new(
+            3108,
+            format!("Column '{from}' has a generated column dependency."),
+        ));
     }
-    let column = table.cols.iter_mut().flatten().find(|c| c.name.lower == lower);
-    column.ok_or_else(|| SqlError::unknown_column(from, "ALTER TABLE"))?.name = Name::new(to);
-    for part in table.index_info.iter_mut().flatten().flat_map(|i| i.idx_cols.iter_mut().flatten()) {
+    let column = table
+        .cols
+        .iter_mut()
+        .flatten()
+        .find(|c| c.name.lower == lower);
+    column
+        .ok_or_else(|| SqlError::unknown_column(from, "ALTER TABLE"))?
+        .name = Name::new(to);
+    for part in table
+        .index_info
+        .iter_mut()
+        .flatten()
+        .flat_map(|i| i.idx_cols.iter_mut().flatten())
+    {
         if part.name.lower == lower {
             part.name = Name::new(to);
         }
@@ -372,8 +492,18 @@ fn set_options(table: &mut TableInfo, options: &TableOptions) {
     table.revision += revisions::ONE;
 }
 
-fn add_partitions(table: &mut TableInfo, items: &[PartitionItem], context: &BuildContext<'_>, change: &mut Change) -> SqlResult<()> {
-    let info = table.partition.as_mut().ok_or_else(|| SqlError::new(1505, "Partition management on a not partitioned table is not possible"))?;
+fn add_partitions(
+    table: &mut TableInfo,
+    items: &[PartitionItem],
+    context: &BuildContext<'_>,
+    change: &mut Change,
+) -> SqlResult<()> {
+    let info = table.partition.as_mut().ok_or_else(|| {
+        SqlError::new(
+            1505,
+            "Partition management on a not partitioned table is not possible",
+        )
+    })?;
     for item in items {
         let added = definition(item, info, context)?;
         info.definitions.get_or_insert_default().push(added);
@@ -384,12 +514,25 @@ fn add_partitions(table: &mut TableInfo, items: &[PartitionItem], context: &Buil
     Ok(())
 }
 
-fn take_partitions(table: &mut TableInfo, names: &[String], change: &mut Change, drop: bool) -> SqlResult<()> {
-    let info = table.partition.as_mut().ok_or_else(|| SqlError::new(1505, "Partition management on a not partitioned table is not possible"))?;
+fn take_partitions(
+    table: &mut TableInfo,
+    names: &[String],
+    change: &mut Change,
+    drop: bool,
+) -> SqlResult<()> {
+    let info = table.partition.as_mut().ok_or_else(|| {
+        SqlError::new(
+            1505,
+            "Partition management on a not partitioned table is not possible",
+        )
+    })?;
     for name in names {
         let definitions = info.definitions.get_or_insert_default();
-        let position = definitions.iter().position(|d| d.name.lower == name.to_lowercase());
-        let position = position.ok_or_else(|| SqlError::new(1507, format!("Error in list of partitions to {name}")))?;
+        let position = definitions
+            .iter()
+            .position(|d| d.name.lower == name.to_lowercase());
+        let position = position
+            .ok_or_else(|| SqlError::new(1507, format!("Error in list of partitions to {name}")))?;
         change.partitions_dropped.push(definitions[position].id);
         if drop {
             definitions.remove(position);

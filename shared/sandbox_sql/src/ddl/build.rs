@@ -35,7 +35,11 @@ const WHOLE: i32 = -1;
 /// Builds the model; table and partition ids are 0 and set by the catalog.
 pub fn build_table(def: &CreateTable, context: &BuildContext<'_>) -> SqlResult<TableInfo> {
     let options = &def.options;
-    let (charset, collate) = resolve(options.charset.as_deref(), options.collate.as_deref(), (context.charset, context.collate))?;
+    let (charset, collate) = resolve(
+        options.charset.as_deref(),
+        options.collate.as_deref(),
+        (context.charset, context.collate),
+    )?;
     let mut table = TableInfo {
         name: Name::new(def.name.clone()),
         comment: options.comment.clone().unwrap_or_default(),
@@ -76,7 +80,10 @@ pub fn build_table(def: &CreateTable, context: &BuildContext<'_>) -> SqlResult<T
 pub fn add_column(table: &mut TableInfo, mut column: ColumnInfo) -> SqlResult<()> {
     let columns = table.cols.get_or_insert_default();
     if columns.iter().any(|c| c.name.lower == column.name.lower) {
-        return Err(SqlError::new(code::DUP_FIELD, format!("Duplicate column name '{}'", column.name.original)));
+        return Err(SqlError::new(
+            code::DUP_FIELD,
+            format!("Duplicate column name '{}'", column.name.original),
+        ));
     }
     table.max_col_id += 1;
     column.id = table.max_col_id;
@@ -87,10 +94,29 @@ pub fn add_column(table: &mut TableInfo, mut column: ColumnInfo) -> SqlResult<()
 
 /// Table-level keys in order, then those of the columns, all with their final names.
 fn all_keys(def: &CreateTable) -> SqlResult<Vec<KeyDef>> {
-    let mut keys: Vec<KeyDef> = def.constraints.iter().filter_map(|c| if let Constraint::Key(key) = c { Some(key.clone()) } else { None }).collect();
+    let mut keys: Vec<KeyDef> = def
+        .constraints
+        .iter()
+        .filter_map(|c| {
+            if let Constraint::Key(key) = c {
+                Some(key.clone())
+            } else {
+                None
+            }
+        })
+        .collect();
     for column in &def.columns {
         let part = || vec![KeyPart::Column(column.name.clone(), None)];
-        let key = |kind, clustered, global| KeyDef { kind, name: None, parts: part(), clustered, global, invisible: false, comment: String::new(), condition: None };
+        let key = |kind, clustered, global| KeyDef {
+            kind,
+            name: None,
+            parts: part(),
+            clustered,
+            global,
+            invisible: false,
+            comment: String::new(),
+            condition: None,
+        };
         if let Some(clustered) = column.primary {
             keys.push(key(ConstraintKind::Primary, clustered, false));
         }
@@ -98,17 +124,31 @@ fn all_keys(def: &CreateTable) -> SqlResult<Vec<KeyDef>> {
             keys.push(key(ConstraintKind::Unique, None, global));
         }
     }
-    if keys.iter().filter(|k| k.kind == ConstraintKind::Primary).count() > 1 {
-        return Err(SqlError::new(code::MULTIPLE_PRI_KEY, "Multiple primary key defined"));
+    if keys
+        .iter()
+        .filter(|k| k.kind == ConstraintKind::Primary)
+        .count()
+        > 1
+    {
+        return Err(SqlError::new(
+            code::MULTIPLE_PRI_KEY,
+            "Multiple primary key defined",
+        ));
     }
-    let mut taken: Vec<String> = keys.iter().filter_map(|k| k.name.as_ref().map(|n| n.to_lowercase())).collect();
+    let mut taken: Vec<String> = keys
+        .iter()
+        .filter_map(|k| k.name.as_ref().map(|n| n.to_lowercase()))
+        .collect();
     for key in &mut keys {
         name_key(key, &mut taken);
     }
     let mut seen = Vec::new();
     for name in keys.iter().filter_map(|k| k.name.as_ref()) {
         if seen.contains(&name.to_lowercase()) {
-            return Err(SqlError::new(code::DUP_KEY_NAME, format!("Duplicate key name '{name}'")));
+            return Err(SqlError::new(
+                code::DUP_KEY_NAME,
+                format!("Duplicate key name '{name}'"),
+            ));
         }
         seen.push(name.to_lowercase());
     }
@@ -124,7 +164,9 @@ pub fn name_key(key: &mut KeyDef, taken: &mut Vec<String>) {
         return;
     }
     let base = match key.parts.first() {
-        Some(KeyPart::Column(name, _)) if name.eq_ignore_ascii_case("primary") => "primary_2".to_owned(),
+        Some(KeyPart::Column(name, _)) if name.eq_ignore_ascii_case("primary") => {
+            "primary_2".to_owned()
+        }
         Some(KeyPart::Column(name, _)) => name.clone(),
         _ => "expression_index".to_owned(),
     };
@@ -142,21 +184,38 @@ pub fn name_key(key: &mut KeyDef, taken: &mut Vec<String>) {
 fn flag_primary(table: &mut TableInfo, def: &CreateTable, keys: &[KeyDef]) -> SqlResult<()> {
     let primary = keys.iter().find(|k| k.kind == ConstraintKind::Primary);
     for part in primary.iter().flat_map(|k| &k.parts) {
-        let KeyPart::Column(name, _) = part else { return Err(SqlError::new(3756, "The primary key cannot be an expression index")) };
-        let column_def = def.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name));
+        let KeyPart::Column(name, _) = part else {
+            return Err(SqlError::new(
+                3756,
+                "The primary key cannot be an expression index",
+            ));
+        };
+        let column_def = def
+            .columns
+            .iter()
+            .find(|c| c.name.eq_ignore_ascii_case(name));
         if column_def.is_some_and(|c| c.default == Some(Expr::Null)) {
-            return Err(SqlError::new(code::INVALID_DEFAULT, format!("Invalid default value for '{name}'")));
+            return Err(SqlError::new(
+                code::INVALID_DEFAULT,
+                format!("Invalid default value for '{name}'"),
+            ));
         }
         let lower = name.to_lowercase();
         let columns = table.cols.get_or_insert_default();
-        let column = columns.iter_mut().find(|c| c.name.lower == lower).ok_or_else(|| missing_key_column(name))?;
+        let column = columns
+            .iter_mut()
+            .find(|c| c.name.lower == lower)
+            .ok_or_else(|| missing_key_column(name))?;
         mark_primary(column, column_def);
     }
     Ok(())
 }
 
 fn missing_key_column(name: &str) -> SqlError {
-    SqlError::new(code::KEY_COLUMN_MISSING, format!("Key column '{name}' doesn't exist in table"))
+    SqlError::new(
+        code::KEY_COLUMN_MISSING,
+        format!("Key column '{name}' doesn't exist in table"),
+    )
 }
 
 /// Adds an index to the model, or notes that the primary key is the handle.
@@ -204,7 +263,10 @@ pub fn add_key(table: &mut TableInfo, key: &KeyDef, clustered_default: bool) -> 
     };
     if let Some(condition) = &key.condition {
         index.condition_expr_string = restore(strip_parens(condition), Style::Generated)?;
-        let affected = columns_of(condition).iter().map(|c| index_column(table, c, WHOLE)).collect::<SqlResult<Vec<_>>>()?;
+        let affected = columns_of(condition)
+            .iter()
+            .map(|c| index_column(table, c, WHOLE))
+            .collect::<SqlResult<Vec<_>>>()?;
         index.affect_column = serde_json::to_value(affected).ok();
     }
     flag_index(table, &index);
@@ -213,16 +275,27 @@ pub fn add_key(table: &mut TableInfo, key: &KeyDef, clustered_default: bool) -> 
 }
 
 fn is_single_integer(table: &TableInfo, parts: &[KeyPart]) -> bool {
-    let [KeyPart::Column(name, _)] = parts else { return false };
-    table.columns().iter().any(|c| c.name.lower == name.to_lowercase() && c.field_type.is_integer())
+    let [KeyPart::Column(name, _)] = parts else {
+        return false;
+    };
+    table
+        .columns()
+        .iter()
+        .any(|c| c.name.lower == name.to_lowercase() && c.field_type.is_integer())
 }
 
 fn hidden_column(table: &TableInfo, expr: &Expr, name: &str) -> SqlResult<ColumnInfo> {
     let expr = strip_parens(expr);
     if matches!(expr, Expr::Column { .. }) {
-        return Err(SqlError::new(3755, "Functional index on a column is not supported. Consider using a regular index instead"));
+        return Err(SqlError::new(
+            3755,
+            "Functional index on a column is not supported. Consider using a regular index instead",
+        ));
     }
-    let dependences: BTreeMap<String, Empty> = columns_of(expr).into_iter().map(|name| (name, Empty {})).collect();
+    let dependences: BTreeMap<String, Empty> = columns_of(expr)
+        .into_iter()
+        .map(|name| (name, Empty {}))
+        .collect();
     Ok(ColumnInfo {
         name: Name::new(name),
         generated_expr_string: restore(expr, Style::Generated)?,
@@ -237,16 +310,35 @@ fn hidden_column(table: &TableInfo, expr: &Expr, name: &str) -> SqlResult<Column
 
 fn index_column(table: &TableInfo, name: &str, length: i32) -> SqlResult<IndexColumn> {
     let lower = name.to_lowercase();
-    let column = table.columns().iter().find(|c| c.name.lower == lower).ok_or_else(|| missing_key_column(name))?;
+    let column = table
+        .columns()
+        .iter()
+        .find(|c| c.name.lower == lower)
+        .ok_or_else(|| missing_key_column(name))?;
     let ty = &column.field_type;
     if ty.is_blob() && length == WHOLE {
-        return Err(SqlError::new(code::BLOB_KEY_WITHOUT_LENGTH, format!("BLOB/TEXT column '{name}' used in key specification without a key length")));
+        return Err(SqlError::new(
+            code::BLOB_KEY_WITHOUT_LENGTH,
+            format!("BLOB/TEXT column '{name}' used in key specification without a key length"),
+        ));
     }
     if length != WHOLE && (!ty.is_string() || i64::from(length) > ty.flen) {
-        return Err(SqlError::new(1089, "Incorrect prefix key; the used key part isn't a string, the used length is longer than the key part, or the storage engine doesn't support unique prefix keys"));
+        return Err(SqlError::new(
+            1089,
+            "Incorrect prefix key; the used key part isn't a string, the used length is longer than the key part, or the storage engine doesn't support unique prefix keys",
+        ));
     }
-    let length = if i64::from(length) == ty.flen { WHOLE } else { length };
-    Ok(IndexColumn { name: column.name.clone(), offset: column.offset, length, ..IndexColumn::default() })
+    let length = if i64::from(length) == ty.flen {
+        WHOLE
+    } else {
+        length
+    };
+    Ok(IndexColumn {
+        name: column.name.clone(),
+        offset: column.offset,
+        length,
+        ..IndexColumn::default()
+    })
 }
 
 /// Sets the key flag of an index's columns: all of a primary key, the first of any other.
@@ -264,11 +356,18 @@ pub fn flag_index(table: &mut TableInfo, index: &IndexInfo) {
 }
 
 fn auto_random(table: &mut TableInfo, def: &CreateTable) -> SqlResult<()> {
-    let Some(column) = def.columns.iter().find(|c| c.auto_random.is_some()) else { return Ok(()) };
+    let Some(column) = def.columns.iter().find(|c| c.auto_random.is_some()) else {
+        return Ok(());
+    };
     let (bits, range) = column.auto_random.unwrap_or_default();
-    let on_handle = table.handle_column().is_some_and(|c| c.name.lower == column.name.to_lowercase());
+    let on_handle = table
+        .handle_column()
+        .is_some_and(|c| c.name.lower == column.name.to_lowercase());
     if !on_handle {
-        return Err(SqlError::new(8216, "Invalid auto random: column must be the clustered primary key, and a BIGINT"));
+        return Err(SqlError::new(
+            8216,
+            "Invalid auto random: column must be the clustered primary key, and a BIGINT",
+        ));
     }
     table.auto_random_bits = bits.unwrap_or(DEFAULT_AUTO_RANDOM_BITS);
     table.auto_random_range_bits = range.unwrap_or(DEFAULT_AUTO_RANDOM_RANGE);
@@ -276,11 +375,26 @@ fn auto_random(table: &mut TableInfo, def: &CreateTable) -> SqlResult<()> {
 }
 
 fn check_auto_increment(table: &TableInfo) -> SqlResult<()> {
-    let wrong = || SqlError::new(code::WRONG_AUTO_KEY, "Incorrect table definition; there can be only one auto column and it must be defined as a key");
-    let mut columns = table.columns().iter().filter(|c| c.field_type.has_flag(flag::AUTO_INCREMENT));
+    let wrong = || {
+        SqlError::new(
+            code::WRONG_AUTO_KEY,
+            "Incorrect table definition; there can be only one auto column and it must be defined as a key",
+        )
+    };
+    let mut columns = table
+        .columns()
+        .iter()
+        .filter(|c| c.field_type.has_flag(flag::AUTO_INCREMENT));
     match (columns.next(), columns.next()) {
         (Some(_), Some(_)) => Err(wrong()),
-        (Some(column), None) if !column.field_type.has_flag(flag::PRI_KEY | flag::UNIQUE_KEY | flag::MULTIPLE_KEY) && table.auto_id_cache != 1 => Err(wrong()),
+        (Some(column), None)
+            if !column
+                .field_type
+                .has_flag(flag::PRI_KEY | flag::UNIQUE_KEY | flag::MULTIPLE_KEY)
+                && table.auto_id_cache != 1 =>
+        {
+            Err(wrong())
+        }
         _ => Ok(()),
     }
 }

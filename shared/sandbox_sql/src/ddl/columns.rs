@@ -12,7 +12,11 @@ use thunderhead_codec::schema::{Base64, ColumnInfo, Empty, FieldType, Name};
 const COLUMN_VERSION: u64 = 2;
 
 /// Builds a column without id and offset. `to_utc` turns a TIMESTAMP text of the session into UTC.
-pub fn build_column(def: &ColumnDef, outer: (&str, &str), to_utc: &dyn Fn(&str) -> SqlResult<String>) -> SqlResult<ColumnInfo> {
+pub fn build_column(
+    def: &ColumnDef,
+    outer: (&str, &str),
+    to_utc: &dyn Fn(&str) -> SqlResult<String>,
+) -> SqlResult<ColumnInfo> {
     let mut ty = def.field_type.clone();
     set_charset(def, &mut ty, outer)?;
     set_flags(def, &mut ty);
@@ -27,16 +31,23 @@ pub fn build_column(def: &ColumnDef, outer: (&str, &str), to_utc: &dyn Fn(&str) 
     if let Some((expr, stored)) = &def.generated {
         column.generated_expr_string = restore(strip_parens(expr), Style::Generated)?;
         column.generated_stored = *stored;
-        column.dependences = Some(columns_of(expr).into_iter().map(|name| (name, Empty {})).collect());
+        column.dependences = Some(
+            columns_of(expr)
+                .into_iter()
+                .map(|name| (name, Empty {}))
+                .collect(),
+        );
     }
     if let Some(default) = &def.default {
         set_default(&mut column, default, to_utc)?;
     }
     // The one type that gets a default of its own.
-    if column.field_type.tp == tp::YEAR && column.field_type.is_not_null() && def.default.is_none() {
+    if column.field_type.tp == tp::YEAR && column.field_type.is_not_null() && def.default.is_none()
+    {
         column.default = Some(Value::String("0000".to_owned()));
     }
-    let serves_itself = def.auto_increment || def.default.as_ref().is_some_and(|d| *d != Expr::Null);
+    let serves_itself =
+        def.auto_increment || def.default.as_ref().is_some_and(|d| *d != Expr::Null);
     if column.field_type.is_not_null() && !serves_itself {
         column.field_type.flag |= flag::NO_DEFAULT;
     }
@@ -78,7 +89,10 @@ fn set_charset(def: &ColumnDef, ty: &mut FieldType, outer: (&str, &str)) -> SqlR
 }
 
 fn set_flags(def: &ColumnDef, ty: &mut FieldType) {
-    if matches!(ty.tp, tp::TIMESTAMP | tp::DATE | tp::DATETIME | tp::DURATION) {
+    if matches!(
+        ty.tp,
+        tp::TIMESTAMP | tp::DATE | tp::DATETIME | tp::DURATION
+    ) {
         ty.flag |= flag::BINARY;
     }
     if def.not_null == Some(true) {
@@ -96,19 +110,33 @@ fn set_flags(def: &ColumnDef, ty: &mut FieldType) {
 }
 
 fn invalid(column: &ColumnInfo) -> SqlError {
-    SqlError::new(code::INVALID_DEFAULT, format!("Invalid default value for '{}'", column.name.original))
+    SqlError::new(
+        code::INVALID_DEFAULT,
+        format!("Invalid default value for '{}'", column.name.original),
+    )
 }
 
-fn set_default(column: &mut ColumnInfo, default: &Expr, to_utc: &dyn Fn(&str) -> SqlResult<String>) -> SqlResult<()> {
+fn set_default(
+    column: &mut ColumnInfo,
+    default: &Expr,
+    to_utc: &dyn Fn(&str) -> SqlResult<String>,
+) -> SqlResult<()> {
     let ty = column.field_type.clone();
     if *default == Expr::Null {
-        return if ty.is_not_null() { Err(invalid(column)) } else { Ok(()) };
+        return if ty.is_not_null() {
+            Err(invalid(column))
+        } else {
+            Ok(())
+        };
     }
     let text = match default {
         Expr::Number(text) => text.clone(),
         Expr::Str { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
         Expr::Binary(bytes) if ty.tp == tp::BIT => return set_bit(column, bytes),
-        Expr::Binary(bytes) if ty.is_integer() => bytes.iter().fold(0u64, |v, b| v << 8 | u64::from(*b)).to_string(),
+        Expr::Binary(bytes) if ty.is_integer() => bytes
+            .iter()
+            .fold(0u64, |v, b| v << 8 | u64::from(*b))
+            .to_string(),
         Expr::Binary(bytes) => bytes.iter().map(|b| char::from(*b)).collect(),
         Expr::Call { name, args, .. } if is_now(name, args) => {
             if matches!(ty.tp, tp::TIMESTAMP | tp::DATETIME) {
@@ -123,13 +151,22 @@ fn set_default(column: &mut ColumnInfo, default: &Expr, to_utc: &dyn Fn(&str) ->
             return Ok(());
         }
         expression => {
-            column.default = Some(Value::String(restore(strip_parens(expression), Style::Generated)?));
+            column.default = Some(Value::String(restore(
+                strip_parens(expression),
+                Style::Generated,
+            )?));
             column.default_is_expr = true;
             return Ok(());
         }
     };
     if ty.is_blob() || matches!(ty.tp, tp::JSON) {
-        return Err(SqlError::new(1101, format!("BLOB/TEXT/JSON column '{}' can't have a default value", column.name.original)));
+        return Err(SqlError::new(
+            1101,
+            format!(
+                "BLOB/TEXT/JSON column '{}' can't have a default value",
+                column.name.original
+            ),
+        ));
     }
     if ty.tp == tp::BIT {
         let number: u64 = text.parse().map_err(|_| invalid(column))?;
@@ -141,7 +178,10 @@ fn set_default(column: &mut ColumnInfo, default: &Expr, to_utc: &dyn Fn(&str) ->
 }
 
 fn is_now(name: &str, args: &[Expr]) -> bool {
-    matches!(name, "now" | "current_timestamp" | "localtime" | "localtimestamp") && args.len() <= 1
+    matches!(
+        name,
+        "now" | "current_timestamp" | "localtime" | "localtimestamp"
+    ) && args.len() <= 1
 }
 
 fn set_bit(column: &mut ColumnInfo, bytes: &[u8]) -> SqlResult<()> {
@@ -157,13 +197,25 @@ fn set_bit(column: &mut ColumnInfo, bytes: &[u8]) -> SqlResult<()> {
 }
 
 /// The text TiDB keeps: numbers in their column's form, BINARY padded, TIMESTAMP in UTC, elements by name.
-fn normal_default(ty: &FieldType, text: String, to_utc: &dyn Fn(&str) -> SqlResult<String>) -> Option<String> {
+fn normal_default(
+    ty: &FieldType,
+    text: String,
+    to_utc: &dyn Fn(&str) -> SqlResult<String>,
+) -> Option<String> {
     match ty.tp {
         _ if ty.is_integer() => {
             let value: f64 = text.trim().parse().ok()?;
-            Some(if text.trim().parse::<i128>().is_ok() { text.trim().trim_start_matches('+').to_owned() } else { format!("{}", value.round() as i128) })
+            Some(if text.trim().parse::<i128>().is_ok() {
+                text.trim().trim_start_matches('+').to_owned()
+            } else {
+                format!("{}", value.round() as i128)
+            })
         }
-        tp::NEW_DECIMAL | tp::DOUBLE | tp::FLOAT => text.trim().parse::<f64>().ok().map(|_| text.trim().to_owned()),
+        tp::NEW_DECIMAL | tp::DOUBLE | tp::FLOAT => text
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .map(|_| text.trim().to_owned()),
         tp::STRING if ty.is_binary() => {
             let missing = (ty.flen as usize).checked_sub(text.len())?;
             Some(text + &"\0".repeat(missing))
@@ -172,8 +224,15 @@ fn normal_default(ty: &FieldType, text: String, to_utc: &dyn Fn(&str) -> SqlResu
         tp::TIMESTAMP => to_utc(&text).ok(),
         tp::DATETIME if text.len() <= 10 => Some(format!("{text} 00:00:00")),
         tp::ENUM => {
-            let index = text.parse::<usize>().ok().and_then(|i| i.checked_sub(1)).and_then(|i| ty.elems().get(i));
-            let same = ty.elems().iter().find(|e| e.eq_ignore_ascii_case(text.trim_end_matches(' ')));
+            let index = text
+                .parse::<usize>()
+                .ok()
+                .and_then(|i| i.checked_sub(1))
+                .and_then(|i| ty.elems().get(i));
+            let same = ty
+                .elems()
+                .iter()
+                .find(|e| e.eq_ignore_ascii_case(text.trim_end_matches(' ')));
             same.or(index).cloned()
         }
         tp::SET => Some(text),

@@ -15,7 +15,7 @@ pub use alter::{AlterSpec, apply_alter, parse_alter};
 pub use build::{BuildContext, build_table};
 pub use charset::{charset_of_collation, default_collation};
 pub use parse::{parse_create_table, parse_index};
-pub use show::{index_columns_text, show_create_table, type_text};
+pub use show::{show_create_table, type_text};
 
 use crate::expr::Expr;
 use thunderhead_codec::schema::FieldType;
@@ -53,7 +53,6 @@ pub struct ColumnDef {
     pub on_update_now: bool,
     /// The expression and whether it is stored.
     pub generated: Option<(Expr, bool)>,
-    pub checks: Vec<(Option<String>, Expr, bool)>,
 }
 
 /// What a table-level key or check is.
@@ -88,8 +87,8 @@ pub enum KeyPart {
 #[derive(Clone, Debug)]
 pub enum Constraint {
     Key(KeyDef),
-    /// Name, expression, enforced.
-    Check(Option<String>, Expr, bool),
+    /// Read and dropped: TiDB keeps CHECK only with `tidb_enable_check_constraint`, which is off here.
+    Check,
 }
 
 /// Options after the column list.

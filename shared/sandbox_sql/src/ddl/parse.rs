@@ -1,7 +1,9 @@
 //! CREATE TABLE: its elements, its options, its partitions.
 
 use super::parse_column::{charset_name, check, clustering, key_parts, parse_column, references};
-use super::{Constraint, ConstraintKind, CreateTable, KeyDef, PartitionDef, PartitionItem, TableOptions};
+use super::{
+    Constraint, ConstraintKind, CreateTable, KeyDef, PartitionDef, PartitionItem, TableOptions,
+};
 use crate::error::{SqlError, SqlResult};
 use crate::expr::parse_expr;
 use crate::lexer::{Cursor, Tok};
@@ -9,9 +11,17 @@ use thunderhead_codec::schema::partition_type;
 
 /// What follows `CREATE TABLE`.
 pub fn parse_create_table(at: &mut Cursor<'_>) -> SqlResult<CreateTable> {
-    let mut table = CreateTable { if_not_exists: at.eat("if not exists"), ..CreateTable::default() };
+    let mut table = CreateTable {
+        if_not_exists: at.eat("if not exists"),
+        ..CreateTable::default()
+    };
     (table.db, table.name) = at.qualified()?;
-    if at.eat("like") || (at.is_op("(") && at.is_at(1, "like") && { at.skip(2); true }) {
+    if at.eat("like")
+        || (at.is_op("(") && at.is_at(1, "like") && {
+            at.skip(2);
+            true
+        })
+    {
         table.like = Some(at.qualified()?);
         at.eat_op(")");
         return Ok(table);
@@ -53,14 +63,17 @@ pub fn parse_constraint(at: &mut Cursor<'_>) -> SqlResult<Option<Option<Constrai
     let mut name = None;
     if named {
         ahead.skip(1);
-        if !["primary", "unique", "foreign", "check"].iter().any(|w| ahead.is(w)) {
+        if !["primary", "unique", "foreign", "check"]
+            .iter()
+            .any(|w| ahead.is(w))
+        {
             name = Some(ahead.name()?);
         }
     }
     if ahead.is("check") && ahead.is_op_at(1, "(") {
-        let (_, expr, enforced) = check(&mut ahead)?;
+        check(&mut ahead)?;
         *at = ahead;
-        return Ok(Some(Some(Constraint::Check(name, expr, enforced))));
+        return Ok(Some(Some(Constraint::Check)));
     }
     if ahead.eat("foreign key") {
         if !ahead.is_op("(") {
@@ -81,7 +94,9 @@ pub fn parse_constraint(at: &mut Cursor<'_>) -> SqlResult<Option<Option<Constrai
         }
         // A column may be called `key` only in back quotes, so a bare word begins an index.
         () if ahead.eat("key") || ahead.eat("index") => ConstraintKind::Index,
-        () if ahead.is("fulltext") || ahead.is("spatial") => return Err(SqlError::unsupported("FULLTEXT and SPATIAL indexes")),
+        () if ahead.is("fulltext") || ahead.is("spatial") => {
+            return Err(SqlError::unsupported("FULLTEXT and SPATIAL indexes"));
+        }
         () if named => return Err(at.error()),
         () => return Ok(None),
     };
@@ -90,7 +105,11 @@ pub fn parse_constraint(at: &mut Cursor<'_>) -> SqlResult<Option<Option<Constrai
 }
 
 /// `[name] [USING …] (parts) options` of a key.
-pub fn parse_key(at: &mut Cursor<'_>, kind: ConstraintKind, mut name: Option<String>) -> SqlResult<KeyDef> {
+pub fn parse_key(
+    at: &mut Cursor<'_>,
+    kind: ConstraintKind,
+    mut name: Option<String>,
+) -> SqlResult<KeyDef> {
     if !at.is_op("(") && !at.is("using") {
         at.eat("if not exists");
         let own = at.name()?;
@@ -98,7 +117,16 @@ pub fn parse_key(at: &mut Cursor<'_>, kind: ConstraintKind, mut name: Option<Str
     }
     index_type(at);
     let parts = key_parts(at)?;
-    let mut key = KeyDef { kind, name, parts, clustered: None, global: false, invisible: false, comment: String::new(), condition: None };
+    let mut key = KeyDef {
+        kind,
+        name,
+        parts,
+        clustered: None,
+        global: false,
+        invisible: false,
+        comment: String::new(),
+        condition: None,
+    };
     loop {
         if let Some(clustered) = clustering(at) {
             key.clustered = Some(clustered);
@@ -122,7 +150,15 @@ pub fn parse_key(at: &mut Cursor<'_>, kind: ConstraintKind, mut name: Option<Str
 
 /// What follows `CREATE [UNIQUE] INDEX name ON table`.
 pub fn parse_index(at: &mut Cursor<'_>, unique: bool, name: String) -> SqlResult<KeyDef> {
-    parse_key(at, if unique { ConstraintKind::Unique } else { ConstraintKind::Index }, Some(name))
+    parse_key(
+        at,
+        if unique {
+            ConstraintKind::Unique
+        } else {
+            ConstraintKind::Index
+        },
+        Some(name),
+    )
 }
 
 /// `USING BTREE`; the kind changes nothing.
@@ -152,10 +188,30 @@ pub fn table_option(at: &mut Cursor<'_>, options: &mut TableOptions) -> SqlResul
     };
     let word = word.to_ascii_lowercase();
     const DROPPED: [&str; 24] = [
-        "engine", "row_format", "avg_row_length", "checksum", "compression", "connection", "delay_key_write", "encryption",
-        "insert_method", "key_block_size", "max_rows", "min_rows", "pack_keys", "stats_auto_recalc", "stats_persistent",
-        "stats_sample_pages", "tablespace", "ttl", "ttl_enable", "ttl_job_interval", "placement", "secondary_engine",
-        "autoextend_size", "data",
+        "engine",
+        "row_format",
+        "avg_row_length",
+        "checksum",
+        "compression",
+        "connection",
+        "delay_key_write",
+        "encryption",
+        "insert_method",
+        "key_block_size",
+        "max_rows",
+        "min_rows",
+        "pack_keys",
+        "stats_auto_recalc",
+        "stats_persistent",
+        "stats_sample_pages",
+        "tablespace",
+        "ttl",
+        "ttl_enable",
+        "ttl_job_interval",
+        "placement",
+        "secondary_engine",
+        "autoextend_size",
+        "data",
     ];
     let number = |at: &mut Cursor<'_>| {
         at.skip(1);
@@ -255,7 +311,10 @@ fn names(at: &mut Cursor<'_>) -> SqlResult<Vec<String>> {
 
 fn partition_item(at: &mut Cursor<'_>, columns: bool) -> SqlResult<PartitionItem> {
     at.expect("partition")?;
-    let mut item = PartitionItem { name: at.name()?, ..PartitionItem::default() };
+    let mut item = PartitionItem {
+        name: at.name()?,
+        ..PartitionItem::default()
+    };
     if at.eat("values less than") {
         let mut bounds = Vec::new();
         if at.eat("maxvalue") {
@@ -263,7 +322,11 @@ fn partition_item(at: &mut Cursor<'_>, columns: bool) -> SqlResult<PartitionItem
         } else {
             at.expect_op("(")?;
             loop {
-                bounds.push(if at.eat("maxvalue") { None } else { Some(parse_expr(at)?) });
+                bounds.push(if at.eat("maxvalue") {
+                    None
+                } else {
+                    Some(parse_expr(at)?)
+                });
                 if at.eat_op(")") {
                     break;
                 }

@@ -5,17 +5,31 @@ use super::{BuildContext, PartitionDef, PartitionItem};
 use crate::error::{SqlError, SqlResult};
 use crate::expr::{Expr, Style, restore};
 use thunderhead_codec::mysql::flag;
-use thunderhead_codec::schema::{Name, PartitionDefinition, PartitionInfo, TableInfo, partition_type};
+use thunderhead_codec::schema::{
+    Name, PartitionDefinition, PartitionInfo, TableInfo, partition_type,
+};
 
 /// Builds the partitioning; partition ids are 0.
-pub fn build_partition(def: &PartitionDef, table: &TableInfo, context: &BuildContext<'_>) -> SqlResult<PartitionInfo> {
-    let mut info = PartitionInfo { partition_type: def.method, enable: true, ..PartitionInfo::default() };
+pub fn build_partition(
+    def: &PartitionDef,
+    table: &TableInfo,
+    context: &BuildContext<'_>,
+) -> SqlResult<PartitionInfo> {
+    let mut info = PartitionInfo {
+        partition_type: def.method,
+        enable: true,
+        ..PartitionInfo::default()
+    };
     if let Some(expr) = &def.expr {
         info.expr = restore(strip_parens(expr), Style::Partition)?;
     }
     if let Some(columns) = &def.columns {
         info.is_empty_columns = columns.is_empty();
-        info.columns = Some(if columns.is_empty() { primary_columns(table) } else { named_columns(columns, table)? });
+        info.columns = Some(if columns.is_empty() {
+            primary_columns(table)
+        } else {
+            named_columns(columns, table)?
+        });
     }
     let listed = matches!(def.method, partition_type::RANGE | partition_type::LIST);
     let mut definitions = Vec::new();
@@ -25,13 +39,22 @@ pub fn build_partition(def: &PartitionDef, table: &TableInfo, context: &BuildCon
     if !listed {
         let count = def.count.unwrap_or(definitions.len().max(1) as u64);
         if count > 8192 {
-            return Err(SqlError::new(1499, "Too many partitions (including subpartitions) were defined"));
+            return Err(SqlError::new(
+                1499,
+                "Too many partitions (including subpartitions) were defined",
+            ));
         }
         for i in definitions.len() as u64..count {
-            definitions.push(PartitionDefinition { name: Name::new(format!("p{i}")), ..PartitionDefinition::default() });
+            definitions.push(PartitionDefinition {
+                name: Name::new(format!("p{i}")),
+                ..PartitionDefinition::default()
+            });
         }
     } else if definitions.is_empty() {
-        return Err(SqlError::new(1492, "For RANGE and LIST partitions each partition must be defined"));
+        return Err(SqlError::new(
+            1492,
+            "For RANGE and LIST partitions each partition must be defined",
+        ));
     }
     info.num = definitions.len() as u64;
     info.definitions = Some(definitions);
@@ -39,20 +62,45 @@ pub fn build_partition(def: &PartitionDef, table: &TableInfo, context: &BuildCon
 }
 
 fn primary_columns(table: &TableInfo) -> Vec<Name> {
-    table.columns().iter().filter(|c| c.field_type.has_flag(flag::PRI_KEY)).map(|c| c.name.clone()).collect()
+    table
+        .columns()
+        .iter()
+        .filter(|c| c.field_type.has_flag(flag::PRI_KEY))
+        .map(|c| c.name.clone())
+        .collect()
 }
 
 fn named_columns(names: &[String], table: &TableInfo) -> SqlResult<Vec<Name>> {
-    let find = |name: &String| table.columns().iter().find(|c| c.name.lower == name.to_lowercase()).map(|c| c.name.clone());
-    names.iter().map(|n| find(n).ok_or_else(|| SqlError::unknown_column(n, "partition function"))).collect()
+    let find = |name: &String| {
+        table
+            .columns()
+            .iter()
+            .find(|c| c.name.lower == name.to_lowercase())
+            .map(|c| c.name.clone())
+    };
+    names
+        .iter()
+        .map(|n| find(n).ok_or_else(|| SqlError::unknown_column(n, "partition function")))
+        .collect()
 }
 
 /// One partition with its bounds as text.
-pub fn definition(item: &PartitionItem, info: &PartitionInfo, context: &BuildContext<'_>) -> SqlResult<PartitionDefinition> {
+pub fn definition(
+    item: &PartitionItem,
+    info: &PartitionInfo,
+    context: &BuildContext<'_>,
+) -> SqlResult<PartitionDefinition> {
     let columns = info.columns.is_some();
-    let mut result = PartitionDefinition { name: Name::new(item.name.clone()), comment: item.comment.clone(), ..PartitionDefinition::default() };
+    let mut result = PartitionDefinition {
+        name: Name::new(item.name.clone()),
+        comment: item.comment.clone(),
+        ..PartitionDefinition::default()
+    };
     if let Some(bounds) = &item.less_than {
-        let bound = |b: &Option<Expr>| b.as_ref().map_or(Ok("MAXVALUE".to_owned()), |e| literal(e, columns, context));
+        let bound = |b: &Option<Expr>| {
+            b.as_ref()
+                .map_or(Ok("MAXVALUE".to_owned()), |e| literal(e, columns, context))
+        };
         result.less_than = Some(bounds.iter().map(bound).collect::<SqlResult<_>>()?);
     }
     if let Some(tuples) = &item.in_values {
@@ -70,13 +118,21 @@ fn literal(expr: &Expr, columns: bool, context: &BuildContext<'_>) -> SqlResult<
     match strip_parens(expr) {
         Expr::Null => Ok("NULL".to_owned()),
         Expr::Number(text) => Ok(text.clone()),
-        Expr::Str { bytes, .. } => Ok(format!("'{}'", String::from_utf8_lossy(bytes).replace('\'', "''"))),
-        Expr::Binary(bytes) => Ok(format!("0x{}", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>())),
+        Expr::Str { bytes, .. } => Ok(format!(
+            "'{}'",
+            String::from_utf8_lossy(bytes).replace('\'', "''")
+        )),
+        Expr::Binary(bytes) => Ok(format!(
+            "0x{}",
+            bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
+        )),
         other => {
             let value = (context.eval)(other)?;
             Ok(match value {
                 None => "NULL".to_owned(),
-                Some(text) if columns && text.parse::<i64>().is_err() => format!("'{}'", text.replace('\'', "''")),
+                Some(text) if columns && text.parse::<i64>().is_err() => {
+                    format!("'{}'", text.replace('\'', "''"))
+                }
                 Some(text) => text,
             })
         }

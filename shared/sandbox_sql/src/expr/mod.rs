@@ -12,43 +12,116 @@ pub use restore::{Style, columns_of, columns_with_tables, qualify, quoted, resto
 /// An expression.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
-    Column { table: Option<String>, name: String },
+    Column {
+        table: Option<String>,
+        name: String,
+    },
     Null,
     Bool(bool),
     /// As written.
     Number(String),
-    Str { introducer: Option<String>, bytes: Vec<u8> },
+    Str {
+        introducer: Option<String>,
+        bytes: Vec<u8>,
+    },
     /// `x'…'`, `b'…'`.
     Binary(Vec<u8>),
     /// `DATE '…'`, `TIME '…'`, `TIMESTAMP '…'`: keyword in lower case and text.
-    Temporal { kind: &'static str, text: String },
+    Temporal {
+        kind: &'static str,
+        text: String,
+    },
     /// The n-th `?`.
     Param(usize),
     UserVar(String),
-    SysVar { global: bool, name: String },
+    SysVar {
+        global: bool,
+        name: String,
+    },
     /// `-`, `+`, `!`, `~`, `not`, `binary`.
-    Unary { op: &'static str, expr: Box<Expr> },
+    Unary {
+        op: &'static str,
+        expr: Box<Expr>,
+    },
     /// Operators by their SQL spelling in lower case.
-    Op { op: &'static str, left: Box<Expr>, right: Box<Expr> },
+    Op {
+        op: &'static str,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     Paren(Box<Expr>),
-    Call { name: String, distinct: bool, args: Vec<Expr>, tail: CallTail },
-    Cast { expr: Box<Expr>, to: CastType, convert: bool },
+    Call {
+        name: String,
+        distinct: bool,
+        args: Vec<Expr>,
+        tail: CallTail,
+    },
+    Cast {
+        expr: Box<Expr>,
+        to: CastType,
+        convert: bool,
+    },
     /// `CONVERT(x USING charset)`.
-    Using { expr: Box<Expr>, charset: String },
-    Case { operand: Option<Box<Expr>>, arms: Vec<(Expr, Expr)>, otherwise: Option<Box<Expr>> },
-    In { expr: Box<Expr>, list: Vec<Expr>, not: bool },
-    InQuery { expr: Box<Expr>, query: Box<Query>, not: bool },
-    Between { expr: Box<Expr>, low: Box<Expr>, high: Box<Expr>, not: bool },
-    Like { expr: Box<Expr>, pattern: Box<Expr>, escape: Option<Box<Expr>>, not: bool, regexp: bool },
+    Using {
+        expr: Box<Expr>,
+        charset: String,
+    },
+    Case {
+        operand: Option<Box<Expr>>,
+        arms: Vec<(Expr, Expr)>,
+        otherwise: Option<Box<Expr>>,
+    },
+    In {
+        expr: Box<Expr>,
+        list: Vec<Expr>,
+        not: bool,
+    },
+    InQuery {
+        expr: Box<Expr>,
+        query: Box<Query>,
+        not: bool,
+    },
+    Between {
+        expr: Box<Expr>,
+        low: Box<Expr>,
+        high: Box<Expr>,
+        not: bool,
+    },
+    Like {
+        expr: Box<Expr>,
+        pattern: Box<Expr>,
+        escape: Option<Box<Expr>>,
+        not: bool,
+        regexp: bool,
+    },
     /// `IS [NOT] NULL|TRUE|FALSE`, the word in lower case.
-    Is { expr: Box<Expr>, what: &'static str, not: bool },
+    Is {
+        expr: Box<Expr>,
+        what: &'static str,
+        not: bool,
+    },
     Exists(Box<Query>),
     Subquery(Box<Query>),
     /// `x + INTERVAL n unit` and its function forms.
-    DateAdd { expr: Box<Expr>, amount: Box<Expr>, unit: String, minus: bool },
-    Extract { unit: String, expr: Box<Expr> },
-    Trim { side: &'static str, what: Option<Box<Expr>>, expr: Box<Expr> },
-    Collate { expr: Box<Expr>, collation: String },
+    DateAdd {
+        expr: Box<Expr>,
+        amount: Box<Expr>,
+        unit: String,
+        minus: bool,
+    },
+    Extract {
+        unit: String,
+        expr: Box<Expr>,
+    },
+    Trim {
+        side: &'static str,
+        what: Option<Box<Expr>>,
+        expr: Box<Expr>,
+    },
+    Collate {
+        expr: Box<Expr>,
+        collation: String,
+    },
     Row(Vec<Expr>),
     /// `DEFAULT`, `DEFAULT(col)`.
     Default(Option<String>),
@@ -134,13 +207,31 @@ pub enum SelectItem {
     /// `*`, `t.*`.
     Star(Option<String>),
     /// Expression, alias, and the text as written (the column's name when there is no alias).
-    Expr { expr: Expr, alias: Option<String>, text: String },
+    Expr {
+        expr: Expr,
+        alias: Option<String>,
+        text: String,
+    },
 }
 
 /// What stands in FROM.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TableRef {
-    Table { db: Option<String>, name: String, alias: Option<String> },
-    Derived { query: Box<Query>, alias: String, columns: Vec<String> },
-    Join { kind: &'static str, left: Box<TableRef>, right: Box<TableRef>, on: Option<Expr>, using: Vec<String> },
+    Table {
+        db: Option<String>,
+        name: String,
+        alias: Option<String>,
+    },
+    Derived {
+        query: Box<Query>,
+        alias: String,
+        columns: Vec<String>,
+    },
+    Join {
+        kind: &'static str,
+        left: Box<TableRef>,
+        right: Box<TableRef>,
+        on: Option<Expr>,
+        using: Vec<String>,
+    },
 }

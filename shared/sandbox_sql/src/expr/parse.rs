@@ -64,7 +64,9 @@ fn climb(at: &mut Cursor<'_>, min: u8, depth: usize) -> SqlResult<Expr> {
             left = next;
             continue;
         }
-        let Some((power, op, tokens)) = operator(at) else { return Ok(left) };
+        let Some((power, op, tokens)) = operator(at) else {
+            return Ok(left);
+        };
         if power < min {
             return Ok(left);
         }
@@ -73,11 +75,20 @@ fn climb(at: &mut Cursor<'_>, min: u8, depth: usize) -> SqlResult<Expr> {
             at.skip(1);
             let amount = climb(at, 6, depth + 1)?;
             let unit = unit_name(at)?;
-            left = Expr::DateAdd { expr: left.into(), amount: amount.into(), unit, minus: op == "-" };
+            left = Expr::DateAdd {
+                expr: left.into(),
+                amount: amount.into(),
+                unit,
+                minus: op == "-",
+            };
             continue;
         }
         let right = climb(at, power + 1, depth + 1)?;
-        left = Expr::Op { op, left: left.into(), right: right.into() };
+        left = Expr::Op {
+            op,
+            left: left.into(),
+            right: right.into(),
+        };
     }
 }
 
@@ -85,11 +96,21 @@ fn climb(at: &mut Cursor<'_>, min: u8, depth: usize) -> SqlResult<Expr> {
 fn predicate(at: &mut Cursor<'_>, left: &Expr, depth: usize) -> SqlResult<Option<Expr>> {
     if at.eat("is") {
         let not = at.eat("not");
-        let what = ["null", "true", "false", "unknown"].into_iter().find(|w| at.eat(w)).ok_or_else(|| at.error())?;
+        let what = ["null", "true", "false", "unknown"]
+            .into_iter()
+            .find(|w| at.eat(w))
+            .ok_or_else(|| at.error())?;
         let what = if what == "unknown" { "null" } else { what };
-        return Ok(Some(Expr::Is { expr: left.clone().into(), what, not }));
+        return Ok(Some(Expr::Is {
+            expr: left.clone().into(),
+            what,
+            not,
+        }));
     }
-    let not = at.is("not") && ["in", "between", "like", "regexp", "rlike"].iter().any(|w| at.is_at(1, w));
+    let not = at.is("not")
+        && ["in", "between", "like", "regexp", "rlike"]
+            .iter()
+            .any(|w| at.is_at(1, w));
     at.skip(usize::from(not));
     let expr = || Box::new(left.clone());
     if at.eat("in") {
@@ -97,27 +118,53 @@ fn predicate(at: &mut Cursor<'_>, left: &Expr, depth: usize) -> SqlResult<Option
         if starts_query(at) {
             let query = Box::new(parse_query(at, depth + 1)?);
             at.expect_op(")")?;
-            return Ok(Some(Expr::InQuery { expr: expr(), query, not }));
+            return Ok(Some(Expr::InQuery {
+                expr: expr(),
+                query,
+                not,
+            }));
         }
         let list = list(at, depth)?;
-        return Ok(Some(Expr::In { expr: expr(), list, not }));
+        return Ok(Some(Expr::In {
+            expr: expr(),
+            list,
+            not,
+        }));
     }
     if at.eat("between") {
         let low = climb(at, 6, depth + 1)?.into();
         at.expect("and")?;
         let high = climb(at, 6, depth + 1)?.into();
-        return Ok(Some(Expr::Between { expr: expr(), low, high, not }));
+        return Ok(Some(Expr::Between {
+            expr: expr(),
+            low,
+            high,
+            not,
+        }));
     }
     let regexp = at.is("regexp") || at.is("rlike");
     if regexp || at.is("like") {
         at.skip(1);
         let pattern = climb(at, 6, depth + 1)?.into();
-        let escape = if at.eat("escape") { Some(climb(at, 6, depth + 1)?.into()) } else { None };
-        return Ok(Some(Expr::Like { expr: expr(), pattern, escape, not, regexp }));
+        let escape = if at.eat("escape") {
+            Some(climb(at, 6, depth + 1)?.into())
+        } else {
+            None
+        };
+        return Ok(Some(Expr::Like {
+            expr: expr(),
+            pattern,
+            escape,
+            not,
+            regexp,
+        }));
     }
     if at.eat("collate") {
         let collation = name_or_string(at)?.to_lowercase();
-        return Ok(Some(Expr::Collate { expr: expr(), collation }));
+        return Ok(Some(Expr::Collate {
+            expr: expr(),
+            collation,
+        }));
     }
     Ok(None)
 }
@@ -126,30 +173,45 @@ fn unary(at: &mut Cursor<'_>, min: u8, depth: usize) -> SqlResult<Expr> {
     const TIGHT: u8 = 12;
     if at.is("not") && min <= 4 {
         at.skip(1);
-        return Ok(Expr::Unary { op: "not", expr: climb(at, 4, depth + 1)?.into() });
+        return Ok(Expr::Unary {
+            op: "not",
+            expr: climb(at, 4, depth + 1)?.into(),
+        });
     }
     for op in ["-", "+", "!", "~"] {
         if at.eat_op(op) {
-            return Ok(Expr::Unary { op, expr: climb(at, TIGHT, depth + 1)?.into() });
+            return Ok(Expr::Unary {
+                op,
+                expr: climb(at, TIGHT, depth + 1)?.into(),
+            });
         }
     }
     if at.is("binary") && !matches!(at.peek_at(1), None | Some(Tok::Op(")" | "," | "." | "="))) {
         at.skip(1);
-        return Ok(Expr::Unary { op: "binary", expr: climb(at, TIGHT, depth + 1)?.into() });
+        return Ok(Expr::Unary {
+            op: "binary",
+            expr: climb(at, TIGHT, depth + 1)?.into(),
+        });
     }
     let mut expr = primary(at, depth)?;
     loop {
         if at.is_op("->") || at.is_op("->>") {
             let unquote = at.is_op("->>");
             at.skip(1);
-            let path = Expr::Str { introducer: None, bytes: at.string()?.into_bytes() };
+            let path = Expr::Str {
+                introducer: None,
+                bytes: at.string()?.into_bytes(),
+            };
             expr = call("json_extract", vec![expr, path]);
             if unquote {
                 expr = call("json_unquote", vec![expr]);
             }
         } else if min > COMPARISON && at.is("collate") {
             at.skip(1);
-            expr = Expr::Collate { expr: expr.into(), collation: name_or_string(at)?.to_lowercase() };
+            expr = Expr::Collate {
+                expr: expr.into(),
+                collation: name_or_string(at)?.to_lowercase(),
+            };
         } else {
             return Ok(expr);
         }
@@ -157,11 +219,20 @@ fn unary(at: &mut Cursor<'_>, min: u8, depth: usize) -> SqlResult<Expr> {
 }
 
 fn call(name: &str, args: Vec<Expr>) -> Expr {
-    Expr::Call { name: name.to_owned(), distinct: false, args, tail: CallTail::default() }
+    Expr::Call {
+        name: name.to_owned(),
+        distinct: false,
+        args,
+        tail: CallTail::default(),
+    }
 }
 
 fn name_or_string(at: &mut Cursor<'_>) -> SqlResult<String> {
-    if matches!(at.peek(), Some(Tok::Str(_))) { at.string() } else { at.name() }
+    if matches!(at.peek(), Some(Tok::Str(_))) {
+        at.string()
+    } else {
+        at.name()
+    }
 }
 
 /// Whether a (possibly parenthesised) query begins here.
@@ -194,7 +265,10 @@ fn primary(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Expr> {
         Some(Tok::Number(text)) => Ok(Expr::Number(text.clone())),
         Some(Tok::Binary(bytes)) => Ok(Expr::Binary(bytes.clone())),
         Some(Tok::UserVar(name)) => Ok(Expr::UserVar(name.to_lowercase())),
-        Some(Tok::SysVar(global, name)) => Ok(Expr::SysVar { global: *global, name: name.clone() }),
+        Some(Tok::SysVar(global, name)) => Ok(Expr::SysVar {
+            global: *global,
+            name: name.clone(),
+        }),
         Some(Tok::Op("?")) => Ok(Expr::Param(here.position())),
         Some(Tok::Str(bytes)) => {
             let mut bytes = bytes.clone();
@@ -202,7 +276,10 @@ fn primary(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Expr> {
                 bytes.extend_from_slice(more);
                 at.skip(1);
             }
-            Ok(Expr::Str { introducer: None, bytes })
+            Ok(Expr::Str {
+                introducer: None,
+                bytes,
+            })
         }
         Some(Tok::Op("(")) => {
             if starts_query(at) {
@@ -238,8 +315,14 @@ fn word_expr(at: &mut Cursor<'_>, word: &str, depth: usize) -> SqlResult<Expr> {
             return Ok(Expr::Exists(query));
         }
         ("date" | "time" | "timestamp", Some(Tok::Str(_))) => {
-            let kind = ["date", "time", "timestamp"].into_iter().find(|k| *k == lower).unwrap_or("date");
-            return Ok(Expr::Temporal { kind, text: at.string()? });
+            let kind = ["date", "time", "timestamp"]
+                .into_iter()
+                .find(|k| *k == lower)
+                .unwrap_or("date");
+            return Ok(Expr::Temporal {
+                kind,
+                text: at.string()?,
+            });
         }
         ("row", Some(Tok::Op("("))) => {
             at.skip(1);
@@ -250,7 +333,12 @@ fn word_expr(at: &mut Cursor<'_>, word: &str, depth: usize) -> SqlResult<Expr> {
             let unit = unit_name(at)?;
             at.expect_op("+")?;
             let expr = climb(at, 10, depth + 1)?;
-            return Ok(Expr::DateAdd { expr: expr.into(), amount: amount.into(), unit, minus: false });
+            return Ok(Expr::DateAdd {
+                expr: expr.into(),
+                amount: amount.into(),
+                unit,
+                minus: false,
+            });
         }
         ("default", Some(Tok::Op("("))) => {
             at.skip(1);
@@ -259,14 +347,19 @@ fn word_expr(at: &mut Cursor<'_>, word: &str, depth: usize) -> SqlResult<Expr> {
             return Ok(Expr::Default(Some(name)));
         }
         ("default", _) => return Ok(Expr::Default(None)),
-        ("current_timestamp" | "current_date" | "current_time" | "localtime" | "localtimestamp" | "utc_timestamp" | "utc_date" | "utc_time" | "current_user", next)
-            if !matches!(next, Some(Tok::Op("(" | "."))) =>
-        {
+        (
+            "current_timestamp" | "current_date" | "current_time" | "localtime" | "localtimestamp"
+            | "utc_timestamp" | "utc_date" | "utc_time" | "current_user",
+            next,
+        ) if !matches!(next, Some(Tok::Op("(" | "."))) => {
             return Ok(call(&lower, Vec::new()));
         }
         (introducer, Some(Tok::Str(bytes))) if introducer.starts_with('_') => {
             at.skip(1);
-            return Ok(Expr::Str { introducer: Some(introducer[1..].to_owned()), bytes: bytes.clone() });
+            return Ok(Expr::Str {
+                introducer: Some(introducer[1..].to_owned()),
+                bytes: bytes.clone(),
+            });
         }
         (introducer, Some(Tok::Binary(bytes))) if introducer.starts_with('_') => {
             at.skip(1);
@@ -296,20 +389,35 @@ fn column(at: &mut Cursor<'_>, first: String) -> SqlResult<Expr> {
         parts.push(at.name()?);
     }
     let name = parts.pop().unwrap_or_default();
-    Ok(Expr::Column { table: parts.pop(), name })
+    Ok(Expr::Column {
+        table: parts.pop(),
+        name,
+    })
 }
 
 fn case(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Expr> {
-    let operand = if at.is("when") { None } else { Some(climb(at, 0, depth + 1)?.into()) };
+    let operand = if at.is("when") {
+        None
+    } else {
+        Some(climb(at, 0, depth + 1)?.into())
+    };
     let mut arms = Vec::new();
     while at.eat("when") {
         let when = climb(at, 0, depth + 1)?;
         at.expect("then")?;
         arms.push((when, climb(at, 0, depth + 1)?));
     }
-    let otherwise = if at.eat("else") { Some(climb(at, 0, depth + 1)?.into()) } else { None };
+    let otherwise = if at.eat("else") {
+        Some(climb(at, 0, depth + 1)?.into())
+    } else {
+        None
+    };
     at.expect("end")?;
-    Ok(Expr::Case { operand, arms, otherwise })
+    Ok(Expr::Case {
+        operand,
+        arms,
+        otherwise,
+    })
 }
 
 /// A call whose `(` was just read, the special grammars among them included.
@@ -320,15 +428,26 @@ fn function(at: &mut Cursor<'_>, name: &str, depth: usize) -> SqlResult<Expr> {
             at.expect("as")?;
             let to = cast_type(at)?;
             at.expect_op(")")?;
-            Ok(Expr::Cast { expr, to, convert: false })
+            Ok(Expr::Cast {
+                expr,
+                to,
+                convert: false,
+            })
         }
         "convert" => {
             let expr = climb(at, 0, depth + 1)?.into();
             let result = if at.eat("using") {
-                Expr::Using { expr, charset: name_or_string(at)?.to_lowercase() }
+                Expr::Using {
+                    expr,
+                    charset: name_or_string(at)?.to_lowercase(),
+                }
             } else {
                 at.expect_op(",")?;
-                Expr::Cast { expr, to: cast_type(at)?, convert: true }
+                Expr::Cast {
+                    expr,
+                    to: cast_type(at)?,
+                    convert: true,
+                }
             };
             at.expect_op(")")?;
             Ok(result)
@@ -349,18 +468,33 @@ fn function(at: &mut Cursor<'_>, name: &str, depth: usize) -> SqlResult<Expr> {
                 (climb(at, 0, depth + 1)?, "day".to_owned())
             };
             at.expect_op(")")?;
-            Ok(Expr::DateAdd { expr, amount: amount.into(), unit, minus: name.contains("sub") })
+            Ok(Expr::DateAdd {
+                expr,
+                amount: amount.into(),
+                unit,
+                minus: name.contains("sub"),
+            })
         }
         "trim" => trim(at, depth),
         "timestampdiff" | "timestampadd" => {
             let unit = unit_name(at)?;
             at.expect_op(",")?;
             let mut args = list(at, depth)?;
-            args.insert(0, Expr::Str { introducer: None, bytes: unit.into_bytes() });
+            args.insert(
+                0,
+                Expr::Str {
+                    introducer: None,
+                    bytes: unit.into_bytes(),
+                },
+            );
             Ok(call(name, args))
         }
         "substring" | "substr" | "mid" | "position" => {
-            let mut args = vec![climb(at, if name == "position" { 6 } else { 0 }, depth + 1)?];
+            let mut args = vec![climb(
+                at,
+                if name == "position" { 6 } else { 0 },
+                depth + 1,
+            )?];
             while !at.eat_op(")") {
                 if !at.eat("from") && !at.eat("for") && !at.eat("in") {
                     at.expect_op(",")?;
@@ -404,7 +538,12 @@ fn general_call(at: &mut Cursor<'_>, name: &str, depth: usize) -> SqlResult<Expr
         at.skip(2);
         tail.over = Some(Box::new(window(at, depth + 1)?));
     }
-    Ok(Expr::Call { name: name.to_owned(), distinct, args, tail })
+    Ok(Expr::Call {
+        name: name.to_owned(),
+        distinct,
+        args,
+        tail,
+    })
 }
 
 fn window(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Window> {
@@ -426,8 +565,14 @@ fn window(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Window> {
 }
 
 fn trim(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Expr> {
-    let side = ["leading", "trailing", "both"].into_iter().find(|s| at.eat(s));
-    let first = if side.is_some() && at.is("from") { None } else { Some(climb(at, 0, depth + 1)?) };
+    let side = ["leading", "trailing", "both"]
+        .into_iter()
+        .find(|s| at.eat(s));
+    let first = if side.is_some() && at.is("from") {
+        None
+    } else {
+        Some(climb(at, 0, depth + 1)?)
+    };
     let (what, expr) = match first {
         Some(first) if !at.is("from") => (None, first),
         what => {
@@ -436,7 +581,11 @@ fn trim(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Expr> {
         }
     };
     at.expect_op(")")?;
-    Ok(Expr::Trim { side: side.unwrap_or("both"), what, expr: expr.into() })
+    Ok(Expr::Trim {
+        side: side.unwrap_or("both"),
+        what,
+        expr: expr.into(),
+    })
 }
 
 fn cast_type(at: &mut Cursor<'_>) -> SqlResult<CastType> {
@@ -460,11 +609,21 @@ fn cast_type(at: &mut Cursor<'_>) -> SqlResult<CastType> {
         ("float", "float"),
     ];
     let word = at.name()?.to_ascii_lowercase();
-    let name = NAMES.iter().find(|(n, _)| *n == word).map(|(_, n)| *n).ok_or_else(|| SqlError::syntax(&word))?;
+    let name = NAMES
+        .iter()
+        .find(|(n, _)| *n == word)
+        .map(|(_, n)| *n)
+        .ok_or_else(|| SqlError::syntax(&word))?;
     if matches!(name, "signed" | "unsigned") && !at.eat("integer") {
         at.eat("int");
     }
-    let mut to = CastType { name, length: None, scale: None, charset: None, array: false };
+    let mut to = CastType {
+        name,
+        length: None,
+        scale: None,
+        charset: None,
+        array: false,
+    };
     if at.eat_op("(") {
         to.length = Some(at.integer()? as i32);
         if at.eat_op(",") {
@@ -482,11 +641,30 @@ fn cast_type(at: &mut Cursor<'_>) -> SqlResult<CastType> {
 /// A unit of INTERVAL and EXTRACT, in lower case.
 pub fn unit_name(at: &mut Cursor<'_>) -> SqlResult<String> {
     const UNITS: [&str; 20] = [
-        "microsecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year", "second_microsecond",
-        "minute_microsecond", "minute_second", "hour_microsecond", "hour_second", "hour_minute", "day_microsecond",
-        "day_second", "day_minute", "day_hour", "year_month",
+        "microsecond",
+        "second",
+        "minute",
+        "hour",
+        "day",
+        "week",
+        "month",
+        "quarter",
+        "year",
+        "second_microsecond",
+        "minute_microsecond",
+        "minute_second",
+        "hour_microsecond",
+        "hour_second",
+        "hour_minute",
+        "day_microsecond",
+        "day_second",
+        "day_minute",
+        "day_hour",
+        "year_month",
     ];
-    let Some(Tok::Word(word)) = at.peek() else { return Err(at.error()) };
+    let Some(Tok::Word(word)) = at.peek() else {
+        return Err(at.error());
+    };
     let mut lower = word.to_ascii_lowercase();
     if let Some(short) = lower.strip_prefix("sql_tsi_") {
         lower = short.to_owned();

@@ -58,12 +58,20 @@ pub fn parse_query(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Query> {
 
 fn cte(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Cte> {
     let name = at.name()?;
-    let columns = if at.is_op("(") { names(at)? } else { Vec::new() };
+    let columns = if at.is_op("(") {
+        names(at)?
+    } else {
+        Vec::new()
+    };
     at.expect("as")?;
     at.expect_op("(")?;
     let query = parse_query(at, depth + 1)?;
     at.expect_op(")")?;
-    Ok(Cte { name, columns, query })
+    Ok(Cte {
+        name,
+        columns,
+        query,
+    })
 }
 
 fn names(at: &mut Cursor<'_>) -> SqlResult<Vec<String>> {
@@ -80,14 +88,27 @@ fn term(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Select> {
     if at.eat_op("(") {
         let nested = parse_query(at, depth + 1)?;
         at.expect_op(")")?;
-        return Ok(Select { nested: Some(Box::new(nested)), ..Select::default() });
+        return Ok(Select {
+            nested: Some(Box::new(nested)),
+            ..Select::default()
+        });
     }
     at.expect("select")?;
     let mut select = Select::default();
     loop {
         if at.eat("distinct") || at.eat("distinctrow") {
             select.distinct = true;
-        } else if !["all", "sql_no_cache", "sql_cache", "high_priority", "straight_join", "sql_calc_found_rows"].iter().any(|w| at.eat(w)) {
+        } else if ![
+            "all",
+            "sql_no_cache",
+            "sql_cache",
+            "high_priority",
+            "straight_join",
+            "sql_calc_found_rows",
+        ]
+        .iter()
+        .any(|w| at.eat(w))
+        {
             break;
         }
     }
@@ -98,7 +119,11 @@ fn term(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Select> {
         }
     }
     if at.eat("from") {
-        select.from = if at.eat("dual") { None } else { Some(table_refs(at, depth)?) };
+        select.from = if at.eat("dual") {
+            None
+        } else {
+            Some(table_refs(at, depth)?)
+        };
     }
     if at.eat("where") {
         select.filter = Some(parse_expr(at)?);
@@ -140,13 +165,50 @@ fn item(at: &mut Cursor<'_>) -> SqlResult<SelectItem> {
     let start = at.position();
     let expr = parse_expr(at)?;
     let text = at.slice(start, at.position());
-    Ok(SelectItem::Expr { expr, alias: alias(at, true)?, text })
+    Ok(SelectItem::Expr {
+        expr,
+        alias: alias(at, true)?,
+        text,
+    })
 }
 
 const NOT_ALIASES: [&str; 36] = [
-    "from", "where", "group", "having", "order", "limit", "union", "except", "intersect", "on", "using", "join", "inner",
-    "left", "right", "cross", "natural", "straight_join", "for", "lock", "use", "force", "ignore", "set", "as", "window",
-    "partition", "full", "into", "values", "select", "and", "or", "when", "tablesample", "asc",
+    "from",
+    "where",
+    "group",
+    "having",
+    "order",
+    "limit",
+    "union",
+    "except",
+    "intersect",
+    "on",
+    "using",
+    "join",
+    "inner",
+    "left",
+    "right",
+    "cross",
+    "natural",
+    "straight_join",
+    "for",
+    "lock",
+    "use",
+    "force",
+    "ignore",
+    "set",
+    "as",
+    "window",
+    "partition",
+    "full",
+    "into",
+    "values",
+    "select",
+    "and",
+    "or",
+    "when",
+    "tablesample",
+    "asc",
 ];
 
 /// `[AS] alias`; a string may name a select item.
@@ -155,7 +217,11 @@ fn alias(at: &mut Cursor<'_>, string: bool) -> SqlResult<Option<String>> {
     match at.peek() {
         Some(Tok::Str(_)) if string => at.string().map(Some),
         Some(Tok::Quoted(_)) => at.name().map(Some),
-        Some(Tok::Word(word)) if explicit || !NOT_ALIASES.iter().any(|w| word.eq_ignore_ascii_case(w)) => at.name().map(Some),
+        Some(Tok::Word(word))
+            if explicit || !NOT_ALIASES.iter().any(|w| word.eq_ignore_ascii_case(w)) =>
+        {
+            at.name().map(Some)
+        }
         _ if explicit => Err(at.error()),
         _ => Ok(None),
     }
@@ -165,7 +231,13 @@ fn table_refs(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
     let mut left = joined(at, depth)?;
     while at.eat_op(",") {
         let right = joined(at, depth)?;
-        left = TableRef::Join { kind: "CROSS JOIN", left: left.into(), right: right.into(), on: None, using: Vec::new() };
+        left = TableRef::Join {
+            kind: "CROSS JOIN",
+            left: left.into(),
+            right: right.into(),
+            on: None,
+            using: Vec::new(),
+        };
     }
     Ok(left)
 }
@@ -174,16 +246,36 @@ fn joined(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
     let mut left = factor(at, depth)?;
     loop {
         let kind = match () {
-            () if at.eat("inner join") || at.eat("join") || at.eat("cross join") || at.eat("straight_join") => "JOIN",
+            () if at.eat("inner join")
+                || at.eat("join")
+                || at.eat("cross join")
+                || at.eat("straight_join") =>
+            {
+                "JOIN"
+            }
             () if at.eat("left join") || at.eat("left outer join") => "LEFT JOIN",
             () if at.eat("right join") || at.eat("right outer join") => "RIGHT JOIN",
             () if at.eat("natural join") => "NATURAL JOIN",
             () => return Ok(left),
         };
         let right = factor(at, depth)?;
-        let on = if at.eat("on") { Some(parse_expr(at)?) } else { None };
-        let using = if at.eat("using") { names(at)? } else { Vec::new() };
-        left = TableRef::Join { kind, left: left.into(), right: right.into(), on, using };
+        let on = if at.eat("on") {
+            Some(parse_expr(at)?)
+        } else {
+            None
+        };
+        let using = if at.eat("using") {
+            names(at)?
+        } else {
+            Vec::new()
+        };
+        left = TableRef::Join {
+            kind,
+            left: left.into(),
+            right: right.into(),
+            on,
+            using,
+        };
     }
 }
 
@@ -193,9 +285,19 @@ fn factor(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
             at.skip(1);
             let query = Box::new(parse_query(at, depth + 1)?);
             at.expect_op(")")?;
-            let alias = alias(at, false)?.ok_or_else(|| SqlError::new(1248, "Every derived table must have its own alias"))?;
-            let columns = if at.is_op("(") { names(at)? } else { Vec::new() };
-            return Ok(TableRef::Derived { query, alias, columns });
+            let alias = alias(at, false)?.ok_or_else(|| {
+                SqlError::new(1248, "Every derived table must have its own alias")
+            })?;
+            let columns = if at.is_op("(") {
+                names(at)?
+            } else {
+                Vec::new()
+            };
+            return Ok(TableRef::Derived {
+                query,
+                alias,
+                columns,
+            });
         }
         at.skip(1);
         let inner = table_refs(at, depth)?;
@@ -207,7 +309,9 @@ fn factor(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
         return Err(SqlError::unsupported("PARTITION in FROM"));
     }
     let alias = alias(at, false)?;
-    while ["use", "force", "ignore"].iter().any(|w| at.is(w)) && (at.is_at(1, "index") || at.is_at(1, "key")) {
+    while ["use", "force", "ignore"].iter().any(|w| at.is(w))
+        && (at.is_at(1, "index") || at.is_at(1, "key"))
+    {
         at.skip(2);
         if at.eat("for") {
             let _ = at.eat("join") || at.eat("order by") || at.eat("group by");

@@ -15,7 +15,10 @@ pub enum Style {
 
 /// The stored text of `expr`.
 pub fn restore(expr: &Expr, style: Style) -> SqlResult<String> {
-    let mut out = Writer { out: String::new(), style };
+    let mut out = Writer {
+        out: String::new(),
+        style,
+    };
     out.expr(expr)?;
     Ok(out.out)
 }
@@ -61,7 +64,9 @@ impl Writer {
             Expr::Bool(value) => self.keyword(if *value { "true" } else { "false" }),
             Expr::Number(text) => self.out.push_str(text),
             Expr::Str { introducer, bytes } => {
-                let text = String::from_utf8_lossy(bytes).replace('\\', "\\\\").replace('\'', "''");
+                let text = String::from_utf8_lossy(bytes)
+                    .replace('\\', "\\\\")
+                    .replace('\'', "''");
                 let charset = introducer.as_deref().unwrap_or("utf8mb4");
                 self.out.push_str(&format!("_{charset}'{text}'"));
             }
@@ -71,7 +76,8 @@ impl Writer {
             }
             Expr::Temporal { kind, text } => {
                 self.keyword(kind);
-                self.out.push_str(&format!(" '{}'", text.replace('\'', "''")));
+                self.out
+                    .push_str(&format!(" '{}'", text.replace('\'', "''")));
             }
             Expr::Unary { op, expr } => {
                 self.keyword(op);
@@ -106,7 +112,12 @@ impl Writer {
                 self.list(list, ",")?;
                 self.out.push(')');
             }
-            Expr::Between { expr, low, high, not } => {
+            Expr::Between {
+                expr,
+                low,
+                high,
+                not,
+            } => {
                 self.expr(expr)?;
                 self.not(*not);
                 self.keyword("between ");
@@ -114,14 +125,29 @@ impl Writer {
                 self.keyword(" and ");
                 self.expr(high)?;
             }
-            Expr::Like { expr, pattern, not, regexp, .. } => {
+            Expr::Like {
+                expr,
+                pattern,
+                not,
+                regexp,
+                ..
+            } => {
                 self.expr(expr)?;
                 self.not(*not);
                 self.keyword(if *regexp { "regexp " } else { "like " });
                 self.expr(pattern)?;
             }
-            Expr::Case { operand, arms, otherwise } => self.case(operand.as_deref(), arms, otherwise.as_deref())?,
-            Expr::DateAdd { expr, amount, unit, minus } => {
+            Expr::Case {
+                operand,
+                arms,
+                otherwise,
+            } => self.case(operand.as_deref(), arms, otherwise.as_deref())?,
+            Expr::DateAdd {
+                expr,
+                amount,
+                unit,
+                minus,
+            } => {
                 self.keyword(if *minus { "date_sub(" } else { "date_add(" });
                 self.expr(expr)?;
                 self.keyword(", interval ");
@@ -133,7 +159,9 @@ impl Writer {
                 self.expr(expr)?;
                 self.out.push(')');
             }
-            Expr::Trim { what: None, expr, .. } => self.call("trim", std::slice::from_ref(expr))?,
+            Expr::Trim {
+                what: None, expr, ..
+            } => self.call("trim", std::slice::from_ref(expr))?,
             Expr::Collate { expr, collation } => {
                 self.expr(expr)?;
                 self.keyword(" collate ");
@@ -173,7 +201,12 @@ impl Writer {
         Ok(())
     }
 
-    fn case(&mut self, operand: Option<&Expr>, arms: &[(Expr, Expr)], otherwise: Option<&Expr>) -> SqlResult<()> {
+    fn case(
+        &mut self,
+        operand: Option<&Expr>,
+        arms: &[(Expr, Expr)],
+        otherwise: Option<&Expr>,
+    ) -> SqlResult<()> {
         self.keyword("case");
         if let Some(operand) = operand {
             self.out.push(' ');
@@ -226,7 +259,10 @@ pub fn columns_with_tables(expr: &Expr) -> Vec<(Option<String>, String)> {
 /// With every column qualified by `alias`.
 pub fn qualify(expr: &Expr, alias: &str) -> Expr {
     substitute(expr, &|e| match e {
-        Expr::Column { name, .. } => Some(Expr::Column { table: Some(alias.to_owned()), name: name.clone() }),
+        Expr::Column { name, .. } => Some(Expr::Column {
+            table: Some(alias.to_owned()),
+            name: name.clone(),
+        }),
         _ => None,
     })
 }
@@ -238,24 +274,95 @@ pub fn substitute(expr: &Expr, with: &dyn Fn(&Expr) -> Option<Expr>) -> Expr {
         return replaced;
     }
     let boxed = |e: &Expr| Box::new(substitute(e, with));
-    let list = |items: &[Expr]| items.iter().map(|e| substitute(e, with)).collect::<Vec<_>>();
+    let list = |items: &[Expr]| {
+        items
+            .iter()
+            .map(|e| substitute(e, with))
+            .collect::<Vec<_>>()
+    };
     match expr.clone() {
-        Expr::Unary { op, expr } => Expr::Unary { op, expr: boxed(&expr) },
-        Expr::Op { op, left, right } => Expr::Op { op, left: boxed(&left), right: boxed(&right) },
+        Expr::Unary { op, expr } => Expr::Unary {
+            op,
+            expr: boxed(&expr),
+        },
+        Expr::Op { op, left, right } => Expr::Op {
+            op,
+            left: boxed(&left),
+            right: boxed(&right),
+        },
         Expr::Paren(inner) => Expr::Paren(boxed(&inner)),
-        Expr::Cast { expr, to, convert } => Expr::Cast { expr: boxed(&expr), to, convert },
-        Expr::Using { expr, charset } => Expr::Using { expr: boxed(&expr), charset },
-        Expr::Is { expr, what, not } => Expr::Is { expr: boxed(&expr), what, not },
-        Expr::Extract { unit, expr } => Expr::Extract { unit, expr: boxed(&expr) },
-        Expr::In { expr, list: items, not } => Expr::In { expr: boxed(&expr), list: list(&items), not },
-        Expr::Between { expr, low, high, not } => Expr::Between { expr: boxed(&expr), low: boxed(&low), high: boxed(&high), not },
-        Expr::Call { name, distinct, args, tail } => Expr::Call { name, distinct, args: list(&args), tail },
-        Expr::Case { operand, arms, otherwise } => Expr::Case {
+        Expr::Cast { expr, to, convert } => Expr::Cast {
+            expr: boxed(&expr),
+            to,
+            convert,
+        },
+        Expr::Using { expr, charset } => Expr::Using {
+            expr: boxed(&expr),
+            charset,
+        },
+        Expr::Is { expr, what, not } => Expr::Is {
+            expr: boxed(&expr),
+            what,
+            not,
+        },
+        Expr::Extract { unit, expr } => Expr::Extract {
+            unit,
+            expr: boxed(&expr),
+        },
+        Expr::In {
+            expr,
+            list: items,
+            not,
+        } => Expr::In {
+            expr: boxed(&expr),
+            list: list(&items),
+            not,
+        },
+        Expr::Between {
+            expr,
+            low,
+            high,
+            not,
+        } => Expr::Between {
+            expr: boxed(&expr),
+            low: boxed(&low),
+            high: boxed(&high),
+            not,
+        },
+        Expr::Call {
+            name,
+            distinct,
+            args,
+            tail,
+        } => Expr::Call {
+            name,
+            distinct,
+            args: list(&args),
+            tail,
+        },
+        Expr::Case {
+            operand,
+            arms,
+            otherwise,
+        } => Expr::Case {
             operand: operand.as_deref().map(boxed),
-            arms: arms.iter().map(|(when, then)| (substitute(when, with), substitute(then, with))).collect(),
+            arms: arms
+                .iter()
+                .map(|(when, then)| (substitute(when, with), substitute(then, with)))
+                .collect(),
             otherwise: otherwise.as_deref().map(boxed),
         },
-        Expr::DateAdd { expr, amount, unit, minus } => Expr::DateAdd { expr: boxed(&expr), amount: boxed(&amount), unit, minus },
+        Expr::DateAdd {
+            expr,
+            amount,
+            unit,
+            minus,
+        } => Expr::DateAdd {
+            expr: boxed(&expr),
+            amount: boxed(&amount),
+            unit,
+            minus,
+        },
         other => other,
     }
 }
@@ -263,14 +370,27 @@ pub fn substitute(expr: &Expr, with: &dyn Fn(&Expr) -> Option<Expr>) -> Expr {
 fn visit(expr: &Expr, f: &mut impl FnMut(&Expr)) {
     f(expr);
     match expr {
-        Expr::Unary { expr, .. } | Expr::Paren(expr) | Expr::Cast { expr, .. } | Expr::Using { expr, .. } | Expr::Is { expr, .. } | Expr::Extract { expr, .. } | Expr::Collate { expr, .. } => visit(expr, f),
+        Expr::Unary { expr, .. }
+        | Expr::Paren(expr)
+        | Expr::Cast { expr, .. }
+        | Expr::Using { expr, .. }
+        | Expr::Is { expr, .. }
+        | Expr::Extract { expr, .. }
+        | Expr::Collate { expr, .. } => visit(expr, f),
         Expr::Op { left, right, .. } => {
             visit(left, f);
             visit(right, f);
         }
         Expr::Call { args, .. } | Expr::Row(args) => args.iter().for_each(|a| visit(a, f)),
-        Expr::Case { operand, arms, otherwise } => {
-            operand.iter().chain(otherwise.iter()).for_each(|e| visit(e, f));
+        Expr::Case {
+            operand,
+            arms,
+            otherwise,
+        } => {
+            operand
+                .iter()
+                .chain(otherwise.iter())
+                .for_each(|e| visit(e, f));
             for (when, then) in arms {
                 visit(when, f);
                 visit(then, f);
@@ -280,7 +400,9 @@ fn visit(expr: &Expr, f: &mut impl FnMut(&Expr)) {
             visit(expr, f);
             list.iter().for_each(|e| visit(e, f));
         }
-        Expr::Between { expr, low, high, .. } => [expr, low, high].into_iter().for_each(|e| visit(e, f)),
+        Expr::Between {
+            expr, low, high, ..
+        } => [expr, low, high].into_iter().for_each(|e| visit(e, f)),
         Expr::Like { expr, pattern, .. } => {
             visit(expr, f);
             visit(pattern, f);

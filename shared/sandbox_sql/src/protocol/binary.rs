@@ -22,7 +22,11 @@ pub fn binary_row(to: &mut Vec<u8>, columns: &[ColumnMeta], row: &[Value]) {
 fn binary_value(to: &mut Vec<u8>, column: &ColumnMeta, text: &[u8]) {
     let string = std::str::from_utf8(text).unwrap_or_default();
     let int = || -> u64 {
-        if column.flags & flag::UNSIGNED != 0 { string.parse().unwrap_or(0) } else { string.parse::<i64>().unwrap_or(0) as u64 }
+        if column.flags & flag::UNSIGNED != 0 {
+            string.parse().unwrap_or(0)
+        } else {
+            string.parse::<i64>().unwrap_or(0) as u64
+        }
     };
     match column.tp {
         tp::TINY => to.push(int() as u8),
@@ -40,8 +44,16 @@ fn binary_value(to: &mut Vec<u8>, column: &ColumnMeta, text: &[u8]) {
 /// Runs of digits as numbers; the sixth is padded to microseconds.
 fn numbers(text: &str) -> Vec<u32> {
     let mut parts: Vec<u32> = Vec::new();
-    for (i, part) in text.split(|c: char| !c.is_ascii_digit()).filter(|p| !p.is_empty()).enumerate() {
-        let digits = if i == 6 { format!("{part:0<6}") } else { part.to_owned() };
+    for (i, part) in text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|p| !p.is_empty())
+        .enumerate()
+    {
+        let digits = if i == 6 {
+            format!("{part:0<6}")
+        } else {
+            part.to_owned()
+        };
         parts.push(digits.parse().unwrap_or(0));
     }
     parts
@@ -50,7 +62,13 @@ fn numbers(text: &str) -> Vec<u32> {
 fn date_time(to: &mut Vec<u8>, text: &str) {
     let mut parts = numbers(text);
     parts.resize(7, 0);
-    let length = if parts[6] != 0 { 11 } else if parts[3..6].iter().any(|p| *p != 0) { 7 } else { 4 };
+    let length = if parts[6] != 0 {
+        11
+    } else if parts[3..6].iter().any(|p| *p != 0) {
+        7
+    } else {
+        4
+    };
     to.push(length);
     to.extend_from_slice(&(parts[0] as u16).to_le_bytes());
     to.extend([parts[1] as u8, parts[2] as u8]);
@@ -63,7 +81,10 @@ fn date_time(to: &mut Vec<u8>, text: &str) {
 }
 
 fn time(to: &mut Vec<u8>, text: &str) {
-    let (clock, fraction) = text.trim_start_matches('-').split_once('.').unwrap_or((text.trim_start_matches('-'), ""));
+    let (clock, fraction) = text
+        .trim_start_matches('-')
+        .split_once('.')
+        .unwrap_or((text.trim_start_matches('-'), ""));
     let mut parts = numbers(clock);
     parts.resize(3, 0);
     let micros: u32 = format!("{fraction:0<6}").parse().unwrap_or(0);
@@ -88,7 +109,12 @@ pub struct Prepared {
 
 impl Prepared {
     pub fn new(text: Vec<u8>, params: usize) -> Self {
-        Self { text, params, types: Vec::new(), long_data: vec![None; params] }
+        Self {
+            text,
+            params,
+            types: Vec::new(),
+            long_data: vec![None; params],
+        }
     }
 
     /// The parameters of an EXECUTE as tokens; `payload` begins after the flags and iteration count.
@@ -99,7 +125,9 @@ impl Prepared {
         }
         let nulls = reader.take(self.params.div_ceil(8))?;
         if reader.u8()? == 1 {
-            self.types = (0..self.params).map(|_| Some((reader.u8()?, reader.u8()?))).collect::<Option<_>>()?;
+            self.types = (0..self.params)
+                .map(|_| Some((reader.u8()?, reader.u8()?)))
+                .collect::<Option<_>>()?;
         }
         let mut arguments = Vec::with_capacity(self.params);
         for i in 0..self.params {
@@ -120,7 +148,11 @@ fn argument(reader: &mut Reader<'_>, code: u8, unsigned: bool) -> Option<Tok> {
     let mut integer = |bytes: usize| {
         let raw = reader.uint(bytes)?;
         let shift = 64 - 8 * bytes as u32;
-        Some(Tok::Number(if unsigned { raw.to_string() } else { (((raw << shift) as i64) >> shift).to_string() }))
+        Some(Tok::Number(if unsigned {
+            raw.to_string()
+        } else {
+            (((raw << shift) as i64) >> shift).to_string()
+        }))
     };
     match code {
         tp::NULL => Some(Tok::Word("NULL".to_owned())),
@@ -128,17 +160,36 @@ fn argument(reader: &mut Reader<'_>, code: u8, unsigned: bool) -> Option<Tok> {
         tp::SHORT | tp::YEAR => integer(2),
         tp::LONG | tp::INT24 => integer(4),
         tp::LONGLONG => integer(8),
-        tp::FLOAT => Some(Tok::Number(format!("{:e}", f32::from_bits(reader.uint(4)? as u32)))),
-        tp::DOUBLE => Some(Tok::Number(format!("{:e}", f64::from_bits(reader.uint(8)?)))),
+        tp::FLOAT => Some(Tok::Number(format!(
+            "{:e}",
+            f32::from_bits(reader.uint(4)? as u32)
+        ))),
+        tp::DOUBLE => Some(Tok::Number(format!(
+            "{:e}",
+            f64::from_bits(reader.uint(8)?)
+        ))),
         tp::DATE | tp::DATETIME | tp::TIMESTAMP => {
             let length = usize::from(reader.u8()?);
             let mut bytes = [0; 11];
             bytes[..length.min(11)].copy_from_slice(reader.take(length)?.get(..length.min(11))?);
             let [y0, y1, month, day, hour, minute, second, u0, u1, u2, u3] = bytes;
-            let (year, micros) = (u16::from_le_bytes([y0, y1]), u32::from_le_bytes([u0, u1, u2, u3]));
-            let clock = if length > 4 { format!(" {hour:02}:{minute:02}:{second:02}") } else { String::new() };
-            let fraction = if length > 7 { format!(".{micros:06}") } else { String::new() };
-            Some(Tok::Str(format!("{year:04}-{month:02}-{day:02}{clock}{fraction}").into_bytes()))
+            let (year, micros) = (
+                u16::from_le_bytes([y0, y1]),
+                u32::from_le_bytes([u0, u1, u2, u3]),
+            );
+            let clock = if length > 4 {
+                format!(" {hour:02}:{minute:02}:{second:02}")
+            } else {
+                String::new()
+            };
+            let fraction = if length > 7 {
+                format!(".{micros:06}")
+            } else {
+                String::new()
+            };
+            Some(Tok::Str(
+                format!("{year:04}-{month:02}-{day:02}{clock}{fraction}").into_bytes(),
+            ))
         }
         tp::DURATION => {
             let length = usize::from(reader.u8()?);
@@ -147,7 +198,13 @@ fn argument(reader: &mut Reader<'_>, code: u8, unsigned: bool) -> Option<Tok> {
             let [hour, minute, second] = [0; 3].map(|_: u8| part.u8().unwrap_or(0));
             let micros = part.uint(4).unwrap_or(0);
             let sign = if minus == 1 { "-" } else { "" };
-            Some(Tok::Str(format!("{sign}{:02}:{minute:02}:{second:02}.{micros:06}", days * 24 + u64::from(hour)).into_bytes()))
+            Some(Tok::Str(
+                format!(
+                    "{sign}{:02}:{minute:02}:{second:02}.{micros:06}",
+                    days * 24 + u64::from(hour)
+                )
+                .into_bytes(),
+            ))
         }
         _ => Some(Tok::Str(reader.string()?.to_vec())),
     }

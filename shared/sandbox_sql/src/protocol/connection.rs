@@ -59,13 +59,20 @@ async fn converse(stream: &mut TcpStream, mut session: Session) {
     if !greet(stream, &mut session).await {
         return;
     }
-    let mut state = State { session, prepared: BTreeMap::new(), next_statement: 1 };
+    let mut state = State {
+        session,
+        prepared: BTreeMap::new(),
+        next_statement: 1,
+    };
     loop {
         let (payload, sequence) = match read_packet(stream).await {
             Ok(packet) => packet,
             Err(ReadError::Closed) => return,
             Err(ReadError::TooLarge) => {
-                let error = SqlError::new(code::PACKET_TOO_LARGE, "Got a packet bigger than 'max_allowed_packet' bytes");
+                let error = SqlError::new(
+                    code::PACKET_TOO_LARGE,
+                    "Got a packet bigger than 'max_allowed_packet' bytes",
+                );
                 let _ = send(stream, 1, &error_payload(&error)).await;
                 return;
             }
@@ -91,7 +98,10 @@ async fn converse(stream: &mut TcpStream, mut session: Session) {
 }
 
 async fn send(stream: &mut TcpStream, sequence: u8, payload: &[u8]) -> bool {
-    let mut out = PacketWriter { buffer: Vec::new(), sequence };
+    let mut out = PacketWriter {
+        buffer: Vec::new(),
+        sequence,
+    };
     out.packet(payload);
     stream.write_all(&out.buffer).await.is_ok()
 }
@@ -99,20 +109,39 @@ async fn send(stream: &mut TcpStream, sequence: u8, payload: &[u8]) -> bool {
 /// Greets, learns who it is, and answers; false when the client may not stay.
 async fn greet(stream: &mut TcpStream, session: &mut Session) -> bool {
     let salt = handshake::salt();
-    if !send(stream, 0, &handshake::greeting(session.id(), &salt, status::AUTOCOMMIT)).await {
+    if !send(
+        stream,
+        0,
+        &handshake::greeting(session.id(), &salt, status::AUTOCOMMIT),
+    )
+    .await
+    {
         return false;
     }
-    let Ok((payload, mut sequence)) = read_packet(stream).await else { return false };
-    let Some(mut response) = handshake::parse_response(&payload) else { return false };
+    let Ok((payload, mut sequence)) = read_packet(stream).await else {
+        return false;
+    };
+    let Some(mut response) = handshake::parse_response(&payload) else {
+        return false;
+    };
     if !response.plugin.is_empty() && response.plugin != handshake::PLUGIN {
         if !send(stream, sequence, &handshake::auth_switch(&salt)).await {
             return false;
         }
-        let Ok((auth, next)) = read_packet(stream).await else { return false };
+        let Ok((auth, next)) = read_packet(stream).await else {
+            return false;
+        };
         (response.auth, sequence) = (auth, next);
     }
     match admit(&response, session, &salt) {
-        Ok(()) => send(stream, sequence, &[0, 0, 0, status::AUTOCOMMIT as u8, 0, 0, 0]).await,
+        Ok(()) => {
+            send(
+                stream,
+                sequence,
+                &[0, 0, 0, status::AUTOCOMMIT as u8, 0, 0, 0],
+            )
+            .await
+        }
         Err(error) => {
             send(stream, sequence, &error_payload(&error)).await;
             false
@@ -123,8 +152,15 @@ async fn greet(stream: &mut TcpStream, session: &mut Session) -> bool {
 fn admit(response: &Response, session: &mut Session, salt: &handshake::Salt) -> SqlResult<()> {
     let user = &response.user;
     if user != "root" || !handshake::proves(&response.auth, session.root_password(), salt) {
-        let using = if response.auth.is_empty() { "NO" } else { "YES" };
-        return Err(SqlError::new(code::ACCESS_DENIED, format!("Access denied for user '{user}'@'127.0.0.1' (using password: {using})")));
+        let using = if response.auth.is_empty() {
+            "NO"
+        } else {
+            "YES"
+        };
+        return Err(SqlError::new(
+            code::ACCESS_DENIED,
+            format!("Access denied for user '{user}'@'127.0.0.1' (using password: {using})"),
+        ));
     }
     session.set_client(response.capabilities & handshake::capability::FOUND_ROWS != 0);
     match &response.db {
@@ -136,7 +172,9 @@ fn admit(response: &Response, session: &mut Session, salt: &handshake::Salt) -> 
 impl State {
     /// Runs one command; an error here means the client is gone.
     fn run(&mut self, payload: &[u8], sequence: u8, to: mpsc::Sender<Vec<u8>>) -> SqlResult<()> {
-        let Some((command, body)) = payload.split_first() else { return Err(SqlError::new(code::UNKNOWN_COMMAND, "empty packet")) };
+        let Some((command, body)) = payload.split_first() else {
+            return Err(SqlError::new(code::UNKNOWN_COMMAND, "empty packet"));
+        };
         let mut answer = Answer::new(to, sequence, *command == command::STMT_EXECUTE);
         answer.status = self.session.status();
         match *command {
@@ -171,7 +209,10 @@ impl State {
                 self.session.reset();
                 self.simple(Ok(()), &mut answer)?;
             }
-            other => answer.error(&SqlError::new(code::UNKNOWN_COMMAND, format!("Unknown command {other}")))?,
+            other => answer.error(&SqlError::new(
+                code::UNKNOWN_COMMAND,
+                format!("Unknown command {other}"),
+            ))?,
         }
         answer.flush()
     }
@@ -189,7 +230,10 @@ impl State {
             Ok(tokens) => tokens,
             Err(error) => return answer.error(&error),
         };
-        let statements: Vec<&[Token]> = tokens.split(|t| t.tok == Tok::Op(";")).filter(|s| !s.is_empty()).collect();
+        let statements: Vec<&[Token]> = tokens
+            .split(|t| t.tok == Tok::Op(";"))
+            .filter(|s| !s.is_empty())
+            .collect();
         if statements.is_empty() {
             return answer.error(&SqlError::new(1065, "Query was empty"));
         }
@@ -203,7 +247,13 @@ impl State {
     }
 
     /// One statement with its answer; false when it failed.
-    fn statement(&mut self, text: &[u8], tokens: &[Token], answer: &mut Answer, more: bool) -> SqlResult<bool> {
+    fn statement(
+        &mut self,
+        text: &[u8],
+        tokens: &[Token],
+        answer: &mut Answer,
+        more: bool,
+    ) -> SqlResult<bool> {
         let more = if more { status::MORE_RESULTS } else { 0 };
         answer.status = self.session.status() | more;
         let outcome = self.session.execute(text, tokens, answer);
@@ -211,7 +261,12 @@ impl State {
         match outcome {
             Ok(Outcome::Rows { warnings }) => answer.eof(warnings)?,
             Ok(Outcome::Nothing) => answer.ok(0, 0, 0, "")?,
-            Ok(Outcome::Done { affected, insert_id, warnings, info }) => answer.ok(affected, insert_id, warnings, &info)?,
+            Ok(Outcome::Done {
+                affected,
+                insert_id,
+                warnings,
+                info,
+            }) => answer.ok(affected, insert_id, warnings, &info)?,
             Err(error) => {
                 answer.error(&error)?;
                 return Ok(false);
@@ -237,16 +292,25 @@ impl State {
     fn prepare(&mut self, text: &[u8], answer: &mut Answer) -> SqlResult<()> {
         let tokens = match tokenize(text) {
             Ok(tokens) if self.prepared.len() < PREPARED_MAX => tokens,
-            Ok(_) => return answer.error(&SqlError::new(1461, "Can't create more than max_prepared_stmt_count statements")),
+            Ok(_) => {
+                return answer.error(&SqlError::new(
+                    1461,
+                    "Can't create more than max_prepared_stmt_count statements",
+                ));
+            }
             Err(error) => return answer.error(&error),
         };
         let params = tokens.iter().filter(|t| t.tok == Tok::Op("?")).count();
         if params > usize::from(u16::MAX) {
-            return answer.error(&SqlError::new(1390, "Prepared statement contains too many placeholders"));
+            return answer.error(&SqlError::new(
+                1390,
+                "Prepared statement contains too many placeholders",
+            ));
         }
         let id = self.next_statement;
         self.next_statement = self.next_statement.wrapping_add(1);
-        self.prepared.insert(id, Prepared::new(text.to_vec(), params));
+        self.prepared
+            .insert(id, Prepared::new(text.to_vec(), params));
         let mut payload = vec![0];
         payload.extend_from_slice(&id.to_le_bytes());
         // The columns come with the rows; clients take them from there.
@@ -265,9 +329,18 @@ impl State {
 
     fn execute(&mut self, body: &[u8], answer: &mut Answer) -> SqlResult<()> {
         const HEAD: usize = 4 + 1 + 4;
-        let unknown = || SqlError::new(code::UNKNOWN_STMT, "Unknown prepared statement handler given to EXECUTE");
-        let Some(statement) = self.prepared.get_mut(&statement_id(body)) else { return answer.error(&unknown()) };
-        let Some(arguments) = statement.arguments(body.get(HEAD..).unwrap_or_default()) else { return answer.error(&unknown()) };
+        let unknown = || {
+            SqlError::new(
+                code::UNKNOWN_STMT,
+                "Unknown prepared statement handler given to EXECUTE",
+            )
+        };
+        let Some(statement) = self.prepared.get_mut(&statement_id(body)) else {
+            return answer.error(&unknown());
+        };
+        let Some(arguments) = statement.arguments(body.get(HEAD..).unwrap_or_default()) else {
+            return answer.error(&unknown());
+        };
         let text = statement.text.clone();
         let mut tokens = match tokenize(&text) {
             Ok(tokens) => tokens,
@@ -286,9 +359,16 @@ impl State {
     }
 
     fn long_data(&mut self, body: &[u8]) {
-        let (id, index) = (statement_id(body), body.get(4..6).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]]))));
+        let (id, index) = (
+            statement_id(body),
+            body.get(4..6)
+                .map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]]))),
+        );
         let Some(data) = body.get(6..) else { return };
-        let slot = self.prepared.get_mut(&id).and_then(|s| s.long_data.get_mut(index));
+        let slot = self
+            .prepared
+            .get_mut(&id)
+            .and_then(|s| s.long_data.get_mut(index));
         if let Some(slot) = slot {
             let value = slot.get_or_insert_default();
             if value.len() + data.len() <= super::packet::PAYLOAD_MAX {

@@ -95,7 +95,11 @@ pub fn parse_response(payload: &[u8]) -> Option<Response> {
     let capabilities = reader.uint(4)? as u32;
     reader.take(4 + 1 + 23)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut response = Response { capabilities, user: text(reader.nul()), ..Response::default() };
+    let mut response = Response {
+        capabilities,
+        user: text(reader.nul()),
+        ..Response::default()
+    };
     response.auth = if capabilities & capability::PLUGIN_AUTH_LENENC != 0 {
         reader.string()?.to_vec()
     } else {
@@ -128,7 +132,15 @@ pub fn proves(token: &[u8], password: &str, salt: &Salt) -> bool {
     }
     let once = Sha1::digest(password.as_bytes());
     let twice = Sha1::digest(once);
-    let mixed = Sha1::new().chain_update(salt).chain_update(twice).finalize();
+    let mixed = Sha1::new()
+        .chain_update(salt)
+        .chain_update(twice)
+        .finalize();
     let expected = once.iter().zip(mixed.iter()).map(|(a, b)| a ^ b);
-    token.len() == once.len() && token.iter().zip(expected).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+    token.len() == once.len()
+        && token
+            .iter()
+            .zip(expected)
+            .fold(0, |diff, (a, b)| diff | (a ^ b))
+            == 0
 }

@@ -21,14 +21,18 @@ pub async fn read_packet(from: &mut (impl AsyncRead + Unpin)) -> Result<(Vec<u8>
     let mut payload = Vec::new();
     loop {
         let mut head = [0; 4];
-        from.read_exact(&mut head).await.map_err(|_| ReadError::Closed)?;
+        from.read_exact(&mut head)
+            .await
+            .map_err(|_| ReadError::Closed)?;
         let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
         if payload.len() + length > PAYLOAD_MAX {
             return Err(ReadError::TooLarge);
         }
         let start = payload.len();
         payload.resize(start + length, 0);
-        from.read_exact(&mut payload[start..]).await.map_err(|_| ReadError::Closed)?;
+        from.read_exact(&mut payload[start..])
+            .await
+            .map_err(|_| ReadError::Closed)?;
         if length < FRAGMENT_MAX {
             return Ok((payload, head[3].wrapping_add(1)));
         }
@@ -48,7 +52,8 @@ impl PacketWriter {
         let mut rest = payload;
         loop {
             let length = rest.len().min(FRAGMENT_MAX);
-            self.buffer.extend_from_slice(&(length as u32).to_le_bytes()[..3]);
+            self.buffer
+                .extend_from_slice(&(length as u32).to_le_bytes()[..3]);
             self.buffer.push(self.sequence);
             self.sequence = self.sequence.wrapping_add(1);
             self.buffer.extend_from_slice(&rest[..length]);
@@ -100,7 +105,12 @@ impl<'a> Reader<'a> {
     }
 
     pub fn uint(&mut self, bytes: usize) -> Option<u64> {
-        Some(self.take(bytes)?.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b)))
+        Some(
+            self.take(bytes)?
+                .iter()
+                .rev()
+                .fold(0, |v, b| v << 8 | u64::from(*b)),
+        )
     }
 
     pub fn lenenc(&mut self) -> Option<u64> {

@@ -30,12 +30,25 @@ pub struct ColumnMeta {
 impl ColumnMeta {
     /// A column of text.
     pub fn text(name: impl Into<String>) -> Self {
-        Self { name: name.into(), tp: tp::VAR_STRING, length: 1024, decimals: 31, text: true, ..Self::default() }
+        Self {
+            name: name.into(),
+            tp: tp::VAR_STRING,
+            length: 1024,
+            decimals: 31,
+            text: true,
+            ..Self::default()
+        }
     }
 
     /// A column of integers.
     pub fn int(name: impl Into<String>) -> Self {
-        Self { name: name.into(), tp: tp::LONGLONG, flags: flag::BINARY, length: 20, ..Self::default() }
+        Self {
+            name: name.into(),
+            tp: tp::LONGLONG,
+            flags: flag::BINARY,
+            length: 20,
+            ..Self::default()
+        }
     }
 }
 
@@ -63,7 +76,17 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(to: Sender<Vec<u8>>, sequence: u8, binary: bool) -> Self {
-        Self { out: PacketWriter { buffer: Vec::new(), sequence }, to, binary, columns: Vec::new(), row: Vec::new(), status: status::AUTOCOMMIT }
+        Self {
+            out: PacketWriter {
+                buffer: Vec::new(),
+                sequence,
+            },
+            to,
+            binary,
+            columns: Vec::new(),
+            row: Vec::new(),
+            status: status::AUTOCOMMIT,
+        }
     }
 
     /// Sends what is ready; fails when the client is gone.
@@ -72,16 +95,28 @@ impl Answer {
             return Ok(());
         }
         let chunk = std::mem::take(&mut self.out.buffer);
-        self.to.blocking_send(chunk).map_err(|_| SqlError::new(code::QUERY_INTERRUPTED, "Query execution was interrupted"))
+        self.to
+            .blocking_send(chunk)
+            .map_err(|_| SqlError::new(code::QUERY_INTERRUPTED, "Query execution was interrupted"))
     }
 
     /// Adds a packet of the caller's making.
     pub fn packet(&mut self, payload: &[u8]) -> SqlResult<()> {
         self.out.packet(payload);
-        if self.out.buffer.len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+        if self.out.buffer.len() >= CHUNK_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
-    pub fn ok(&mut self, affected: u64, insert_id: u64, warnings: u16, info: &str) -> SqlResult<()> {
+    pub fn ok(
+        &mut self,
+        affected: u64,
+        insert_id: u64,
+        warnings: u16,
+        info: &str,
+    ) -> SqlResult<()> {
         let mut payload = vec![0];
         put_lenenc(&mut payload, affected);
         put_lenenc(&mut payload, insert_id);
@@ -155,17 +190,36 @@ fn column_definition(column: &ColumnMeta) -> Vec<u8> {
     const UTF8MB4_BIN: u16 = 46;
     const FIXED_LENGTH: u8 = 12;
     let mut out = Vec::new();
-    for text in ["def", &column.db, &column.table, &column.table, &column.name, &column.name] {
+    for text in [
+        "def",
+        &column.db,
+        &column.table,
+        &column.table,
+        &column.name,
+        &column.name,
+    ] {
         put_string(&mut out, text.as_bytes());
     }
     out.push(FIXED_LENGTH);
     out.extend_from_slice(&if column.text { UTF8MB4_BIN } else { BINARY }.to_le_bytes());
-    let width = if column.text { column.length.saturating_mul(4) } else { column.length };
+    let width = if column.text {
+        column.length.saturating_mul(4)
+    } else {
+        column.length
+    };
     out.extend_from_slice(&(width.clamp(0, i64::from(u32::MAX)) as u32).to_le_bytes());
     // TiDB's own type codes end where MySQL's do, except VECTOR, which travels as text.
-    out.push(if column.tp == tp::VECTOR { tp::VAR_STRING } else { column.tp });
+    out.push(if column.tp == tp::VECTOR {
+        tp::VAR_STRING
+    } else {
+        column.tp
+    });
     out.extend_from_slice(&(column.flags as u16).to_le_bytes());
-    out.push(if column.decimals < 0 { 31 } else { column.decimals as u8 });
+    out.push(if column.decimals < 0 {
+        31
+    } else {
+        column.decimals as u8
+    });
     out.extend_from_slice(&[0, 0]);
     out
 }

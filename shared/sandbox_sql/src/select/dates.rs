@@ -12,8 +12,17 @@ pub fn parse(text: &str) -> Option<Civil> {
     let mut parts = [0u32; 7];
     let separated = text.bytes().any(|b| !b.is_ascii_digit());
     if separated {
-        for (i, part) in text.split(|c: char| !c.is_ascii_digit()).filter(|p| !p.is_empty()).take(7).enumerate() {
-            parts[i] = if i == 6 { format!("{part:0<6.6}").parse().ok()? } else { part.parse().ok()? };
+        for (i, part) in text
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|p| !p.is_empty())
+            .take(7)
+            .enumerate()
+        {
+            parts[i] = if i == 6 {
+                format!("{part:0<6.6}").parse().ok()?
+            } else {
+                part.parse().ok()?
+            };
         }
     } else {
         if !matches!(text.len(), 8 | 14) {
@@ -25,9 +34,20 @@ pub fn parse(text: &str) -> Option<Civil> {
         }
     }
     let [year, month, day, hour, minute, second, micro] = parts;
-    let civil = Civil { year: u16::try_from(year).ok()?, month: month as u8, day: day as u8, hour: hour as u8, minute: minute as u8, second: second as u8, micro };
+    let civil = Civil {
+        year: u16::try_from(year).ok()?,
+        month: month as u8,
+        day: day as u8,
+        hour: hour as u8,
+        minute: minute as u8,
+        second: second as u8,
+        micro,
+    };
     let zero = year == 0 && month == 0 && day == 0;
-    let valid = (1..=12).contains(&month) && day >= 1 && day <= u32::from(days_in_month(civil.year, civil.month)) && year <= 9999;
+    let valid = (1..=12).contains(&month)
+        && day >= 1
+        && day <= u32::from(days_in_month(civil.year, civil.month))
+        && year <= 9999;
     ((zero || valid) && hour < 24 && minute < 60 && second < 60).then_some(civil)
 }
 
@@ -38,7 +58,13 @@ pub fn date_text(civil: &Civil) -> String {
 
 /// `YYYY-MM-DD hh:mm:ss[.ffffff]`.
 pub fn datetime_text(civil: &Civil, scale: usize) -> String {
-    let mut text = format!("{} {:02}:{:02}:{:02}", date_text(civil), civil.hour, civil.minute, civil.second);
+    let mut text = format!(
+        "{} {:02}:{:02}:{:02}",
+        date_text(civil),
+        civil.hour,
+        civil.minute,
+        civil.second
+    );
     if scale > 0 {
         let micro = format!("{:06}", civil.micro);
         let _ = write!(text, ".{}", &micro[..scale.min(6)]);
@@ -57,7 +83,12 @@ pub fn to_days(civil: &Civil) -> i64 {
 
 pub fn from_days(count: i64) -> Option<Civil> {
     let (year, month, day) = civil_from_days(count - EPOCH_TO_DAYS);
-    Some(Civil { year: u16::try_from(year).ok()?, month, day, ..Civil::default() })
+    Some(Civil {
+        year: u16::try_from(year).ok()?,
+        month,
+        day,
+        ..Civil::default()
+    })
 }
 
 /// Monday is 0.
@@ -71,7 +102,11 @@ pub fn day_of_year(civil: &Civil) -> i64 {
 
 /// One unit of EXTRACT and its relatives.
 pub fn extract(unit: &str, civil: &Civil) -> Option<i64> {
-    let [year, month, day] = [i64::from(civil.year), i64::from(civil.month), i64::from(civil.day)];
+    let [year, month, day] = [
+        i64::from(civil.year),
+        i64::from(civil.month),
+        i64::from(civil.day),
+    ];
     let [hour, minute, second] = [civil.hour, civil.minute, civil.second].map(i64::from);
     Some(match unit {
         "year" => year,
@@ -97,9 +132,17 @@ pub fn add(civil: &Civil, amount: i64, unit: &str) -> Option<Civil> {
     const SECOND: i64 = 1_000_000;
     let months = |count: i64| {
         let total = i64::from(civil.year) * 12 + i64::from(civil.month) - 1 + count;
-        let (year, month) = (u16::try_from(total.div_euclid(12)).ok()?, total.rem_euclid(12) as u8 + 1);
+        let (year, month) = (
+            u16::try_from(total.div_euclid(12)).ok()?,
+            total.rem_euclid(12) as u8 + 1,
+        );
         let day = civil.day.min(days_in_month(year, month));
-        (year <= 9999).then_some(Civil { year, month, day, ..*civil })
+        (year <= 9999).then_some(Civil {
+            year,
+            month,
+            day,
+            ..*civil
+        })
     };
     let micros = match unit {
         "year" => return months(amount.checked_mul(12)?),
@@ -118,7 +161,9 @@ pub fn add(civil: &Civil, amount: i64, unit: &str) -> Option<Civil> {
 
 /// Microseconds since 1970 of the same wall clock.
 pub fn micros_of(civil: &Civil) -> i64 {
-    let seconds = (days(civil) * 24 + i64::from(civil.hour)) * 3600 + i64::from(civil.minute) * 60 + i64::from(civil.second);
+    let seconds = (days(civil) * 24 + i64::from(civil.hour)) * 3600
+        + i64::from(civil.minute) * 60
+        + i64::from(civil.second);
     seconds * 1_000_000 + i64::from(civil.micro)
 }
 
@@ -127,7 +172,15 @@ pub fn from_micros(micros: i64) -> Option<Civil> {
     let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil_from_days(days);
     let year = u16::try_from(year).ok().filter(|y| *y <= 9999)?;
-    Some(Civil { year, month, day, hour: (clock / 3600) as u8, minute: (clock / 60 % 60) as u8, second: (clock % 60) as u8, micro: micro as u32 })
+    Some(Civil {
+        year,
+        month,
+        day,
+        hour: (clock / 3600) as u8,
+        minute: (clock / 60 % 60) as u8,
+        second: (clock % 60) as u8,
+        micro: micro as u32,
+    })
 }
 
 /// Whole units from `from` to `to`.
@@ -136,7 +189,9 @@ pub fn difference(unit: &str, from: &Civil, to: &Civil) -> Option<i64> {
     let months = || {
         let count = |c: &Civil| i64::from(c.year) * 12 + i64::from(c.month);
         let mut months = count(to) - count(from);
-        let within = |c: &Civil| micros_of(c) - days_from_civil(i64::from(c.year), c.month, 1) * 86_400_000_000;
+        let within = |c: &Civil| {
+            micros_of(c) - days_from_civil(i64::from(c.year), c.month, 1) * 86_400_000_000
+        };
         if months > 0 && within(to) < within(from) {
             months -= 1;
         } else if months < 0 && within(to) > within(from) {
@@ -158,8 +213,29 @@ pub fn difference(unit: &str, from: &Civil, to: &Civil) -> Option<i64> {
     })
 }
 
-const MONTHS: [&str; 12] = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
-const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const DAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
 
 /// DATE_FORMAT.
 pub fn format(civil: &Civil, format: &str) -> String {
@@ -187,14 +263,26 @@ pub fn format(civil: &Civil, format: &str) -> String {
             Some('s' | 'S') => write!(out, "{:02}", civil.second),
             Some('f') => write!(out, "{:06}", civil.micro),
             Some('p') => write!(out, "{half}"),
-            Some('T') => write!(out, "{:02}:{:02}:{:02}", civil.hour, civil.minute, civil.second),
-            Some('r') => write!(out, "{hour12:02}:{:02}:{:02} {half}", civil.minute, civil.second),
+            Some('T') => write!(
+                out,
+                "{:02}:{:02}:{:02}",
+                civil.hour, civil.minute, civil.second
+            ),
+            Some('r') => write!(
+                out,
+                "{hour12:02}:{:02}:{:02} {half}",
+                civil.minute, civil.second
+            ),
             Some('j') => write!(out, "{:03}", day_of_year(civil)),
             Some('w') => write!(out, "{}", (weekday(civil) + 1) % 7),
             Some('W') => write!(out, "{}", DAYS[weekday(civil) as usize]),
             Some('a') => write!(out, "{}", &DAYS[weekday(civil) as usize][..3]),
             Some('M') => write!(out, "{}", MONTHS[usize::from(civil.month.clamp(1, 12)) - 1]),
-            Some('b') => write!(out, "{}", &MONTHS[usize::from(civil.month.clamp(1, 12)) - 1][..3]),
+            Some('b') => write!(
+                out,
+                "{}",
+                &MONTHS[usize::from(civil.month.clamp(1, 12)) - 1][..3]
+            ),
             Some(other) => write!(out, "{other}"),
             None => Ok(()),
         };
@@ -209,7 +297,9 @@ mod tests {
 
     #[test]
     fn adding_months_keeps_the_day_or_takes_the_last() {
-        let text = |date: &str, amount, unit| date_text(&add(&parse(date).unwrap(), amount, unit).unwrap());
+        let text = |date: &str, amount, unit| {
+            date_text(&add(&parse(date).unwrap(), amount, unit).unwrap())
+        };
         assert_eq!(text("2024-01-31", 1, "month"), "2024-02-29");
         assert_eq!(text("1998-12-01", -90, "day"), "1998-09-02");
         assert_eq!(text("1994-01-01", 1, "year"), "1995-01-01");

@@ -19,10 +19,16 @@ fn power(exponent: u32) -> Option<i128> {
 }
 
 impl Decimal {
-    pub const ZERO: Decimal = Decimal { mantissa: 0, scale: 0 };
+    pub const ZERO: Decimal = Decimal {
+        mantissa: 0,
+        scale: 0,
+    };
 
     pub fn int(value: i64) -> Self {
-        Self { mantissa: i128::from(value), scale: 0 }
+        Self {
+            mantissa: i128::from(value),
+            scale: 0,
+        }
     }
 
     /// Reads `[-+]digits[.digits][e…]`, up to the first character that does not belong; `None` if too long.
@@ -38,7 +44,9 @@ impl Decimal {
             match byte {
                 b'0'..=b'9' if point && scale >= DIGITS_MAX => {}
                 b'0'..=b'9' => {
-                    mantissa = mantissa.checked_mul(10)?.checked_add(i128::from(byte - b'0'))?;
+                    mantissa = mantissa
+                        .checked_mul(10)?
+                        .checked_add(i128::from(byte - b'0'))?;
                     scale += u32::from(point);
                 }
                 b'.' if !point => point = true,
@@ -46,7 +54,10 @@ impl Decimal {
                 _ => break,
             }
         }
-        Some(Self { mantissa: if negative { -mantissa } else { mantissa }, scale })
+        Some(Self {
+            mantissa: if negative { -mantissa } else { mantissa },
+            scale,
+        })
     }
 
     pub fn from_f64(value: f64) -> Option<Self> {
@@ -79,25 +90,41 @@ impl Decimal {
         if scale >= self.scale {
             return self.rescale(scale);
         }
-        Some(Self { mantissa: self.mantissa / power(self.scale - scale)?, scale })
+        Some(Self {
+            mantissa: self.mantissa / power(self.scale - scale)?,
+            scale,
+        })
     }
 
     fn aligned(self, other: Self) -> Option<(i128, i128, u32)> {
         let scale = self.scale.max(other.scale);
-        Some((self.rescale(scale)?.mantissa, other.rescale(scale)?.mantissa, scale))
+        Some((
+            self.rescale(scale)?.mantissa,
+            other.rescale(scale)?.mantissa,
+            scale,
+        ))
     }
 
     pub fn add(self, other: Self) -> Option<Self> {
         let (a, b, scale) = self.aligned(other)?;
-        Some(Self { mantissa: a.checked_add(b)?, scale })
+        Some(Self {
+            mantissa: a.checked_add(b)?,
+            scale,
+        })
     }
 
     pub fn sub(self, other: Self) -> Option<Self> {
-        self.add(Self { mantissa: -other.mantissa, ..other })
+        self.add(Self {
+            mantissa: -other.mantissa,
+            ..other
+        })
     }
 
     pub fn mul(self, other: Self) -> Option<Self> {
-        Some(Self { mantissa: self.mantissa.checked_mul(other.mantissa)?, scale: self.scale + other.scale })
+        Some(Self {
+            mantissa: self.mantissa.checked_mul(other.mantissa)?,
+            scale: self.scale + other.scale,
+        })
     }
 
     /// Quotient with that scale; `Some(None)` for a division by zero.
@@ -113,25 +140,44 @@ impl Decimal {
             match self.mantissa.checked_mul(factor) {
                 Some(dividend) => round_div(dividend, other.mantissa)?,
                 // Too wide for an exact dividend: what a double knows is the best left.
-                None => return Some(Self::from_f64(self.to_f64() / other.to_f64())?.rescale(scale)),
+                None => {
+                    return Some(Self::from_f64(self.to_f64() / other.to_f64())?.rescale(scale));
+                }
             }
         } else {
-            round_div(self.mantissa, other.mantissa.checked_mul(power(-shift as u32)?)?)?
+            round_div(
+                self.mantissa,
+                other.mantissa.checked_mul(power(-shift as u32)?)?,
+            )?
         };
-        Some(Some(Self { mantissa: quotient, scale }))
+        Some(Some(Self {
+            mantissa: quotient,
+            scale,
+        }))
     }
 
     pub fn rem(self, other: Self) -> Option<Option<Self>> {
         let (a, b, scale) = self.aligned(other)?;
-        Some((b != 0).then(|| Self { mantissa: a % b, scale }))
+        Some((b != 0).then(|| Self {
+            mantissa: a % b,
+            scale,
+        }))
     }
 }
 
 fn round_div(dividend: i128, divisor: i128) -> Option<i128> {
     let (quotient, rest) = (dividend.checked_div(divisor)?, dividend % divisor);
     let up = rest.unsigned_abs() >= divisor.unsigned_abs() - rest.unsigned_abs();
-    let away = if (dividend < 0) == (divisor < 0) { 1 } else { -1 };
-    Some(if up && rest != 0 { quotient + away } else { quotient })
+    let away = if (dividend < 0) == (divisor < 0) {
+        1
+    } else {
+        -1
+    };
+    Some(if up && rest != 0 {
+        quotient + away
+    } else {
+        quotient
+    })
 }
 
 impl std::fmt::Display for Decimal {
@@ -156,11 +202,23 @@ pub fn compare_text(left: &str, right: &str) -> Ordering {
             None => (false, text),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
-        (negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction)
+        let (whole, fraction) = (
+            whole.trim_start_matches('0'),
+            fraction.trim_end_matches('0'),
+        );
+        (
+            negative && !(whole.is_empty() && fraction.is_empty()),
+            whole,
+            fraction,
+        )
     }
     let ((an, aw, af), (bn, bw, bf)) = (parts(left), parts(right));
-    let magnitude = || aw.len().cmp(&bw.len()).then_with(|| aw.cmp(bw)).then_with(|| af.cmp(bf));
+    let magnitude = || {
+        aw.len()
+            .cmp(&bw.len())
+            .then_with(|| aw.cmp(bw))
+            .then_with(|| af.cmp(bf))
+    };
     match (an, bn) {
         (false, true) => Ordering::Greater,
         (true, false) => Ordering::Less,
@@ -180,17 +238,47 @@ mod tests {
 
     #[test]
     fn arithmetic_is_exact_and_rounds_away_from_zero() {
-        assert_eq!(decimal("1.10").mul(decimal("-0.05")).unwrap().to_string(), "-0.0550");
-        assert_eq!(decimal("1").div(decimal("3"), 4).unwrap().unwrap().to_string(), "0.3333");
-        assert_eq!(decimal("-2").div(decimal("3"), 4).unwrap().unwrap().to_string(), "-0.6667");
+        assert_eq!(
+            decimal("1.10").mul(decimal("-0.05")).unwrap().to_string(),
+            "-0.0550"
+        );
+        assert_eq!(
+            decimal("1")
+                .div(decimal("3"), 4)
+                .unwrap()
+                .unwrap()
+                .to_string(),
+            "0.3333"
+        );
+        assert_eq!(
+            decimal("-2")
+                .div(decimal("3"), 4)
+                .unwrap()
+                .unwrap()
+                .to_string(),
+            "-0.6667"
+        );
         assert_eq!(decimal("2.345").rescale(2).unwrap().to_string(), "2.35");
-        assert_eq!(decimal("5.5").rem(decimal("2")).unwrap().unwrap().to_string(), "1.5");
+        assert_eq!(
+            decimal("5.5")
+                .rem(decimal("2"))
+                .unwrap()
+                .unwrap()
+                .to_string(),
+            "1.5"
+        );
         assert_eq!(decimal("1").div(Decimal::ZERO, 4).unwrap(), None);
     }
 
     #[test]
     fn texts_compare_as_numbers() {
-        for (a, b, order) in [("9", "10", Ordering::Less), ("-9", "-10", Ordering::Greater), ("1.50", "1.5", Ordering::Equal), ("-0.0", "0", Ordering::Equal), ("0.09", "0.1", Ordering::Less)] {
+        for (a, b, order) in [
+            ("9", "10", Ordering::Less),
+            ("-9", "-10", Ordering::Greater),
+            ("1.50", "1.5", Ordering::Equal),
+            ("-0.0", "0", Ordering::Equal),
+            ("0.09", "0.1", Ordering::Less),
+        ] {
             assert_eq!(compare_text(a, b), order, "{a} {b}");
         }
     }

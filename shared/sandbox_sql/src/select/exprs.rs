@@ -25,7 +25,10 @@ pub fn literal(bytes: &[u8]) -> String {
 }
 
 fn blob(bytes: &[u8]) -> String {
-    format!("x'{}'", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>())
+    format!(
+        "x'{}'",
+        bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
+    )
 }
 
 impl Emit<'_, '_> {
@@ -35,7 +38,13 @@ impl Emit<'_, '_> {
             Expr::Null => ("NULL".to_owned(), Ty::new(Kind::Null, 0)),
             Expr::Bool(value) => (i32::from(*value).to_string(), Ty::int()),
             Expr::Number(text) => number(text),
-            Expr::Str { bytes, .. } => (literal(bytes), Ty { length: bytes.len() as i64, ..Ty::text() }),
+            Expr::Str { bytes, .. } => (
+                literal(bytes),
+                Ty {
+                    length: bytes.len() as i64,
+                    ..Ty::text()
+                },
+            ),
             Expr::Binary(bytes) => (blob(bytes), Ty::new(Kind::Blob, 0)),
             Expr::Temporal { kind, text } => self.temporal(kind, text),
             Expr::Column { table, name } => self.column(table.as_deref(), name)?,
@@ -45,25 +54,59 @@ impl Emit<'_, '_> {
             }
             Expr::Unary { op, expr } => self.unary(op, expr)?,
             Expr::Op { op, left, right } => self.operation(op, left, right)?,
-            Expr::Call { name, distinct, args, tail } => self.call(name, *distinct, args, tail)?,
+            Expr::Call {
+                name,
+                distinct,
+                args,
+                tail,
+            } => self.call(name, *distinct, args, tail)?,
             Expr::Cast { expr, to, .. } => self.cast(expr, to)?,
             Expr::Using { expr, charset } => {
                 let (sql, _) = self.expr(expr)?;
-                if charset == "binary" { (format!("CAST({sql} AS BLOB)"), Ty::new(Kind::Blob, 0)) } else { (format!("CAST({sql} AS TEXT)"), Ty::text()) }
+                if charset == "binary" {
+                    (format!("CAST({sql} AS BLOB)"), Ty::new(Kind::Blob, 0))
+                } else {
+                    (format!("CAST({sql} AS TEXT)"), Ty::text())
+                }
             }
-            Expr::Case { operand, arms, otherwise } => self.case(operand.as_deref(), arms, otherwise.as_deref())?,
+            Expr::Case {
+                operand,
+                arms,
+                otherwise,
+            } => self.case(operand.as_deref(), arms, otherwise.as_deref())?,
             Expr::In { expr, list, not } => self.in_list(expr, list, *not)?,
             Expr::InQuery { expr, query, not } => {
                 let (left, ty) = self.expr(expr)?;
                 let (sql, _) = self.translator.query(query, Some(self.scope), true)?;
-                (format!("{} {}IN ({sql})", collated(&left, &ty), if *not { "NOT " } else { "" }), Ty::int())
+                (
+                    format!(
+                        "{} {}IN ({sql})",
+                        collated(&left, &ty),
+                        if *not { "NOT " } else { "" }
+                    ),
+                    Ty::int(),
+                )
             }
-            Expr::Between { expr, low, high, not } => {
+            Expr::Between {
+                expr,
+                low,
+                high,
+                not,
+            } => {
                 let low = self.comparison(">=", expr, low)?.0;
                 let high = self.comparison("<=", expr, high)?.0;
-                (format!("{}({low} AND {high})", if *not { "NOT " } else { "" }), Ty::int())
+                (
+                    format!("{}({low} AND {high})", if *not { "NOT " } else { "" }),
+                    Ty::int(),
+                )
             }
-            Expr::Like { expr, pattern, escape, not, regexp } => self.like(expr, pattern, escape.as_deref(), *not, *regexp)?,
+            Expr::Like {
+                expr,
+                pattern,
+                escape,
+                not,
+                regexp,
+            } => self.like(expr, pattern, escape.as_deref(), *not, *regexp)?,
             Expr::Is { expr, what, not } => {
                 let (sql, _) = self.expr(expr)?;
                 let what = match *what {
@@ -71,32 +114,66 @@ impl Emit<'_, '_> {
                     "false" => "FALSE",
                     _ => "NULL",
                 };
-                (format!("({sql} IS {}{what})", if *not { "NOT " } else { "" }), Ty::int())
+                (
+                    format!("({sql} IS {}{what})", if *not { "NOT " } else { "" }),
+                    Ty::int(),
+                )
             }
-            Expr::Exists(query) => (format!("EXISTS ({})", self.translator.query(query, Some(self.scope), true)?.0), Ty::int()),
+            Expr::Exists(query) => (
+                format!(
+                    "EXISTS ({})",
+                    self.translator.query(query, Some(self.scope), true)?.0
+                ),
+                Ty::int(),
+            ),
             Expr::Subquery(query) => {
                 let (sql, columns) = self.translator.query(query, Some(self.scope), true)?;
-                let [column] = columns.as_slice() else { return Err(SqlError::new(1241, "Operand should contain 1 column(s)")) };
+                let [column] = columns.as_slice() else {
+                    return Err(SqlError::new(1241, "Operand should contain 1 column(s)"));
+                };
                 (format!("({sql})"), column.ty.clone())
             }
-            Expr::DateAdd { expr, amount, unit, minus } => self.date_add(expr, amount, unit, *minus)?,
-            Expr::Extract { unit, expr } => (format!("th_extract('{unit}', {})", self.expr(expr)?.0), Ty::int()),
+            Expr::DateAdd {
+                expr,
+                amount,
+                unit,
+                minus,
+            } => self.date_add(expr, amount, unit, *minus)?,
+            Expr::Extract { unit, expr } => (
+                format!("th_extract('{unit}', {})", self.expr(expr)?.0),
+                Ty::int(),
+            ),
             Expr::Trim { side, what, expr } => {
                 let (sql, _) = self.expr(expr)?;
-                let what = what.as_ref().map_or(Ok("' '".to_owned()), |w| self.expr(w).map(|w| w.0))?;
+                let what = what
+                    .as_ref()
+                    .map_or(Ok("' '".to_owned()), |w| self.expr(w).map(|w| w.0))?;
                 (format!("th_trim('{side}', {what}, {sql})"), Ty::text())
             }
             Expr::Collate { expr, collation } => {
                 let (sql, ty) = self.expr(expr)?;
                 crate::ddl::charset_of_collation(collation)?;
-                (sql, Ty { collation: collation.clone(), ..ty })
+                (
+                    sql,
+                    Ty {
+                        collation: collation.clone(),
+                        ..ty
+                    },
+                )
             }
             Expr::Row(items) => {
-                let parts: Vec<String> = items.iter().map(|e| self.expr(e).map(|t| t.0)).collect::<SqlResult<_>>()?;
+                let parts: Vec<String> = items
+                    .iter()
+                    .map(|e| self.expr(e).map(|t| t.0))
+                    .collect::<SqlResult<_>>()?;
                 (format!("({})", parts.join(", ")), Ty::text())
             }
-            Expr::UserVar(_) | Expr::SysVar { .. } => self.expr(&self.translator.tables.variable(expr)?)?,
-            Expr::Default(_) | Expr::Values(_) | Expr::Param(_) => return Err(SqlError::syntax("DEFAULT")),
+            Expr::UserVar(_) | Expr::SysVar { .. } => {
+                self.expr(&self.translator.tables.variable(expr)?)?
+            }
+            Expr::Default(_) | Expr::Values(_) | Expr::Param(_) => {
+                return Err(SqlError::syntax("DEFAULT"));
+            }
         })
     }
 
@@ -104,7 +181,11 @@ impl Emit<'_, '_> {
         if let Some((table, column)) = self.scope.resolve(table, name) {
             return self.column_of(table, column);
         }
-        let alias = self.scope.aliases.iter().find(|(alias, ..)| table.is_none() && alias.eq_ignore_ascii_case(name));
+        let alias = self
+            .scope
+            .aliases
+            .iter()
+            .find(|(alias, ..)| table.is_none() && alias.eq_ignore_ascii_case(name));
         let (_, sql, ty) = alias.ok_or_else(|| SqlError::unknown_column(name, "field list"))?;
         Ok((format!("({sql})"), ty.clone()))
     }
@@ -113,7 +194,10 @@ impl Emit<'_, '_> {
     pub fn column_of(&self, table: &ScopeTable, column: &ScopeColumn) -> SqlResult<Typed> {
         let Some(expr) = &column.generated else {
             table.used.borrow_mut().insert(column.name.to_lowercase());
-            return Ok((format!("{}.{}", ident(&table.alias), ident(&column.name)), column.ty.clone()));
+            return Ok((
+                format!("{}.{}", ident(&table.alias), ident(&column.name)),
+                column.ty.clone(),
+            ));
         };
         let qualified = crate::expr::qualify(expr, &table.alias);
         Ok((format!("({})", self.expr(&qualified)?.0), column.ty.clone()))
@@ -124,11 +208,16 @@ impl Emit<'_, '_> {
         if let Expr::Number(number) = expr
             && let Ok(position) = number.parse::<usize>()
         {
-            let column = position.checked_sub(1).and_then(|p| columns.get(p)).ok_or_else(|| SqlError::unknown_column(number, "order clause"))?;
+            let column = position
+                .checked_sub(1)
+                .and_then(|p| columns.get(p))
+                .ok_or_else(|| SqlError::unknown_column(number, "order clause"))?;
             return Ok((position.to_string(), column.ty.clone()));
         }
         if let Expr::Column { table: None, name } = expr
-            && let Some(position) = columns.iter().position(|c| c.name.eq_ignore_ascii_case(name))
+            && let Some(position) = columns
+                .iter()
+                .position(|c| c.name.eq_ignore_ascii_case(name))
         {
             return Ok(((position + 1).to_string(), columns[position].ty.clone()));
         }
@@ -138,19 +227,31 @@ impl Emit<'_, '_> {
     /// A condition: anything that is a number decides by being zero.
     pub fn condition(&self, expr: &Expr) -> SqlResult<String> {
         let (sql, ty) = self.expr(expr)?;
-        Ok(if ty.kind == Kind::Int { format!("({sql})") } else { format!("(th_real({sql}) <> 0)") })
+        Ok(if ty.kind == Kind::Int {
+            format!("({sql})")
+        } else {
+            format!("(th_real({sql}) <> 0)")
+        })
     }
 
     /// The one table of this scope whose columns `expr` reads, if it reads no other and no subquery.
     pub fn only_table(&self, expr: &Expr) -> Option<usize> {
         let text = format!("{expr:?}");
-        if ["Subquery(", "Exists(", "InQuery"].iter().any(|s| text.contains(s)) {
+        if ["Subquery(", "Exists(", "InQuery"]
+            .iter()
+            .any(|s| text.contains(s))
+        {
             return None;
         }
         let mut owners = Vec::new();
         let columns = crate::expr::columns_with_tables(expr);
         for (table, name) in columns {
-            let matches = |t: &ScopeTable| table.as_ref().is_none_or(|a| a.eq_ignore_ascii_case(&t.alias)) && t.columns.iter().any(|c| c.name.eq_ignore_ascii_case(&name));
+            let matches = |t: &ScopeTable| {
+                table
+                    .as_ref()
+                    .is_none_or(|a| a.eq_ignore_ascii_case(&t.alias))
+                    && t.columns.iter().any(|c| c.name.eq_ignore_ascii_case(&name))
+            };
             let owner = self.scope.tables.iter().position(matches)?;
             if !owners.contains(&owner) {
                 owners.push(owner);
@@ -167,7 +268,10 @@ impl Emit<'_, '_> {
         match kind {
             "date" => (format!("th_date({text})"), Ty::new(Kind::Date, 0)),
             "time" => (text, Ty::new(Kind::Time, 0)),
-            _ => (format!("th_datetime({text}, 6)"), Ty::new(Kind::DateTime, 6)),
+            _ => (
+                format!("th_datetime({text}, 6)"),
+                Ty::new(Kind::DateTime, 6),
+            ),
         }
     }
 
@@ -191,14 +295,28 @@ impl Emit<'_, '_> {
 
     fn operation(&self, op: &str, left: &Expr, right: &Expr) -> SqlResult<Typed> {
         match op {
-            "and" | "or" => Ok((format!("({} {} {})", self.condition(left)?, op.to_uppercase(), self.condition(right)?), Ty::int())),
-            "xor" => Ok((format!("({} <> {})", self.condition(left)?, self.condition(right)?), Ty::int())),
+            "and" | "or" => Ok((
+                format!(
+                    "({} {} {})",
+                    self.condition(left)?,
+                    op.to_uppercase(),
+                    self.condition(right)?
+                ),
+                Ty::int(),
+            )),
+            "xor" => Ok((
+                format!("({} <> {})", self.condition(left)?, self.condition(right)?),
+                Ty::int(),
+            )),
             "=" | "!=" | "<" | "<=" | ">" | ">=" | "<=>" => self.comparison(op, left, right),
             "&" | "|" | "<<" | ">>" => {
                 let (l, r) = (self.expr(left)?.0, self.expr(right)?.0);
                 Ok((format!("({l} {op} {r})"), Ty::int()))
             }
-            "^" => Ok((format!("th_xor({}, {})", self.expr(left)?.0, self.expr(right)?.0), Ty::int())),
+            "^" => Ok((
+                format!("th_xor({}, {})", self.expr(left)?.0, self.expr(right)?.0),
+                Ty::int(),
+            )),
             _ => self.arithmetic(op, left, right),
         }
     }
@@ -218,14 +336,29 @@ impl Emit<'_, '_> {
         Ok(match op {
             "/" => {
                 let scale = lt.scale + DIVISION_SCALE;
-                (format!("th_div({l}, {r}, {scale})"), Ty::new(Kind::Decimal, scale))
+                (
+                    format!("th_div({l}, {r}, {scale})"),
+                    Ty::new(Kind::Decimal, scale),
+                )
             }
             "div" => (format!("th_idiv({l}, {r})"), Ty::int()),
             _ if integers => (format!("({l} {op} {r})"), Ty::int()),
-            "+" => (format!("th_add({l}, {r})"), Ty::new(Kind::Decimal, lt.scale.max(rt.scale))),
-            "-" => (format!("th_sub({l}, {r})"), Ty::new(Kind::Decimal, lt.scale.max(rt.scale))),
-            "*" => (format!("th_mul({l}, {r})"), Ty::new(Kind::Decimal, lt.scale + rt.scale)),
-            "%" => (format!("th_mod({l}, {r})"), Ty::new(Kind::Decimal, lt.scale.max(rt.scale))),
+            "+" => (
+                format!("th_add({l}, {r})"),
+                Ty::new(Kind::Decimal, lt.scale.max(rt.scale)),
+            ),
+            "-" => (
+                format!("th_sub({l}, {r})"),
+                Ty::new(Kind::Decimal, lt.scale.max(rt.scale)),
+            ),
+            "*" => (
+                format!("th_mul({l}, {r})"),
+                Ty::new(Kind::Decimal, lt.scale + rt.scale),
+            ),
+            "%" => (
+                format!("th_mod({l}, {r})"),
+                Ty::new(Kind::Decimal, lt.scale.max(rt.scale)),
+            ),
             _ => return Err(SqlError::unsupported(format_args!("the operator {op}"))),
         })
     }
@@ -241,7 +374,11 @@ impl Emit<'_, '_> {
             if l.len() != r.len() || !matches!(op, "=" | "IS") {
                 return Err(SqlError::unsupported("this comparison of rows"));
             }
-            let parts: Vec<String> = l.iter().zip(r).map(|(a, b)| self.comparison(op, a, b).map(|t| t.0)).collect::<SqlResult<_>>()?;
+            let parts: Vec<String> = l
+                .iter()
+                .zip(r)
+                .map(|(a, b)| self.comparison(op, a, b).map(|t| t.0))
+                .collect::<SqlResult<_>>()?;
             return Ok((format!("({})", parts.join(" AND ")), Ty::int()));
         }
         let (left, right) = (self.expr(left)?, self.expr(right)?);
@@ -252,8 +389,14 @@ impl Emit<'_, '_> {
     fn in_list(&self, expr: &Expr, list: &[Expr], not: bool) -> SqlResult<Typed> {
         let left = self.expr(expr)?;
         if matches!(expr, Expr::Row(_)) {
-            let any: Vec<String> = list.iter().map(|e| self.comparison("=", expr, e).map(|t| t.0)).collect::<SqlResult<_>>()?;
-            return Ok((format!("{}({})", if not { "NOT " } else { "" }, any.join(" OR ")), Ty::int()));
+            let any: Vec<String> = list
+                .iter()
+                .map(|e| self.comparison("=", expr, e).map(|t| t.0))
+                .collect::<SqlResult<_>>()?;
+            return Ok((
+                format!("{}({})", if not { "NOT " } else { "" }, any.join(" OR ")),
+                Ty::int(),
+            ));
         }
         let mut items = Vec::new();
         let mut shape = left.clone();
@@ -264,20 +407,46 @@ impl Emit<'_, '_> {
                 shape = (l, ty);
             }
         }
-        Ok((format!("{} {}IN ({})", collated(&shape.0, &shape.1), if not { "NOT " } else { "" }, items.join(", ")), Ty::int()))
+        Ok((
+            format!(
+                "{} {}IN ({})",
+                collated(&shape.0, &shape.1),
+                if not { "NOT " } else { "" },
+                items.join(", ")
+            ),
+            Ty::int(),
+        ))
     }
 
-    fn like(&self, expr: &Expr, pattern: &Expr, escape: Option<&Expr>, not: bool, regexp: bool) -> SqlResult<Typed> {
+    fn like(
+        &self,
+        expr: &Expr,
+        pattern: &Expr,
+        escape: Option<&Expr>,
+        not: bool,
+        regexp: bool,
+    ) -> SqlResult<Typed> {
         if regexp {
             return Err(SqlError::unsupported("REGEXP"));
         }
         let ((l, lt), (r, _)) = (self.expr(expr)?, self.expr(pattern)?);
         let escape = escape.map_or(Ok("'\\'".to_owned()), |e| self.expr(e).map(|e| e.0))?;
         let fold = i32::from(lt.collation.ends_with("_ci"));
-        Ok((format!("{}th_like({l}, {r}, {escape}, {fold})", if not { "NOT " } else { "" }), Ty::int()))
+        Ok((
+            format!(
+                "{}th_like({l}, {r}, {escape}, {fold})",
+                if not { "NOT " } else { "" }
+            ),
+            Ty::int(),
+        ))
     }
 
-    fn case(&self, operand: Option<&Expr>, arms: &[(Expr, Expr)], otherwise: Option<&Expr>) -> SqlResult<Typed> {
+    fn case(
+        &self,
+        operand: Option<&Expr>,
+        arms: &[(Expr, Expr)],
+        otherwise: Option<&Expr>,
+    ) -> SqlResult<Typed> {
         let mut sql = "CASE".to_owned();
         let mut ty = Ty::new(Kind::Null, 0);
         for (when, then) in arms {
@@ -304,28 +473,51 @@ impl Emit<'_, '_> {
             "signed" | "unsigned" | "year" => (format!("th_int({sql})"), Ty::int()),
             "decimal" => {
                 let scale = to.scale.unwrap_or(0);
-                (format!("th_round({sql}, {scale})"), Ty::new(Kind::Decimal, scale))
+                (
+                    format!("th_round({sql}, {scale})"),
+                    Ty::new(Kind::Decimal, scale),
+                )
             }
             "double" | "float" => (format!("th_real({sql})"), Ty::new(Kind::Double, 0)),
             "date" => (format!("th_date({sql})"), Ty::new(Kind::Date, 0)),
-            "datetime" => (format!("th_datetime({sql}, {length})"), Ty::new(Kind::DateTime, length)),
+            "datetime" => (
+                format!("th_datetime({sql}, {length})"),
+                Ty::new(Kind::DateTime, length),
+            ),
             "time" => (format!("th_time({sql})"), Ty::new(Kind::Time, length)),
             "json" => (sql, Ty::new(Kind::Json, 0)),
-            "binary" => (format!("CAST({} AS BLOB)", text(&sql, &ty)), Ty::new(Kind::Blob, 0)),
-            _ if to.length.is_some() => (format!("substr({}, 1, {length})", text(&sql, &ty)), Ty::text()),
+            "binary" => (
+                format!("CAST({} AS BLOB)", text(&sql, &ty)),
+                Ty::new(Kind::Blob, 0),
+            ),
+            _ if to.length.is_some() => (
+                format!("substr({}, 1, {length})", text(&sql, &ty)),
+                Ty::text(),
+            ),
             _ => (text(&sql, &ty), Ty::text()),
         })
     }
 
     fn date_add(&self, expr: &Expr, amount: &Expr, unit: &str, minus: bool) -> SqlResult<Typed> {
         let ((sql, ty), (amount, _)) = (self.expr(expr)?, self.expr(amount)?);
-        let by_time = ["hour", "minute", "second"].iter().any(|u| unit.contains(u));
+        let by_time = ["hour", "minute", "second"]
+            .iter()
+            .any(|u| unit.contains(u));
         let ty = match ty.kind {
             Kind::Date if !by_time => Ty::new(Kind::Date, 0),
-            Kind::Date | Kind::DateTime => Ty::new(Kind::DateTime, if unit.contains("micro") { 6 } else { ty.scale }),
+            Kind::Date | Kind::DateTime => Ty::new(
+                Kind::DateTime,
+                if unit.contains("micro") { 6 } else { ty.scale },
+            ),
             _ => Ty::text(),
         };
-        Ok((format!("th_date_add({sql}, {}({amount}), '{unit}')", if minus { "-" } else { "" }), ty))
+        Ok((
+            format!(
+                "th_date_add({sql}, {}({amount}), '{unit}')",
+                if minus { "-" } else { "" }
+            ),
+            ty,
+        ))
     }
 }
 
@@ -335,16 +527,30 @@ fn number(text: &str) -> Typed {
         return (text.to_owned(), Ty::new(Kind::Double, 0));
     }
     if text.parse::<i64>().is_ok() {
-        return (text.to_owned(), Ty { length: text.len() as i64, ..Ty::int() });
+        return (
+            text.to_owned(),
+            Ty {
+                length: text.len() as i64,
+                ..Ty::int()
+            },
+        );
     }
     let scale = text.split('.').nth(1).map_or(0, str::len) as i32;
-    let text = if text.starts_with('.') { format!("0{text}") } else { text.replacen("-.", "-0.", 1) };
+    let text = if text.starts_with('.') {
+        format!("0{text}")
+    } else {
+        text.replacen("-.", "-0.", 1)
+    };
     (format!("'{text}'"), Ty::new(Kind::Decimal, scale))
 }
 
 /// As REAL.
 pub fn real(sql: &str, ty: &Ty) -> String {
-    if ty.kind == Kind::Double { sql.to_owned() } else { format!("th_real({sql})") }
+    if ty.kind == Kind::Double {
+        sql.to_owned()
+    } else {
+        format!("th_real({sql})")
+    }
 }
 
 /// As the text MySQL prints.
@@ -361,25 +567,46 @@ pub fn text(sql: &str, ty: &Ty) -> String {
 /// Both sides in one representation, and the type to compare them as.
 fn common(left: Typed, right: Typed) -> (String, String, Ty) {
     let ((l, lt), (r, rt)) = (left, right);
-    let decimal = |sql: String, ty: &Ty| if ty.kind == Kind::Decimal && sql.starts_with(['"', '\'']) { sql } else { format!("th_dec({sql})") };
+    let decimal = |sql: String, ty: &Ty| {
+        if ty.kind == Kind::Decimal && sql.starts_with(['"', '\'']) {
+            sql
+        } else {
+            format!("th_dec({sql})")
+        }
+    };
     match (lt.kind, rt.kind) {
         (Kind::Null, _) => (l, r, rt),
         (_, Kind::Null) => (l, r, lt),
-        (Kind::Int, Kind::Int) | (Kind::Double, Kind::Double | Kind::Int) | (Kind::Int, Kind::Double) => (l, r, lt),
-        (Kind::Decimal, Kind::Decimal | Kind::Int) | (Kind::Int, Kind::Decimal) => (decimal(l, &lt), decimal(r, &rt), Ty::new(Kind::Decimal, 0)),
-        _ if lt.is_number() && rt.is_number() => (real(&l, &lt), real(&r, &rt), Ty::new(Kind::Double, 0)),
+        (Kind::Int, Kind::Int)
+        | (Kind::Double, Kind::Double | Kind::Int)
+        | (Kind::Int, Kind::Double) => (l, r, lt),
+        (Kind::Decimal, Kind::Decimal | Kind::Int) | (Kind::Int, Kind::Decimal) => {
+            (decimal(l, &lt), decimal(r, &rt), Ty::new(Kind::Decimal, 0))
+        }
+        _ if lt.is_number() && rt.is_number() => {
+            (real(&l, &lt), real(&r, &rt), Ty::new(Kind::Double, 0))
+        }
         (Kind::DateTime, Kind::DateTime) if lt.scale == rt.scale => (l, r, lt),
         (Kind::Date, Kind::Date) | (Kind::Time, Kind::Time) => (l, r, lt),
-        (Kind::DateTime, _) | (_, Kind::DateTime) | (Kind::Date, Kind::Text) | (Kind::Text, Kind::Date) => dates(l, &lt, r, &rt),
+        (Kind::DateTime, _)
+        | (_, Kind::DateTime)
+        | (Kind::Date, Kind::Text)
+        | (Kind::Text, Kind::Date) => dates(l, &lt, r, &rt),
         (Kind::Time, Kind::Text) => (l, format!("th_time({r})"), lt),
         (Kind::Text, Kind::Time) => (format!("th_time({l})"), r, rt),
         (Kind::Blob, Kind::Blob) => (l, r, lt),
         (Kind::Blob, _) if !rt.is_number() => (l, format!("CAST({r} AS BLOB)"), lt),
         (_, Kind::Blob) if !lt.is_number() => (format!("CAST({l} AS BLOB)"), r, rt),
-        _ if lt.is_number() || rt.is_number() => (real(&l, &lt), real(&r, &rt), Ty::new(Kind::Double, 0)),
+        _ if lt.is_number() || rt.is_number() => {
+            (real(&l, &lt), real(&r, &rt), Ty::new(Kind::Double, 0))
+        }
         // A column's collation is stronger than a literal's.
         _ => {
-            let ty = if l.starts_with('\'') && rt.kind == Kind::Text { rt } else { lt };
+            let ty = if l.starts_with('\'') && rt.kind == Kind::Text {
+                rt
+            } else {
+                lt
+            };
             (l, r, ty)
         }
     }
@@ -396,6 +623,12 @@ fn dates(l: String, lt: &Ty, r: String, rt: &Ty) -> (String, String, Ty) {
     if rt.kind == Kind::Date && column(&r) && short(&l) {
         return (format!("th_date({l})"), r, rt.clone());
     }
-    let wide = |sql: String, ty: &Ty| if ty.kind == Kind::DateTime && ty.scale == 6 { sql } else { format!("th_datetime({sql}, 6)") };
+    let wide = |sql: String, ty: &Ty| {
+        if ty.kind == Kind::DateTime && ty.scale == 6 {
+            sql
+        } else {
+            format!("th_datetime({sql}, 6)")
+        }
+    };
     (wide(l, lt), wide(r, rt), Ty::new(Kind::DateTime, 6))
 }

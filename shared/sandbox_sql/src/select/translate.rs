@@ -47,7 +47,11 @@ impl Scope<'_> {
                 if table.is_some_and(|t| !t.eq_ignore_ascii_case(&candidate.alias)) {
                     continue;
                 }
-                if let Some(column) = candidate.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)) {
+                if let Some(column) = candidate
+                    .columns
+                    .iter()
+                    .find(|c| c.name.eq_ignore_ascii_case(name))
+                {
                     return Some((candidate, column));
                 }
             }
@@ -100,7 +104,11 @@ struct From<'q> {
 
 impl<'a> Translator<'a> {
     pub fn new(tables: &'a dyn Tables) -> Self {
-        Self { tables, copies: RefCell::default(), ctes: RefCell::default() }
+        Self {
+            tables,
+            copies: RefCell::default(),
+            ctes: RefCell::default(),
+        }
     }
 
     /// A whole statement.
@@ -114,18 +122,30 @@ impl<'a> Translator<'a> {
     }
 
     /// A query; `nested` says whether it may run more than once.
-    pub fn query(&self, query: &Query, parent: Option<&Scope<'_>>, nested: bool) -> SqlResult<(String, Vec<OutColumn>)> {
+    pub fn query(
+        &self,
+        query: &Query,
+        parent: Option<&Scope<'_>>,
+        nested: bool,
+    ) -> SqlResult<(String, Vec<OutColumn>)> {
         let visible = self.ctes.borrow().len();
         for cte in &query.ctes {
             self.cte(cte, query.recursive, parent)?;
         }
         let plain = query.rest.is_empty();
-        let order = if plain { query.order_by.as_slice() } else { &[] };
+        let order = if plain {
+            query.order_by.as_slice()
+        } else {
+            &[]
+        };
         let (mut sql, mut columns) = self.select(&query.first, parent, nested, order)?;
         for (op, select) in &query.rest {
             let (right, right_columns) = self.select(select, parent, nested, &[])?;
             if right_columns.len() != columns.len() {
-                return Err(SqlError::new(1222, "The used SELECT statements have a different number of columns"));
+                return Err(SqlError::new(
+                    1222,
+                    "The used SELECT statements have a different number of columns",
+                ));
             }
             for (column, other) in columns.iter_mut().zip(&right_columns) {
                 column.ty = unify(&column.ty, &other.ty);
@@ -133,11 +153,17 @@ impl<'a> Translator<'a> {
             sql = format!("{sql} {op} {right}");
         }
         if !plain && !query.order_by.is_empty() {
-            sql = format!("SELECT * FROM ({sql}) ORDER BY {}", self.compound_order(&query.order_by, &columns)?);
+            sql = format!(
+                "SELECT * FROM ({sql}) ORDER BY {}",
+                self.compound_order(&query.order_by, &columns)?
+            );
         }
         if let Some((count, offset)) = &query.limit {
             let scope = Scope::default();
-            let emit = Emit { translator: self, scope: &scope };
+            let emit = Emit {
+                translator: self,
+                scope: &scope,
+            };
             sql = format!("{sql} LIMIT {}", emit.expr(count)?.0);
             if let Some(offset) = offset {
                 sql = format!("{sql} OFFSET {}", emit.expr(offset)?.0);
@@ -148,15 +174,38 @@ impl<'a> Translator<'a> {
     }
 
     /// A name of WITH becomes an item of the statement's own WITH.
-    fn cte(&self, cte: &crate::expr::Cte, recursive: bool, parent: Option<&Scope<'_>>) -> SqlResult<()> {
+    fn cte(
+        &self,
+        cte: &crate::expr::Cte,
+        recursive: bool,
+        parent: Option<&Scope<'_>>,
+    ) -> SqlResult<()> {
         if recursive {
             return Err(SqlError::unsupported("WITH RECURSIVE"));
         }
         let (sql, columns) = self.query(&cte.query, parent, true)?;
-        let name = |i: usize, column: &OutColumn| cte.columns.get(i).cloned().unwrap_or_else(|| column.name.clone());
-        let columns: Vec<ScopeColumn> = columns.iter().enumerate().map(|(i, c)| ScopeColumn { name: name(i, c), ty: c.ty.clone(), hidden: false, generated: None }).collect();
+        let name = |i: usize, column: &OutColumn| {
+            cte.columns
+                .get(i)
+                .cloned()
+                .unwrap_or_else(|| column.name.clone())
+        };
+        let columns: Vec<ScopeColumn> = columns
+            .iter()
+            .enumerate()
+            .map(|(i, c)| ScopeColumn {
+                name: name(i, c),
+                ty: c.ty.clone(),
+                hidden: false,
+                generated: None,
+            })
+            .collect();
         let names: Vec<String> = columns.iter().map(|c| ident(&c.name)).collect();
-        self.copies.borrow_mut().push(format!("{}({}) AS ({sql})", ident(&cte.name), names.join(", ")));
+        self.copies.borrow_mut().push(format!(
+            "{}({}) AS ({sql})",
+            ident(&cte.name),
+            names.join(", ")
+        ));
         self.ctes.borrow_mut().push((cte.name.clone(), columns));
         Ok(())
     }
@@ -166,36 +215,76 @@ impl<'a> Translator<'a> {
         for item in items {
             let position = match &item.expr {
                 Expr::Number(number) => number.parse::<usize>().ok(),
-                Expr::Column { name, .. } => columns.iter().position(|c| c.name.eq_ignore_ascii_case(name)).map(|p| p + 1),
+                Expr::Column { name, .. } => columns
+                    .iter()
+                    .position(|c| c.name.eq_ignore_ascii_case(name))
+                    .map(|p| p + 1),
                 _ => None,
             };
-            let position = position.filter(|p| *p > 0 && *p <= columns.len()).ok_or_else(|| SqlError::unsupported("this ORDER BY of a set operation"))?;
-            parts.push(order_part(&position.to_string(), &columns[position - 1].ty, item.desc));
+            let position = position
+                .filter(|p| *p > 0 && *p <= columns.len())
+                .ok_or_else(|| SqlError::unsupported("this ORDER BY of a set operation"))?;
+            parts.push(order_part(
+                &position.to_string(),
+                &columns[position - 1].ty,
+                item.desc,
+            ));
         }
         Ok(parts.join(", "))
     }
 
-    fn select(&self, select: &Select, parent: Option<&Scope<'_>>, nested: bool, order: &[OrderItem]) -> SqlResult<(String, Vec<OutColumn>)> {
+    fn select(
+        &self,
+        select: &Select,
+        parent: Option<&Scope<'_>>,
+        nested: bool,
+        order: &[OrderItem],
+    ) -> SqlResult<(String, Vec<OutColumn>)> {
         if let Some(inner) = &select.nested {
             let (sql, columns) = self.query(inner, parent, nested)?;
-            let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", self.compound_order(order, &columns)?) };
+            let order = if order.is_empty() {
+                String::new()
+            } else {
+                format!(" ORDER BY {}", self.compound_order(order, &columns)?)
+            };
             return Ok((format!("SELECT * FROM ({sql}){order}"), columns));
         }
-        let mut from = From { sql: String::new(), tables: Vec::new(), bases: Vec::new(), conditions: Vec::new(), outer: false };
+        let mut from = From {
+            sql: String::new(),
+            tables: Vec::new(),
+            bases: Vec::new(),
+            conditions: Vec::new(),
+            outer: false,
+        };
         if let Some(table) = &select.from {
             from.sql = self.table_ref(table, parent, &mut from)?;
         }
-        let mut scope = Scope { tables: std::mem::take(&mut from.tables), aliases: Vec::new(), parent };
+        let mut scope = Scope {
+            tables: std::mem::take(&mut from.tables),
+            aliases: Vec::new(),
+            parent,
+        };
         for (condition, placeholder) in std::mem::take(&mut from.conditions) {
-            let sql = Emit { translator: self, scope: &scope }.condition(condition)?;
+            let sql = Emit {
+                translator: self,
+                scope: &scope,
+            }
+            .condition(condition)?;
             from.sql = from.sql.replace(&placeholder, &sql);
         }
         let copy = nested || scope.tables.len() > 1;
         let mut pushed: Vec<Vec<String>> = vec![Vec::new(); scope.tables.len()];
         let mut filters = Vec::new();
         for conjunct in select.filter.iter().flat_map(conjuncts) {
-            let emit = Emit { translator: self, scope: &scope };
-            let owner = if copy && !from.outer { emit.only_table(&conjunct) } else { None };
+            let emit = Emit {
+                translator: self,
+                scope: &scope,
+            };
+            let owner = if copy && !from.outer {
+                emit.only_table(&conjunct)
+            } else {
+                None
+            };
             let sql = emit.condition(&conjunct)?;
             match owner.filter(|o| from.bases.iter().any(|(table, ..)| table == o)) {
                 Some(owner) => pushed[owner].push(sql),
@@ -207,9 +296,19 @@ impl<'a> Translator<'a> {
         for item in &select.items {
             self.item(item, &scope, &mut items, &mut columns)?;
         }
-        scope.aliases = columns.iter().zip(&items).map(|(c, sql): (&OutColumn, &String)| (c.name.clone(), strip_alias(sql).to_owned(), c.ty.clone())).collect();
+        scope.aliases = columns
+            .iter()
+            .zip(&items)
+            .map(|(c, sql): (&OutColumn, &String)| {
+                (c.name.clone(), strip_alias(sql).to_owned(), c.ty.clone())
+            })
+            .collect();
         let tail = self.tail(select, &scope, &columns, filters, order)?;
-        let mut sql = format!("SELECT {}{}", if select.distinct { "DISTINCT " } else { "" }, items.join(", "));
+        let mut sql = format!(
+            "SELECT {}{}",
+            if select.distinct { "DISTINCT " } else { "" },
+            items.join(", ")
+        );
         if !from.sql.is_empty() {
             self.place_tables(&mut from, &scope, copy, &pushed);
             sql = format!("{sql} FROM {}", from.sql);
@@ -218,7 +317,13 @@ impl<'a> Translator<'a> {
     }
 
     /// Puts the virtual table, or its copy, in the place of each base table.
-    fn place_tables(&self, from: &mut From<'_>, scope: &Scope<'_>, copy: bool, pushed: &[Vec<String>]) {
+    fn place_tables(
+        &self,
+        from: &mut From<'_>,
+        scope: &Scope<'_>,
+        copy: bool,
+        pushed: &[Vec<String>],
+    ) {
         for (index, source, placeholder) in &from.bases {
             let table = &scope.tables[*index];
             if !copy {
@@ -226,28 +331,55 @@ impl<'a> Translator<'a> {
                 continue;
             }
             let used = table.used.borrow();
-            let mut names: Vec<String> = table.columns.iter().filter(|c| used.contains(&c.name.to_lowercase())).map(|c| ident(&c.name)).collect();
+            let mut names: Vec<String> = table
+                .columns
+                .iter()
+                .filter(|c| used.contains(&c.name.to_lowercase()))
+                .map(|c| ident(&c.name))
+                .collect();
             if names.is_empty() {
                 names.push("1".to_owned());
             }
             let mut copies = self.copies.borrow_mut();
             let name = ident(&format!("th copy {}", copies.len()));
-            let filter = if pushed[*index].is_empty() { String::new() } else { format!(" WHERE {}", pushed[*index].join(" AND ")) };
-            copies.push(format!("{name} AS MATERIALIZED (SELECT {} FROM {source} AS {}{filter})", names.join(", "), ident(&table.alias)));
+            let filter = if pushed[*index].is_empty() {
+                String::new()
+            } else {
+                format!(" WHERE {}", pushed[*index].join(" AND "))
+            };
+            copies.push(format!(
+                "{name} AS MATERIALIZED (SELECT {} FROM {source} AS {}{filter})",
+                names.join(", "),
+                ident(&table.alias)
+            ));
             from.sql = from.sql.replace(placeholder.as_str(), &name);
         }
     }
 
     /// WHERE, GROUP BY, HAVING and ORDER BY.
-    fn tail(&self, select: &Select, scope: &Scope<'_>, columns: &[OutColumn], filters: Vec<String>, order: &[OrderItem]) -> SqlResult<String> {
-        let emit = Emit { translator: self, scope };
+    fn tail(
+        &self,
+        select: &Select,
+        scope: &Scope<'_>,
+        columns: &[OutColumn],
+        filters: Vec<String>,
+        order: &[OrderItem],
+    ) -> SqlResult<String> {
+        let emit = Emit {
+            translator: self,
+            scope,
+        };
         let mut tail = String::new();
         if !filters.is_empty() {
             tail = format!(" WHERE {}", filters.join(" AND "));
         }
         if !select.group_by.is_empty() {
             let group = |e: &Expr| emit.named(e, columns).map(|(sql, ty)| collated(&sql, &ty));
-            let parts: Vec<String> = select.group_by.iter().map(group).collect::<SqlResult<_>>()?;
+            let parts: Vec<String> = select
+                .group_by
+                .iter()
+                .map(group)
+                .collect::<SqlResult<_>>()?;
             tail = format!("{tail} GROUP BY {}", parts.join(", "));
         }
         if let Some(having) = &select.having {
@@ -264,39 +396,79 @@ impl<'a> Translator<'a> {
         Ok(tail)
     }
 
-    fn item(&self, item: &SelectItem, scope: &Scope<'_>, items: &mut Vec<String>, columns: &mut Vec<OutColumn>) -> SqlResult<()> {
+    fn item(
+        &self,
+        item: &SelectItem,
+        scope: &Scope<'_>,
+        items: &mut Vec<String>,
+        columns: &mut Vec<OutColumn>,
+    ) -> SqlResult<()> {
         match item {
             SelectItem::Star(of) => {
                 let before = items.len();
-                for table in scope.tables.iter().filter(|t| of.as_ref().is_none_or(|o| o.eq_ignore_ascii_case(&t.alias))) {
+                for table in scope
+                    .tables
+                    .iter()
+                    .filter(|t| of.as_ref().is_none_or(|o| o.eq_ignore_ascii_case(&t.alias)))
+                {
                     for column in table.columns.iter().filter(|c| !c.hidden) {
-                        let (sql, _) = Emit { translator: self, scope }.column_of(table, column)?;
+                        let (sql, _) = Emit {
+                            translator: self,
+                            scope,
+                        }
+                        .column_of(table, column)?;
                         items.push(format!("{sql} AS {}", ident(&column.name)));
-                        columns.push(OutColumn { name: column.name.clone(), table: table.alias.clone(), ty: column.ty.clone() });
+                        columns.push(OutColumn {
+                            name: column.name.clone(),
+                            table: table.alias.clone(),
+                            ty: column.ty.clone(),
+                        });
                     }
                 }
                 if items.len() == before {
-                    return Err(SqlError::new(1051, format!("Unknown table '{}'", of.as_deref().unwrap_or("*"))));
+                    return Err(SqlError::new(
+                        1051,
+                        format!("Unknown table '{}'", of.as_deref().unwrap_or("*")),
+                    ));
                 }
             }
             SelectItem::Expr { expr, alias, text } => {
-                let (sql, ty) = Emit { translator: self, scope }.expr(expr)?;
+                let (sql, ty) = Emit {
+                    translator: self,
+                    scope,
+                }
+                .expr(expr)?;
                 let name = alias.clone().unwrap_or_else(|| match expr {
                     Expr::Column { name, .. } => name.clone(),
                     _ => text.clone(),
                 });
                 items.push(format!("{sql} AS {}", ident(&name)));
-                columns.push(OutColumn { name, table: String::new(), ty });
+                columns.push(OutColumn {
+                    name,
+                    table: String::new(),
+                    ty,
+                });
             }
         }
         Ok(())
     }
 
-    fn table_ref<'q>(&self, table: &'q TableRef, parent: Option<&Scope<'_>>, from: &mut From<'q>) -> SqlResult<String> {
+    fn table_ref<'q>(
+        &self,
+        table: &'q TableRef,
+        parent: Option<&Scope<'_>>,
+        from: &mut From<'q>,
+    ) -> SqlResult<String> {
         match table {
             TableRef::Table { db, name, alias } => {
                 let alias = alias.clone().unwrap_or_else(|| name.clone());
-                let cte = self.ctes.borrow().iter().rev().find(|(n, _)| db.is_none() && n.eq_ignore_ascii_case(name)).cloned();
+                let cte = self
+                    .ctes
+                    .borrow()
+                    .iter()
+                    .rev()
+                    .find(|(n, _)| db.is_none() && n.eq_ignore_ascii_case(name))
+                    .cloned();
                 if let Some((cte, columns)) = cte {
                     self.add_table(from, alias.clone(), columns)?;
                     return Ok(format!("{} AS {}", ident(&cte), ident(&alias)));
@@ -304,26 +476,46 @@ impl<'a> Translator<'a> {
                 let (source, columns) = self.tables.open(db.as_deref(), name)?;
                 self.add_table(from, alias.clone(), columns)?;
                 let placeholder = format!("\u{1}T{}\u{1}", from.bases.len());
-                from.bases.push((from.tables.len() - 1, source, placeholder.clone()));
+                from.bases
+                    .push((from.tables.len() - 1, source, placeholder.clone()));
                 Ok(format!("{placeholder} AS {}", ident(&alias)))
             }
-            TableRef::Derived { query, alias, columns } => {
+            TableRef::Derived {
+                query,
+                alias,
+                columns,
+            } => {
                 let (sql, out) = self.query(query, parent, true)?;
                 let columns: Vec<ScopeColumn> = out
                     .iter()
                     .enumerate()
-                    .map(|(i, c)| ScopeColumn { name: columns.get(i).cloned().unwrap_or_else(|| c.name.clone()), ty: c.ty.clone(), hidden: false, generated: None })
+                    .map(|(i, c)| ScopeColumn {
+                        name: columns.get(i).cloned().unwrap_or_else(|| c.name.clone()),
+                        ty: c.ty.clone(),
+                        hidden: false,
+                        generated: None,
+                    })
                     .collect();
                 let renamed = if columns.iter().zip(&out).all(|(a, b)| a.name == b.name) {
                     format!("({sql})")
                 } else {
-                    let pairs: Vec<String> = columns.iter().zip(&out).map(|(a, b)| format!("{} AS {}", ident(&b.name), ident(&a.name))).collect();
+                    let pairs: Vec<String> = columns
+                        .iter()
+                        .zip(&out)
+                        .map(|(a, b)| format!("{} AS {}", ident(&b.name), ident(&a.name)))
+                        .collect();
                     format!("(SELECT {} FROM ({sql}))", pairs.join(", "))
                 };
                 self.add_table(from, alias.clone(), columns)?;
                 Ok(format!("{renamed} AS {}", ident(alias)))
             }
-            TableRef::Join { kind, left, right, on, using } => {
+            TableRef::Join {
+                kind,
+                left,
+                right,
+                on,
+                using,
+            } => {
                 from.outer |= kind.starts_with("LEFT") || kind.starts_with("RIGHT");
                 let left = self.table_ref(left, parent, from)?;
                 let mut right_sql = self.table_ref(right, parent, from)?;
@@ -341,12 +533,21 @@ impl<'a> Translator<'a> {
                     let names: Vec<String> = using.iter().map(|n| ident(n)).collect();
                     sql = format!("{sql} USING ({})", names.join(", "));
                     for table in &from.tables {
-                        table.used.borrow_mut().extend(using.iter().map(|n| n.to_lowercase()));
+                        table
+                            .used
+                            .borrow_mut()
+                            .extend(using.iter().map(|n| n.to_lowercase()));
                     }
                 }
                 if *kind == "NATURAL JOIN" {
                     for table in &from.tables {
-                        table.used.borrow_mut().extend(table.columns.iter().filter(|c| !c.hidden).map(|c| c.name.to_lowercase()));
+                        table.used.borrow_mut().extend(
+                            table
+                                .columns
+                                .iter()
+                                .filter(|c| !c.hidden)
+                                .map(|c| c.name.to_lowercase()),
+                        );
                     }
                 }
                 Ok(sql)
@@ -354,11 +555,27 @@ impl<'a> Translator<'a> {
         }
     }
 
-    fn add_table(&self, from: &mut From<'_>, alias: String, columns: Vec<ScopeColumn>) -> SqlResult<()> {
-        if from.tables.iter().any(|t| t.alias.eq_ignore_ascii_case(&alias)) {
-            return Err(SqlError::new(1066, format!("Not unique table/alias: '{alias}'")));
+    fn add_table(
+        &self,
+        from: &mut From<'_>,
+        alias: String,
+        columns: Vec<ScopeColumn>,
+    ) -> SqlResult<()> {
+        if from
+            .tables
+            .iter()
+            .any(|t| t.alias.eq_ignore_ascii_case(&alias))
+        {
+            return Err(SqlError::new(
+                1066,
+                format!("Not unique table/alias: '{alias}'"),
+            ));
         }
-        from.tables.push(ScopeTable { alias, columns, used: RefCell::default() });
+        from.tables.push(ScopeTable {
+            alias,
+            columns,
+            used: RefCell::default(),
+        });
         Ok(())
     }
 }
@@ -377,7 +594,10 @@ pub fn collated(sql: &str, ty: &Ty) -> String {
 }
 
 fn order_part(sql: &str, ty: &Ty, desc: bool) -> String {
-    let collation = ty.sqlite_collation().map(|c| format!(" COLLATE {}", ident(c))).unwrap_or_default();
+    let collation = ty
+        .sqlite_collation()
+        .map(|c| format!(" COLLATE {}", ident(c)))
+        .unwrap_or_default();
     format!("{sql}{collation}{}", if desc { " DESC" } else { "" })
 }
 
@@ -386,11 +606,21 @@ fn order_part(sql: &str, ty: &Ty, desc: bool) -> String {
 fn conjuncts(expr: &Expr) -> Vec<Expr> {
     match expr {
         Expr::Paren(inner) => conjuncts(inner),
-        Expr::Op { op: "and", left, right } => [conjuncts(left), conjuncts(right)].concat(),
+        Expr::Op {
+            op: "and",
+            left,
+            right,
+        } => [conjuncts(left), conjuncts(right)].concat(),
         Expr::Op { op: "or", .. } => {
             let branches: Vec<Vec<Expr>> = disjuncts(expr).iter().map(conjuncts).collect();
             let common = |e: &&Expr| branches.iter().all(|b| b.contains(e));
-            let mut parts: Vec<Expr> = branches.first().into_iter().flatten().filter(common).cloned().collect();
+            let mut parts: Vec<Expr> = branches
+                .first()
+                .into_iter()
+                .flatten()
+                .filter(common)
+                .cloned()
+                .collect();
             parts.push(expr.clone());
             parts
         }
@@ -401,7 +631,11 @@ fn conjuncts(expr: &Expr) -> Vec<Expr> {
 fn disjuncts(expr: &Expr) -> Vec<Expr> {
     match expr {
         Expr::Paren(inner) if matches!(**inner, Expr::Op { op: "or", .. }) => disjuncts(inner),
-        Expr::Op { op: "or", left, right } => [disjuncts(left), disjuncts(right)].concat(),
+        Expr::Op {
+            op: "or",
+            left,
+            right,
+        } => [disjuncts(left), disjuncts(right)].concat(),
         other => vec![other.clone()],
     }
 }

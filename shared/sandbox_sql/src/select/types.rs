@@ -54,8 +54,19 @@ impl Ty {
             Kind::Time => (tp::DURATION, flag::BINARY, 10),
             Kind::Json => (tp::JSON, flag::BINARY, i64::from(u32::MAX)),
         };
-        let collation = if kind == Kind::Text { "utf8mb4_bin".to_owned() } else { String::new() };
-        Self { kind, scale: scale.min(SCALE_MAX), collation, tp, flags, length }
+        let collation = if kind == Kind::Text {
+            "utf8mb4_bin".to_owned()
+        } else {
+            String::new()
+        };
+        Self {
+            kind,
+            scale: scale.min(SCALE_MAX),
+            collation,
+            tp,
+            flags,
+            length,
+        }
     }
 
     pub fn int() -> Self {
@@ -68,10 +79,6 @@ impl Ty {
 
     pub fn is_number(&self) -> bool {
         matches!(self.kind, Kind::Int | Kind::Decimal | Kind::Double)
-    }
-
-    pub fn is_temporal(&self) -> bool {
-        matches!(self.kind, Kind::Date | Kind::DateTime | Kind::Time)
     }
 
     /// Type of a column.
@@ -89,8 +96,19 @@ impl Ty {
             _ if ty.is_binary() => Kind::Blob,
             _ => Kind::Text,
         };
-        let collation = if kind == Kind::Text { ty.collate.clone() } else { String::new() };
-        Self { kind, scale: ty.decimal.max(0), collation, tp: ty.tp, flags: ty.flag, length: ty.flen }
+        let collation = if kind == Kind::Text {
+            ty.collate.clone()
+        } else {
+            String::new()
+        };
+        Self {
+            kind,
+            scale: ty.decimal.max(0),
+            collation,
+            tp: ty.tp,
+            flags: ty.flag,
+            length: ty.flen,
+        }
     }
 
     /// SQLite's collation for comparing values of this type, if one is needed.
@@ -131,12 +149,21 @@ pub fn unify(left: &Ty, right: &Ty) -> Ty {
     match (left.kind, right.kind) {
         (Kind::Null, _) => right.clone(),
         (_, Kind::Null) => left.clone(),
-        (a, b) if a == b => Ty { scale: left.scale.max(right.scale), length: left.length.max(right.length), ..left.clone() },
+        (a, b) if a == b => Ty {
+            scale: left.scale.max(right.scale),
+            length: left.length.max(right.length),
+            ..left.clone()
+        },
         _ if left.is_number() && right.is_number() => {
             let double = left.kind == Kind::Double || right.kind == Kind::Double;
-            Ty::new(if double { Kind::Double } else { Kind::Decimal }, left.scale.max(right.scale))
+            Ty::new(
+                if double { Kind::Double } else { Kind::Decimal },
+                left.scale.max(right.scale),
+            )
         }
-        (Kind::Date, Kind::DateTime) | (Kind::DateTime, Kind::Date) => Ty::new(Kind::DateTime, left.scale.max(right.scale)),
+        (Kind::Date, Kind::DateTime) | (Kind::DateTime, Kind::Date) => {
+            Ty::new(Kind::DateTime, left.scale.max(right.scale))
+        }
         (Kind::Blob, _) | (_, Kind::Blob) => Ty::new(Kind::Blob, 0),
         _ => Ty::text(),
     }

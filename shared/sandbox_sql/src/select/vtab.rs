@@ -10,7 +10,10 @@ use super::types::Kind;
 use crate::view::{View, ViewScan};
 use parking_lot::Mutex;
 use rusqlite::types::Value;
-use rusqlite::vtab::{Context, CreateVTab, Filters, IndexConstraintOp, IndexInfo, Module, VTab, VTabConnection, VTabCursor, VTabKind, sqlite3_vtab, sqlite3_vtab_cursor};
+use rusqlite::vtab::{
+    Context, CreateVTab, Filters, IndexConstraintOp, IndexInfo, Module, VTab, VTabConnection,
+    VTabCursor, VTabKind, sqlite3_vtab, sqlite3_vtab_cursor,
+};
 use rusqlite::{Connection, Error, Result};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_int};
@@ -29,9 +32,17 @@ pub const ROW_ID_COLUMN: &str = "_tidb_rowid";
 /// What a virtual table reads.
 pub enum Source {
     /// Records of a table.
-    Records { info: Arc<TableInfo>, decoder: Box<TableDecoder>, view: View, columns: Vec<ScopeColumn> },
+    Records {
+        info: Arc<TableInfo>,
+        decoder: Box<TableDecoder>,
+        view: View,
+        columns: Vec<ScopeColumn>,
+    },
     /// Rows that were computed, for INFORMATION_SCHEMA.
-    Rows { rows: Vec<Vec<Value>>, columns: Vec<ScopeColumn> },
+    Rows {
+        rows: Vec<Vec<Value>>,
+        columns: Vec<ScopeColumn>,
+    },
 }
 
 impl Source {
@@ -43,7 +54,9 @@ impl Source {
 
     /// Position of the column that is the integer handle.
     fn handle_position(&self) -> Option<usize> {
-        let Source::Records { info, columns, .. } = self else { return None };
+        let Source::Records { info, columns, .. } = self else {
+            return None;
+        };
         let name = match info.handle_column() {
             // Unsigned handles do not sort as their keys do.
             Some(column) if column.field_type.is_unsigned() => return None,
@@ -80,19 +93,41 @@ unsafe impl<'vtab> VTab<'vtab> for Table {
     type Aux = Registry;
     type Cursor = Cursor;
 
-    fn connect(_: &mut VTabConnection, aux: Option<&Registry>, _: &[u8], _: &[u8], _: &[u8], args: &[&[u8]]) -> Result<(Cow<'static, CStr>, Self)> {
-        let number = args.first().and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.trim().parse::<usize>().ok());
-        let source = aux.zip(number).and_then(|(registry, n)| registry.lock().get(n).cloned());
+    fn connect(
+        _: &mut VTabConnection,
+        aux: Option<&Registry>,
+        _: &[u8],
+        _: &[u8],
+        _: &[u8],
+        args: &[&[u8]],
+    ) -> Result<(Cow<'static, CStr>, Self)> {
+        let number = args
+            .first()
+            .and_then(|a| std::str::from_utf8(a).ok())
+            .and_then(|a| a.trim().parse::<usize>().ok());
+        let source = aux
+            .zip(number)
+            .and_then(|(registry, n)| registry.lock().get(n).cloned());
         let source = source.ok_or_else(|| Error::ModuleError("no such source".to_owned()))?;
         let column = |c: &ScopeColumn| {
-            let collation = c.ty.sqlite_collation().map(|n| format!(" COLLATE {}", ident(n))).unwrap_or_default();
+            let collation =
+                c.ty.sqlite_collation()
+                    .map(|n| format!(" COLLATE {}", ident(n)))
+                    .unwrap_or_default();
             let hidden = if c.hidden { " HIDDEN" } else { "" };
             // A column without a declared type has no affinity, so values stay as they are.
             format!("{}{hidden}{collation}", ident(&c.name))
         };
         let columns: Vec<String> = source.columns().iter().map(column).collect();
-        let schema = CString::new(format!("CREATE TABLE x({})", columns.join(", "))).map_err(|e| Error::ModuleError(e.to_string()))?;
-        Ok((Cow::Owned(schema), Table { base: sqlite3_vtab::default(), source }))
+        let schema = CString::new(format!("CREATE TABLE x({})", columns.join(", ")))
+            .map_err(|e| Error::ModuleError(e.to_string()))?;
+        Ok((
+            Cow::Owned(schema),
+            Table {
+                base: sqlite3_vtab::default(),
+                source,
+            },
+        ))
     }
 
     fn best_index(&self, info: &mut IndexInfo) -> Result<bool> {
@@ -105,8 +140,10 @@ unsafe impl<'vtab> VTab<'vtab> for Table {
             }
             let slot = match constraint.operator() {
                 IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_EQ => 0,
-                IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_GE | IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_GT => 1,
-                IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_LE | IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_LT => 2,
+                IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_GE
+                | IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_GT => 1,
+                IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_LE
+                | IndexConstraintOp::SQLITE_INDEX_CONSTRAINT_LT => 2,
                 _ => continue,
             };
             wanted[slot].get_or_insert(i);
@@ -135,7 +172,14 @@ unsafe impl<'vtab> VTab<'vtab> for Table {
     }
 
     fn open(&'vtab mut self) -> Result<Cursor> {
-        Ok(Cursor { base: sqlite3_vtab_cursor::default(), source: self.source.clone(), ranges: Vec::new().into_iter(), scan: None, current: Current::End, row: 0 })
+        Ok(Cursor {
+            base: sqlite3_vtab_cursor::default(),
+            source: self.source.clone(),
+            ranges: Vec::new().into_iter(),
+            scan: None,
+            current: Current::End,
+            row: 0,
+        })
     }
 }
 
@@ -149,7 +193,11 @@ enum Current {
     /// Index into computed rows.
     Computed(usize),
     /// A pair that was not decoded yet, and its decoded columns once one was asked.
-    Record { key: Vec<u8>, value: Vec<u8>, datums: std::cell::OnceCell<Vec<Datum>> },
+    Record {
+        key: Vec<u8>,
+        value: Vec<u8>,
+        datums: std::cell::OnceCell<Vec<Datum>>,
+    },
 }
 
 #[repr(C)]
@@ -172,7 +220,11 @@ impl Cursor {
         let view = match self.source.as_ref() {
             Source::Rows { rows, .. } => {
                 let next = self.row as usize - 1;
-                self.current = if next < rows.len() { Current::Computed(next) } else { Current::End };
+                self.current = if next < rows.len() {
+                    Current::Computed(next)
+                } else {
+                    Current::End
+                };
                 return Ok(());
             }
             Source::Records { view, .. } => view,
@@ -181,7 +233,11 @@ impl Cursor {
             match self.scan.as_mut().and_then(Iterator::next) {
                 Some(pair) => {
                     let (key, value) = pair.map_err(failed)?;
-                    self.current = Current::Record { key, value, datums: std::cell::OnceCell::new() };
+                    self.current = Current::Record {
+                        key,
+                        value,
+                        datums: std::cell::OnceCell::new(),
+                    };
                     return Ok(());
                 }
                 None => match self.ranges.next() {
@@ -220,11 +276,28 @@ unsafe impl VTabCursor for Cursor {
         self.scan = None;
         if let Source::Records { info, .. } = self.source.as_ref() {
             let mut values = (0..args.len()).map(|i| args.get::<Value>(i));
-            let mut next = |bit: c_int| if plan & bit != 0 { values.next().transpose() } else { Ok(None) };
+            let mut next = |bit: c_int| {
+                if plan & bit != 0 {
+                    values.next().transpose()
+                } else {
+                    Ok(None)
+                }
+            };
             let (equal, low, high) = (next(EQUAL)?, next(LOW)?, next(HIGH)?);
-            let low = equal.as_ref().or(low.as_ref()).and_then(|v| bound(v, false));
-            let high = equal.as_ref().or(high.as_ref()).and_then(|v| bound(v, true));
-            let ranges: Vec<KeyRange> = info.physical_ids().into_iter().map(|id| handle_range(id, low, high)).filter(|r| r.start < r.end).collect();
+            let low = equal
+                .as_ref()
+                .or(low.as_ref())
+                .and_then(|v| bound(v, false));
+            let high = equal
+                .as_ref()
+                .or(high.as_ref())
+                .and_then(|v| bound(v, true));
+            let ranges: Vec<KeyRange> = info
+                .physical_ids()
+                .into_iter()
+                .map(|id| handle_range(id, low, high))
+                .filter(|r| r.start < r.end)
+                .collect();
             self.ranges = ranges.into_iter();
         }
         self.advance()
@@ -241,8 +314,21 @@ unsafe impl VTabCursor for Cursor {
     fn column(&self, context: &mut Context, index: c_int) -> Result<()> {
         let index = usize::try_from(index).map_err(failed)?;
         match (&self.current, self.source.as_ref()) {
-            (Current::Computed(row), Source::Rows { rows, .. }) => context.set_result(rows.get(*row).and_then(|r| r.get(index)).cloned().unwrap_or(Value::Null)),
-            (Current::Record { key, value, datums }, Source::Records { info, decoder, columns, .. }) => {
+            (Current::Computed(row), Source::Rows { rows, .. }) => context.set_result(
+                rows.get(*row)
+                    .and_then(|r| r.get(index))
+                    .cloned()
+                    .unwrap_or(Value::Null),
+            ),
+            (
+                Current::Record { key, value, datums },
+                Source::Records {
+                    info,
+                    decoder,
+                    columns,
+                    ..
+                },
+            ) => {
                 let column = columns.get(index).ok_or_else(|| failed("no such column"))?;
                 if column.name == KEY_COLUMN {
                     return context.set_result(Value::Blob(key.clone()));
@@ -254,7 +340,10 @@ unsafe impl VTabCursor for Cursor {
                     let row = decoder.record(key, value).map_err(failed)?;
                     let _ = datums.set(row.datums);
                 }
-                let datum = datums.get().and_then(|d| d.get(index)).unwrap_or(&Datum::Null);
+                let datum = datums
+                    .get()
+                    .and_then(|d| d.get(index))
+                    .unwrap_or(&Datum::Null);
                 context.set_result(sqlite_value(datum, column.ty.kind))
             }
             _ => Err(failed("no row")),
@@ -269,7 +358,9 @@ unsafe impl VTabCursor for Cursor {
 /// The handle in a record key of an integer handle.
 pub fn int_handle(key: &[u8]) -> Value {
     match key.last_chunk::<8>() {
-        Some(bytes) if key.len() == keys::INT_RECORD_LEN => Value::Integer((u64::from_be_bytes(*bytes) ^ 1 << 63) as i64),
+        Some(bytes) if key.len() == keys::INT_RECORD_LEN => {
+            Value::Integer((u64::from_be_bytes(*bytes) ^ 1 << 63) as i64)
+        }
         _ => Value::Null,
     }
 }
@@ -279,7 +370,9 @@ pub fn sqlite_value(datum: &Datum, kind: Kind) -> Value {
     match datum {
         Datum::Null => Value::Null,
         Datum::Int(v) | Datum::Year(v) => Value::Integer(*v),
-        Datum::UInt(v) => i64::try_from(*v).map_or_else(|_| Value::Text(v.to_string()), Value::Integer),
+        Datum::UInt(v) => {
+            i64::try_from(*v).map_or_else(|_| Value::Text(v.to_string()), Value::Integer)
+        }
         // The shortest text of a float is what MySQL shows; as a double it would grow digits.
         Datum::Float(v) => Value::Real(v.to_string().parse().unwrap_or(f64::from(*v))),
         Datum::Double(v) => Value::Real(*v),

@@ -5,7 +5,7 @@ mod shared;
 mod vars;
 
 pub use shared::{KillSwitch, Shared};
-pub use vars::{Variables, defaults, normal_value, shown_value};
+pub use vars::{Variables, normal_value, shown_value};
 
 use crate::catalog::{Catalog, Table};
 use crate::engine::{KvEngine, Mutation};
@@ -29,7 +29,12 @@ const WARNINGS_MAX: usize = 64;
 pub enum Outcome {
     /// Its rows went to the sink.
     Rows { warnings: u16 },
-    Done { affected: u64, insert_id: u64, warnings: u16, info: String },
+    Done {
+        affected: u64,
+        insert_id: u64,
+        warnings: u16,
+        info: String,
+    },
     #[default]
     Nothing,
 }
@@ -37,7 +42,12 @@ pub enum Outcome {
 impl Outcome {
     /// Done, with that many rows affected.
     pub fn affected(affected: u64) -> Self {
-        Outcome::Done { affected, insert_id: 0, warnings: 0, info: String::new() }
+        Outcome::Done {
+            affected,
+            insert_id: 0,
+            warnings: 0,
+            info: String::new(),
+        }
     }
 
     /// Rows were sent.
@@ -141,14 +151,20 @@ impl Session {
     }
 
     pub fn use_database(&mut self, name: &str) -> SqlResult<()> {
-        let name = if crate::catalog::is_system(name) { name.to_owned() } else { self.catalog().database(name)?.db_name.original };
+        let name = if crate::catalog::is_system(name) {
+            name.to_owned()
+        } else {
+            self.catalog().database(name)?.db_name.original
+        };
         self.db = Some(name);
         Ok(())
     }
 
     /// The named database, or the current one.
     pub fn database_or_current(&self, db: Option<&str>) -> SqlResult<String> {
-        db.map(str::to_owned).or_else(|| self.db.clone()).ok_or_else(|| SqlError::new(code::NO_DB, "No database selected"))
+        db.map(str::to_owned)
+            .or_else(|| self.db.clone())
+            .ok_or_else(|| SqlError::new(code::NO_DB, "No database selected"))
     }
 
     pub fn table(&self, db: Option<&str>, name: &str) -> SqlResult<Table> {
@@ -159,14 +175,29 @@ impl Session {
     /// Columns of a table, for COM_FIELD_LIST.
     pub fn field_list(&self, table: &str) -> SqlResult<Vec<ColumnMeta>> {
         let table = self.table(None, table)?;
-        Ok(table.info.columns().iter().filter(|c| !c.hidden).map(|c| crate::select::column_meta(c, &table.info.name.original)).collect())
+        Ok(table
+            .info
+            .columns()
+            .iter()
+            .filter(|c| !c.hidden)
+            .map(|c| crate::select::column_meta(c, &table.info.name.original))
+            .collect())
     }
 
     /// Status bits of an answer.
     pub fn status(&self) -> u16 {
         use crate::protocol::status;
-        let transaction = if self.transaction.as_ref().is_some_and(|t| t.explicit) { status::IN_TRANSACTION } else { 0 };
-        transaction | if self.autocommit() { status::AUTOCOMMIT } else { 0 }
+        let transaction = if self.transaction.as_ref().is_some_and(|t| t.explicit) {
+            status::IN_TRANSACTION
+        } else {
+            0
+        };
+        transaction
+            | if self.autocommit() {
+                status::AUTOCOMMIT
+            } else {
+                0
+            }
     }
 
     fn autocommit(&self) -> bool {
@@ -175,13 +206,26 @@ impl Session {
 
     pub fn warn(&mut self, code: u16, message: impl Into<String>) {
         if self.warnings.len() < WARNINGS_MAX {
-            self.warnings.push(Warning { level: "Warning", code, message: message.into() });
+            self.warnings.push(Warning {
+                level: "Warning",
+                code,
+                message: message.into(),
+            });
         }
     }
 
     pub fn zone(&self) -> Zone {
-        let name = self.variables.get("time_zone").map_or("SYSTEM", String::as_str);
-        let name = if name.eq_ignore_ascii_case("system") { self.variables.get("system_time_zone").map_or("UTC", String::as_str) } else { name };
+        let name = self
+            .variables
+            .get("time_zone")
+            .map_or("SYSTEM", String::as_str);
+        let name = if name.eq_ignore_ascii_case("system") {
+            self.variables
+                .get("system_time_zone")
+                .map_or("UTC", String::as_str)
+        } else {
+            name
+        };
         Zone::parse(name).unwrap_or_else(|_| Zone::utc())
     }
 
@@ -194,6 +238,12 @@ impl Session {
             new_collation: self.shared.config.new_collation,
             row_format: value("tidb_row_format_version").parse().unwrap_or(2),
             now_us: self.now_us,
+            row_checksum: self
+                .shared
+                .globals
+                .read()
+                .get("tidb_enable_row_level_checksum")
+                .is_some_and(|v| v == "1"),
             null_becomes_zero: true,
             check_constraints: value("tidb_enable_check_constraint") == "1",
             seed: self.now_us as u64,
@@ -203,11 +253,23 @@ impl Session {
 
     /// Stops a statement whose client was told to go.
     pub fn check_killed(&self) -> SqlResult<()> {
-        if self.kill.is_killed() { Err(SqlError::new(code::QUERY_INTERRUPTED, "Query execution was interrupted")) } else { Ok(()) }
+        if self.kill.is_killed() {
+            Err(SqlError::new(
+                code::QUERY_INTERRUPTED,
+                "Query execution was interrupted",
+            ))
+        } else {
+            Ok(())
+        }
     }
 
     /// Runs one statement; its rows, if any, go to `sink`.
-    pub fn execute(&mut self, text: &[u8], tokens: &[Token], sink: &mut dyn RowSink) -> SqlResult<Outcome> {
+    pub fn execute(
+        &mut self,
+        text: &[u8],
+        tokens: &[Token],
+        sink: &mut dyn RowSink,
+    ) -> SqlResult<Outcome> {
         self.check_killed()?;
         self.now_us = SystemClock.unix_ms() as i64 * 1000;
         let at = Cursor::new(text, tokens);
@@ -225,7 +287,17 @@ impl Session {
         let count = self.warnings.len() as u16;
         Ok(match outcome? {
             Outcome::Rows { .. } => Outcome::Rows { warnings: count },
-            Outcome::Done { affected, insert_id, info, .. } => Outcome::Done { affected, insert_id, warnings: count, info },
+            Outcome::Done {
+                affected,
+                insert_id,
+                info,
+                ..
+            } => Outcome::Done {
+                affected,
+                insert_id,
+                warnings: count,
+                info,
+            },
             Outcome::Nothing => Outcome::affected(0),
         })
     }
@@ -234,7 +306,11 @@ impl Session {
     pub fn begin(&mut self) -> SqlResult<()> {
         self.commit()?;
         let start_ts = self.engine().tso()?;
-        self.transaction = Some(Transaction { start_ts, writes: Arc::default(), explicit: true });
+        self.transaction = Some(Transaction {
+            start_ts,
+            writes: Arc::default(),
+            explicit: true,
+        });
         Ok(())
     }
 
@@ -245,10 +321,22 @@ impl Session {
             None => self.engine().tso()?,
         };
         if self.transaction.is_none() && !self.autocommit() {
-            self.transaction = Some(Transaction { start_ts: ts, writes: Arc::default(), explicit: true });
+            self.transaction = Some(Transaction {
+                start_ts: ts,
+                writes: Arc::default(),
+                explicit: true,
+            });
         }
-        let writes = self.transaction.as_ref().map(|t| t.writes.clone()).unwrap_or_default();
-        Ok(View { engine: self.shared.engine.clone(), ts, writes })
+        let writes = self
+            .transaction
+            .as_ref()
+            .map(|t| t.writes.clone())
+            .unwrap_or_default();
+        Ok(View {
+            engine: self.shared.engine.clone(),
+            ts,
+            writes,
+        })
     }
 
     /// As [`Session::view`], for a statement that writes or locks: one session at a time, reading the
@@ -257,7 +345,11 @@ impl Session {
         self.shared.writer.acquire(self.id, &self.kill)?;
         let start_ts = self.engine().tso()?;
         let explicit = !self.autocommit();
-        let transaction = self.transaction.get_or_insert(Transaction { start_ts, writes: Arc::default(), explicit });
+        let transaction = self.transaction.get_or_insert(Transaction {
+            start_ts,
+            writes: Arc::default(),
+            explicit,
+        });
         if transaction.writes.is_empty() {
             transaction.start_ts = start_ts;
         }
@@ -266,20 +358,29 @@ impl Session {
 
     /// Buffers writes of the open transaction.
     pub fn write(&mut self, writes: Writes) -> SqlResult<()> {
-        let transaction = self.transaction.as_mut().ok_or_else(|| SqlError::new(code::UNKNOWN, "no transaction is open"))?;
+        let transaction = self
+            .transaction
+            .as_mut()
+            .ok_or_else(|| SqlError::new(code::UNKNOWN, "no transaction is open"))?;
         Arc::make_mut(&mut transaction.writes).extend(writes);
         Ok(())
     }
 
     /// Commits what was written; without a transaction nothing happens.
     pub fn commit(&mut self) -> SqlResult<()> {
-        let Some(transaction) = self.transaction.take() else { return Ok(()) };
+        let Some(transaction) = self.transaction.take() else {
+            return Ok(());
+        };
         let mutation = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| match value {
             Some(value) => Mutation::Put(key.clone(), value.clone()),
             None => Mutation::Delete(key.clone()),
         };
         let mutations: Vec<Mutation> = transaction.writes.iter().map(mutation).collect();
-        let result = if mutations.is_empty() { Ok(0) } else { self.engine().commit(transaction.start_ts, &mutations) };
+        let result = if mutations.is_empty() {
+            Ok(0)
+        } else {
+            self.engine().commit(transaction.start_ts, &mutations)
+        };
         self.shared.writer.release(self.id);
         result.map(|_| ()).map_err(SqlError::from)
     }

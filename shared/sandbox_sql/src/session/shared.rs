@@ -94,10 +94,16 @@ impl WriterLock {
         let mut owner = self.owner.lock();
         while owner.is_some_and(|o| o != id) {
             if kill.is_killed() {
-                return Err(SqlError::new(code::QUERY_INTERRUPTED, "Query execution was interrupted"));
+                return Err(SqlError::new(
+                    code::QUERY_INTERRUPTED,
+                    "Query execution was interrupted",
+                ));
             }
             if Instant::now() >= deadline {
-                return Err(SqlError::new(1205, "Lock wait timeout exceeded; try restarting transaction"));
+                return Err(SqlError::new(
+                    1205,
+                    "Lock wait timeout exceeded; try restarting transaction",
+                ));
             }
             self.freed.wait_for(&mut owner, STEP);
         }

@@ -60,7 +60,10 @@ const DEFAULTS: [(&str, &str); 84] = [
     ("sql_warnings", "0"),
     ("ssl_ca", ""),
     ("system_time_zone", "UTC"),
-    ("tidb_allow_function_for_expression_index", "json_array, json_array_append, json_extract, json_unquote, lower, md5, reverse, upper, vitess_hash"),
+    (
+        "tidb_allow_function_for_expression_index",
+        "json_array, json_array_append, json_extract, json_unquote, lower, md5, reverse, upper, vitess_hash",
+    ),
     ("tidb_backoff_weight", "2"),
     ("tidb_build_stats_concurrency", "2"),
     ("tidb_checksum_table_concurrency", "4"),
@@ -87,7 +90,10 @@ const DEFAULTS: [(&str, &str); 84] = [
     ("transaction_isolation", "REPEATABLE-READ"),
     ("tx_isolation", "REPEATABLE-READ"),
     ("tx_read_only", "0"),
-    ("version_comment", "TiDB Server (Apache License 2.0) Community Edition, MySQL 8.0 compatible"),
+    (
+        "version_comment",
+        "TiDB Server (Apache License 2.0) Community Edition, MySQL 8.0 compatible",
+    ),
     ("version_compile_os", "linux"),
     ("wait_timeout", "28800"),
 ];
@@ -97,14 +103,20 @@ pub type Variables = BTreeMap<String, String>;
 
 /// What a fresh cluster has.
 pub fn defaults(version: &str) -> Variables {
-    let mut variables: Variables = DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut variables: Variables = DEFAULTS
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     variables.insert("version".to_owned(), version.to_owned());
     variables
 }
 
 /// The form in which a value is kept: switches of names that are kept as 0 and 1 are numbers.
 pub fn normal_value(current: Option<&String>, value: &str) -> String {
-    match (current.map(String::as_str), value.to_ascii_lowercase().as_str()) {
+    match (
+        current.map(String::as_str),
+        value.to_ascii_lowercase().as_str(),
+    ) {
         (Some("0" | "1"), "on" | "true") => "1".to_owned(),
         (Some("0" | "1"), "off" | "false") => "0".to_owned(),
         (Some("ON" | "OFF"), "1" | "true" | "on") => "ON".to_owned(),
@@ -115,9 +127,19 @@ pub fn normal_value(current: Option<&String>, value: &str) -> String {
 
 /// Names whose 0 and 1 `SHOW VARIABLES` prints as OFF and ON.
 const SWITCHES: [&str; 13] = [
-    "allow_auto_random_explicit_insert", "autocommit", "explicit_defaults_for_timestamp", "foreign_key_checks",
-    "performance_schema", "read_only", "sql_safe_updates", "tidb_constraint_check_in_place", "tidb_enable_check_constraint",
-    "tidb_enable_dist_task", "tidb_enable_row_level_checksum", "tidb_gc_enable", "tidb_opt_write_row_id",
+    "allow_auto_random_explicit_insert",
+    "autocommit",
+    "explicit_defaults_for_timestamp",
+    "foreign_key_checks",
+    "performance_schema",
+    "read_only",
+    "sql_safe_updates",
+    "tidb_constraint_check_in_place",
+    "tidb_enable_check_constraint",
+    "tidb_enable_dist_task",
+    "tidb_enable_row_level_checksum",
+    "tidb_gc_enable",
+    "tidb_opt_write_row_id",
 ];
 
 /// The form in which SHOW VARIABLES prints a value.

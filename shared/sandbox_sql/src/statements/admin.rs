@@ -11,7 +11,11 @@ use thunderhead_codec::keys;
 use thunderhead_codec::mysql::state;
 use thunderhead_types::Checksum;
 
-pub fn admin(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
+pub fn admin(
+    session: &mut Session,
+    at: &mut Cursor<'_>,
+    sink: &mut dyn RowSink,
+) -> SqlResult<Outcome> {
     at.expect("admin")?;
     if at.eat("checksum table") {
         let tables = tables(session, at)?;
@@ -19,7 +23,13 @@ pub fn admin(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink)
         let mut rows = Vec::new();
         for table in &tables {
             let sum = checksum(session, table, ts)?;
-            rows.push(vec![text(&table.db.db_name.original), text(&table.info.name.original), text(sum.crc64_xor), text(sum.kvs), text(sum.bytes)]);
+            rows.push(vec![
+                text(&table.db.db_name.original),
+                text(&table.info.name.original),
+                text(sum.crc64_xor),
+                text(sum.kvs),
+                text(sum.bytes),
+            ]);
         }
         let mut columns = vec![ColumnMeta::text("Db_name"), ColumnMeta::text("Table_name")];
         for name in ["Checksum_crc64_xor", "Total_kvs", "Total_bytes"] {
@@ -43,13 +53,37 @@ pub fn admin(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink)
         return Ok(Outcome::Nothing);
     }
     if at.eat("show ddl jobs") || at.eat("show ddl") || at.eat("show slow") {
-        let names = ["JOB_ID", "DB_NAME", "TABLE_NAME", "JOB_TYPE", "SCHEMA_STATE", "SCHEMA_ID", "TABLE_ID", "ROW_COUNT", "CREATE_TIME", "START_TIME", "END_TIME", "STATE"];
+        let names = [
+            "JOB_ID",
+            "DB_NAME",
+            "TABLE_NAME",
+            "JOB_TYPE",
+            "SCHEMA_STATE",
+            "SCHEMA_ID",
+            "TABLE_ID",
+            "ROW_COUNT",
+            "CREATE_TIME",
+            "START_TIME",
+            "END_TIME",
+            "STATE",
+        ];
         return send(sink, &names.map(ColumnMeta::text), &[]);
     }
-    if at.is("show") && at.is_at(at.rest().split_whitespace().count().saturating_sub(1), "next_row_id") {
+    if at.is("show")
+        && at.is_at(
+            at.rest().split_whitespace().count().saturating_sub(1),
+            "next_row_id",
+        )
+    {
         return super::show::show(session, at, sink);
     }
-    if at.eat("reload") || at.eat("flush") || at.eat("repair") || at.eat("cancel") || at.eat("pause") || at.eat("resume") {
+    if at.eat("reload")
+        || at.eat("flush")
+        || at.eat("repair")
+        || at.eat("cancel")
+        || at.eat("pause")
+        || at.eat("resume")
+    {
         return Ok(Outcome::Nothing);
     }
     Err(at.error())
@@ -71,8 +105,13 @@ fn tables(session: &Session, at: &mut Cursor<'_>) -> SqlResult<Vec<Table>> {
 fn checksum(session: &Session, table: &Table, ts: u64) -> SqlResult<Checksum> {
     let mut sum = Checksum::default();
     for id in all_ids(&table.info) {
-        let indexes = table.info.indexes().iter().filter(|i| i.state == state::PUBLIC);
-        let ranges = std::iter::once(keys::record_range(id)).chain(indexes.map(|i| keys::index_range(id, i.id)));
+        let indexes = table
+            .info
+            .indexes()
+            .iter()
+            .filter(|i| i.state == state::PUBLIC);
+        let ranges = std::iter::once(keys::record_range(id))
+            .chain(indexes.map(|i| keys::index_range(id, i.id)));
         for range in ranges {
             sum.merge(&session.engine().checksum(&range, ts)?);
         }

@@ -44,16 +44,36 @@ pub fn check_table(session: &mut Session, table: &Table, only: Option<&str>) -> 
         hashes: [RandomState::new(), RandomState::new()],
     };
     let named = |i: &&IndexInfo| only.is_none_or(|name| i.idx_name.lower == name.to_lowercase());
-    let indexes: Vec<&IndexInfo> = table.info.indexes().iter().filter(|i| i.state == state::PUBLIC && !i.is_columnar() && !(i.is_primary && table.info.is_common_handle)).filter(named).collect();
+    let indexes: Vec<&IndexInfo> = table
+        .info
+        .indexes()
+        .iter()
+        .filter(|i| {
+            i.state == state::PUBLIC
+                && !i.is_columnar()
+                && !(i.is_primary && table.info.is_common_handle)
+        })
+        .filter(named)
+        .collect();
     if only.is_some() && indexes.is_empty() {
-        return Err(SqlError::new(1176, format!("Key '{}' doesn't exist in table '{}'", only.unwrap_or_default(), table.info.name.original)));
+        return Err(SqlError::new(
+            1176,
+            format!(
+                "Key '{}' doesn't exist in table '{}'",
+                only.unwrap_or_default(),
+                table.info.name.original
+            ),
+        ));
     }
     let expected = checker.rows(session)?;
     for index in indexes {
         let found = checker.entries(session, index)?;
         if found != expected.get(&index.id).copied().unwrap_or_default() {
             checker.explain(index)?;
-            let text = format!("table {}, index {}: entries and rows differ in a way that no single entry shows", table.info.name.original, index.idx_name.original);
+            let text = format!(
+                "table {}, index {}: entries and rows differ in a way that no single entry shows",
+                table.info.name.original, index.idx_name.original
+            );
             return Err(SqlError::new(code::ADMIN_CHECK_TABLE, text));
         }
     }
@@ -63,7 +83,9 @@ pub fn check_table(session: &mut Session, table: &Table, only: Option<&str>) -> 
 /// A handle as a message shows it.
 fn handle_text(handle: &[u8]) -> String {
     match handle.first_chunk::<8>() {
-        Some(bytes) if handle.len() == 8 => ((u64::from_be_bytes(*bytes) ^ 1 << 63) as i64).to_string(),
+        Some(bytes) if handle.len() == 8 => {
+            ((u64::from_be_bytes(*bytes) ^ 1 << 63) as i64).to_string()
+        }
         _ => handle.iter().map(|b| format!("{b:02x}")).collect(),
     }
 }
@@ -75,15 +97,27 @@ impl Checker<'_> {
         digest.sum = digest.sum.wrapping_add(high << 64 | low);
     }
 
-    fn inconsistent(&self, index: &str, handle: &[u8], index_side: &str, record_side: &str) -> SqlError {
+    fn inconsistent(
+        &self,
+        index: &str,
+        handle: &[u8],
+        index_side: &str,
+        record_side: &str,
+    ) -> SqlError {
         let table = &self.table.info.name.original;
-        let text = format!("data inconsistency in table: {table}, index: {index}, handle: {}, index-values:\"{index_side}\" != record-values:\"{record_side}\"", handle_text(handle));
+        let text = format!(
+            "data inconsistency in table: {table}, index: {index}, handle: {}, index-values:\"{index_side}\" != record-values:\"{record_side}\"",
+            handle_text(handle)
+        );
         SqlError::new(code::DATA_INCONSISTENT, text)
     }
 
     fn decode(&self, key: &[u8], value: &[u8]) -> SqlResult<Row> {
         self.decoder.record(key, value).map_err(|error| {
-            let text = format!("table {}: a record cannot be decoded: {error}", self.table.info.name.original);
+            let text = format!(
+                "table {}: a record cannot be decoded: {error}",
+                self.table.info.name.original
+            );
             SqlError::new(code::ADMIN_CHECK_TABLE, text)
         })
     }
@@ -128,9 +162,15 @@ impl Checker<'_> {
     fn entries(&self, session: &Session, index: &IndexInfo) -> SqlResult<Digest> {
         let mut digest = Digest::default();
         for physical in all_ids(&self.table.info) {
-            for (i, pair) in self.view.scan(keys::index_range(physical, index.id)).enumerate() {
+            for (i, pair) in self
+                .view
+                .scan(keys::index_range(physical, index.id))
+                .enumerate()
+            {
                 let (key, value) = pair?;
-                self.decoder.entry(&key, &value).map_err(|error| self.bad_entry(index, &error.to_string()))?;
+                self.decoder
+                    .entry(&key, &value)
+                    .map_err(|error| self.bad_entry(index, &error.to_string()))?;
                 Self::add(&self.hashes, &mut digest, &key, &value);
                 if i % 4096 == 0 {
                     session.check_killed()?;
@@ -141,7 +181,13 @@ impl Checker<'_> {
     }
 
     fn bad_entry(&self, index: &IndexInfo, cause: &str) -> SqlError {
-        SqlError::new(code::ADMIN_CHECK_TABLE, format!("table {}, index {}: {cause}", self.table.info.name.original, index.idx_name.original))
+        SqlError::new(
+            code::ADMIN_CHECK_TABLE,
+            format!(
+                "table {}, index {}: {cause}",
+                self.table.info.name.original, index.idx_name.original
+            ),
+        )
     }
 
     /// Finds the entry that is missing, wrong or too many, and fails with it.
@@ -156,24 +202,60 @@ impl Checker<'_> {
                         continue;
                     }
                     match self.view.get(&key)? {
-                        None => return Err(self.inconsistent(name, &row.handle, "", "a row whose index entry is missing")),
-                        Some(found) if found != value => return Err(self.inconsistent(name, &row.handle, "an entry with another value", "the row's entry")),
+                        None => {
+                            return Err(self.inconsistent(
+                                name,
+                                &row.handle,
+                                "",
+                                "a row whose index entry is missing",
+                            ));
+                        }
+                        Some(found) if found != value => {
+                            return Err(self.inconsistent(
+                                name,
+                                &row.handle,
+                                "an entry with another value",
+                                "the row's entry",
+                            ));
+                        }
                         Some(_) => {}
                     }
                 }
             }
         }
         for physical in all_ids(&self.table.info) {
-            for pair in self.view.clone().scan(keys::index_range(physical, index.id)) {
+            for pair in self
+                .view
+                .clone()
+                .scan(keys::index_range(physical, index.id))
+            {
                 let (key, value) = pair?;
-                let entry = self.decoder.entry(&key, &value).map_err(|e| self.bad_entry(index, &e.to_string()))?;
-                let record = [keys::record_prefix(entry.physical_id), entry.handle.clone()].concat();
+                let entry = self
+                    .decoder
+                    .entry(&key, &value)
+                    .map_err(|e| self.bad_entry(index, &e.to_string()))?;
+                let record =
+                    [keys::record_prefix(entry.physical_id), entry.handle.clone()].concat();
                 let Some(row) = self.view.get(&record)? else {
-                    return Err(self.inconsistent(name, &entry.handle, "an entry without a row", ""));
+                    return Err(self.inconsistent(
+                        name,
+                        &entry.handle,
+                        "an entry without a row",
+                        "",
+                    ));
                 };
                 let row = self.decode(&record, &row)?;
-                if !self.wanted(&row)?.iter().any(|(id, k, _)| *id == index.id && *k == key) {
-                    return Err(self.inconsistent(name, &entry.handle, "an entry that the row does not have", "the row"));
+                if !self
+                    .wanted(&row)?
+                    .iter()
+                    .any(|(id, k, _)| *id == index.id && *k == key)
+                {
+                    return Err(self.inconsistent(
+                        name,
+                        &entry.handle,
+                        "an entry that the row does not have",
+                        "the row",
+                    ));
                 }
             }
         }

@@ -1,18 +1,20 @@
 //! INSERT, REPLACE, INSERT IGNORE, ON DUPLICATE KEY UPDATE, DELETE and UPDATE. Which rows and which values
 //! a query finds out; this file turns them into pairs.
 
+use super::ids::IdSource;
 use super::rows::{Owned, expression};
 use super::write::{Conflict, RowWriter};
-use crate::catalog::{Counter, auto_increment_counter};
+use crate::catalog::Counter;
 use crate::error::{SqlError, SqlResult, code};
-use crate::expr::{Expr, Query, Select, SelectItem, TableRef, parse_expr, parse_select, substitute};
+use crate::expr::{
+    Expr, Query, Select, SelectItem, TableRef, parse_expr, parse_select, substitute,
+};
 use crate::lexer::{Cursor, Tok};
 use crate::protocol::Value;
 use crate::select::{KEY_COLUMN, evaluate, for_each_row};
 use crate::session::{Outcome, Session};
 use thunderhead_codec::mysql::flag;
 use thunderhead_codec::schema::TableInfo;
-use thunderhead_codec::session::SqlMode;
 use thunderhead_codec::table::{Row, Slot};
 use thunderhead_codec::time::TimeKind;
 
@@ -45,7 +47,11 @@ pub fn insert(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> 
         columns = Some(column_list(at)?);
     }
     let rows = source_rows(session, at, &table.info, &mut columns)?;
-    let mut on_conflict = if replace { OnConflict::Replace } else { OnConflict::Fail };
+    let mut on_conflict = if replace {
+        OnConflict::Replace
+    } else {
+        OnConflict::Fail
+    };
     if at.eat("on duplicate key update") {
         on_conflict = OnConflict::Update(assignments(at)?);
     } else if ignore {
@@ -55,10 +61,13 @@ pub fn insert(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> 
     let columns = columns.unwrap_or_else(|| insertable(&table.info));
     check_columns(&columns, &table.info)?;
     if let Some(bad) = rows.iter().position(|r| r.len() != columns.len()) {
-        return Err(SqlError::new(code::WRONG_VALUE_COUNT, format!("Column count doesn't match value count at row {}", bad + 1)));
+        return Err(SqlError::new(
+            code::WRONG_VALUE_COUNT,
+            format!("Column count doesn't match value count at row {}", bad + 1),
+        ));
     }
-    let writer = RowWriter::new(session, table)?;
-    write_rows(session, writer, &columns, rows, &on_conflict)
+    let writer = RowWriter::new(session, table, rows.len() == 1)?;
+    write_rows(session, writer, columns, rows, &on_conflict)
 }
 
 fn column_list(at: &mut Cursor<'_>) -> SqlResult<Vec<String>> {
@@ -82,25 +91,41 @@ fn column_list(at: &mut Cursor<'_>) -> SqlResult<Vec<String>> {
 
 /// Columns an INSERT without a list fills.
 fn insertable(info: &TableInfo) -> Vec<String> {
-    info.columns().iter().filter(|c| !c.hidden).map(|c| c.name.original.clone()).collect()
+    info.columns()
+        .iter()
+        .filter(|c| !c.hidden)
+        .map(|c| c.name.original.clone())
+        .collect()
 }
 
 fn check_columns(columns: &[String], info: &TableInfo) -> SqlResult<()> {
     for (i, name) in columns.iter().enumerate() {
         let lower = name.to_lowercase();
-        let known = info.columns().iter().any(|c| c.name.lower == lower && !c.hidden) || lower == ROW_ID;
+        let known = info
+            .columns()
+            .iter()
+            .any(|c| c.name.lower == lower && !c.hidden)
+            || lower == ROW_ID;
         if !known {
             return Err(SqlError::unknown_column(name, "field list"));
         }
         if columns[..i].iter().any(|c| c.eq_ignore_ascii_case(name)) {
-            return Err(SqlError::new(code::FIELD_SPECIFIED_TWICE, format!("Column '{name}' specified twice")));
+            return Err(SqlError::new(
+                code::FIELD_SPECIFIED_TWICE,
+                format!("Column '{name}' specified twice"),
+            ));
         }
     }
     Ok(())
 }
 
 /// VALUES, SET or a query.
-fn source_rows(session: &mut Session, at: &mut Cursor<'_>, info: &TableInfo, columns: &mut Option<Vec<String>>) -> SqlResult<Vec<Vec<Owned>>> {
+fn source_rows(
+    session: &mut Session,
+    at: &mut Cursor<'_>,
+    info: &TableInfo,
+    columns: &mut Option<Vec<String>>,
+) -> SqlResult<Vec<Vec<Owned>>> {
     if at.eat("set") {
         let pairs = assignments(at)?;
         *columns = Some(pairs.iter().map(|(name, _)| name.clone()).collect());
@@ -108,7 +133,9 @@ fn source_rows(session: &mut Session, at: &mut Cursor<'_>, info: &TableInfo, col
         return Ok(vec![owned_row(session, &exprs)?]);
     }
     if at.eat("values") || at.eat("value") {
-        let width = columns.as_ref().map_or_else(|| insertable(info).len(), Vec::len);
+        let width = columns
+            .as_ref()
+            .map_or_else(|| insertable(info).len(), Vec::len);
         let mut rows = Vec::new();
         loop {
             at.expect_op("(")?;
@@ -145,7 +172,11 @@ fn owned_row(session: &mut Session, exprs: &[Expr]) -> SqlResult<Vec<Owned>> {
         .iter()
         .map(|expr| match Owned::literal(expr) {
             Some(value) => Ok(value),
-            None => Ok(Owned::computed(evaluate(session, std::slice::from_ref(expr))?.pop().flatten())),
+            None => Ok(Owned::computed(
+                evaluate(session, std::slice::from_ref(expr))?
+                    .pop()
+                    .flatten(),
+            )),
         })
         .collect()
 }
@@ -154,7 +185,9 @@ fn owned_row(session: &mut Session, exprs: &[Expr]) -> SqlResult<Vec<Owned>> {
 fn assignments(at: &mut Cursor<'_>) -> SqlResult<Vec<(String, Expr)>> {
     let mut pairs = Vec::new();
     loop {
-        let Expr::Column { name, .. } = parse_column(at)? else { return Err(at.error()) };
+        let Expr::Column { name, .. } = parse_column(at)? else {
+            return Err(at.error());
+        };
         if !at.eat_op("=") {
             at.expect_op(":=")?;
         }
@@ -175,70 +208,61 @@ fn parse_column(at: &mut Cursor<'_>) -> SqlResult<Expr> {
 }
 
 /// Encodes and writes rows, numbering those that need an id.
-fn write_rows(session: &mut Session, mut writer: RowWriter, columns: &[String], mut rows: Vec<Vec<Owned>>, on_conflict: &OnConflict) -> SqlResult<Outcome> {
-    let auto = Auto::of(writer.info());
-    let zero_is_value = SqlMode::parse(session.variables.get("sql_mode").map_or("", String::as_str)).has(SqlMode::NO_AUTO_VALUE_ON_ZERO);
-    let auto_at = auto.column.as_ref().and_then(|name| columns.iter().position(|c| c.eq_ignore_ascii_case(name)));
-    let mut generates = vec![auto.column.is_some(); rows.len()];
-    if let Some(position) = auto_at {
-        for (row, generates) in rows.iter_mut().zip(&mut generates) {
-            let zero = matches!(row[position], Owned::Int(0) | Owned::UInt(0)) && !zero_is_value;
-            *generates = zero || row[position].is_null() || row[position] == Owned::Default;
-            if *generates {
-                row[position] = Owned::Default;
-            }
-        }
-    }
-    let needed = if writer.info().has_row_id() { rows.len() } else { generates.iter().filter(|g| **g).count() };
-    let mut next = if needed > 0 { session.catalog().take(&writer.table, auto.counter, needed as u64)? } else { 1 };
-    let (mut affected, mut first_id) = (0, 0);
-    for (i, (row, generates)) in rows.iter().zip(generates).enumerate() {
-        let id = next;
-        if generates || writer.info().has_row_id() {
-            next += 1;
-        }
-        if generates && first_id == 0 {
-            first_id = id;
-        }
-        affected += write_row(session, &mut writer, columns, row, id as i64, i + 1, on_conflict)?;
+fn write_rows(
+    session: &mut Session,
+    mut writer: RowWriter,
+    mut columns: Vec<String>,
+    mut rows: Vec<Vec<Owned>>,
+    on_conflict: &OnConflict,
+) -> SqlResult<Outcome> {
+    let mut ids = IdSource::new(session, writer.info(), &mut columns, &mut rows);
+    let count = rows.len();
+    let mut affected = 0;
+    for (i, mut row) in rows.into_iter().enumerate() {
+        let id = ids.next(session, &writer.table, &mut row, count - i)?;
+        affected += write_row(session, &mut writer, &columns, &row, id, i + 1, on_conflict)?;
     }
     let used = writer.auto_ids;
-    for (counter, used) in [(auto.counter, used.auto_increment), (Counter::RowId, used.row_id), (Counter::AutoRandom, used.auto_random)] {
+    let counters = [
+        (ids.counter, used.auto_increment),
+        (Counter::RowId, used.row_id),
+        (Counter::AutoRandom, used.auto_random),
+    ];
+    for (counter, used) in counters {
         if let Some(used) = used {
-            session.catalog().rebase(&writer.table, counter, used, false)?;
+            session
+                .catalog()
+                .rebase(&writer.table, counter, used, false)?;
         }
     }
-    let count = rows.len();
     writer.finish(session)?;
-    if first_id != 0 {
-        session.last_insert_id = first_id;
+    if ids.first != 0 {
+        session.last_insert_id = ids.first;
     }
-    let info = if count > 1 { format!("Records: {count}  Duplicates: 0  Warnings: {}", session.warnings.len()) } else { String::new() };
-    Ok(Outcome::Done { affected, insert_id: first_id, warnings: 0, info })
-}
-
-/// Where a table's automatic ids come from.
-struct Auto {
-    /// The AUTO_INCREMENT or AUTO_RANDOM column.
-    column: Option<String>,
-    counter: Counter,
-}
-
-impl Auto {
-    fn of(info: &TableInfo) -> Self {
-        let increment = info.columns().iter().find(|c| c.field_type.has_flag(flag::AUTO_INCREMENT));
-        if info.auto_random_bits > 0 {
-            return Self { column: info.handle_column().map(|c| c.name.original.clone()), counter: Counter::AutoRandom };
-        }
-        match increment {
-            Some(column) => Self { column: Some(column.name.original.clone()), counter: auto_increment_counter(info) },
-            None => Self { column: None, counter: Counter::RowId },
-        }
-    }
+    let warnings = session.warnings.len();
+    let info = if count > 1 {
+        format!("Records: {count}  Duplicates: 0  Warnings: {warnings}")
+    } else {
+        String::new()
+    };
+    Ok(Outcome::Done {
+        affected,
+        insert_id: ids.first,
+        warnings: 0,
+        info,
+    })
 }
 
 /// Writes one row; how many rows it affected.
-fn write_row(session: &mut Session, writer: &mut RowWriter, columns: &[String], row: &[Owned], id: i64, number: usize, on_conflict: &OnConflict) -> SqlResult<u64> {
+fn write_row(
+    session: &mut Session,
+    writer: &mut RowWriter,
+    columns: &[String],
+    row: &[Owned],
+    id: i64,
+    number: usize,
+    on_conflict: &OnConflict,
+) -> SqlResult<u64> {
     let pairs = match writer.encode(columns, row, id, number) {
         Ok(pairs) => pairs,
         Err(error) if *on_conflict == OnConflict::Ignore => {
@@ -271,16 +295,43 @@ fn write_row(session: &mut Session, writer: &mut RowWriter, columns: &[String], 
 }
 
 /// ON DUPLICATE KEY UPDATE of one row: 2 if it changed, 0 if not.
-fn update_conflicting(session: &mut Session, writer: &mut RowWriter, old: &Row, columns: &[String], row: &[Owned], assignments: &[(String, Expr)]) -> SqlResult<u64> {
+fn update_conflicting(
+    session: &mut Session,
+    writer: &mut RowWriter,
+    old: &Row,
+    columns: &[String],
+    row: &[Owned],
+    assignments: &[(String, Expr)],
+) -> SqlResult<u64> {
     let info = writer.info().clone();
-    let mut current: Vec<(String, Expr)> = info.columns().iter().map(|c| (c.name.lower.clone(), expression(&old.datums[c.offset], &c.field_type))).collect();
-    let given = |name: &str| columns.iter().position(|c| c.eq_ignore_ascii_case(name)).map(|i| &row[i]);
+    let mut current: Vec<(String, Expr)> = info
+        .columns()
+        .iter()
+        .map(|c| {
+            (
+                c.name.lower.clone(),
+                expression(&old.datums[c.offset], &c.field_type),
+            )
+        })
+        .collect();
+    let given = |name: &str| {
+        columns
+            .iter()
+            .position(|c| c.eq_ignore_ascii_case(name))
+            .map(|i| &row[i])
+    };
     let mut values = Vec::new();
     for (name, expr) in assignments {
         let resolved = substitute(expr, &|e| match e {
-            Expr::Column { name, .. } => current.iter().find(|(c, _)| *c == name.to_lowercase()).map(|(_, v)| v.clone()),
+            Expr::Column { name, .. } => current
+                .iter()
+                .find(|(c, _)| *c == name.to_lowercase())
+                .map(|(_, v)| v.clone()),
             Expr::Values(name) => Some(match given(name) {
-                Some(Owned::Text(v)) => Expr::Str { introducer: None, bytes: v.clone() },
+                Some(Owned::Text(v)) => Expr::Str {
+                    introducer: None,
+                    bytes: v.clone(),
+                },
                 Some(Owned::Binary(v)) => Expr::Binary(v.clone()),
                 Some(Owned::Int(v)) => Expr::Number(v.to_string()),
                 Some(Owned::UInt(v)) => Expr::Number(v.to_string()),
@@ -288,28 +339,64 @@ fn update_conflicting(session: &mut Session, writer: &mut RowWriter, old: &Row, 
             }),
             _ => None,
         });
-        let value = owned_row(session, std::slice::from_ref(&resolved))?.pop().unwrap_or(Owned::Null);
+        let value = owned_row(session, std::slice::from_ref(&resolved))?
+            .pop()
+            .unwrap_or(Owned::Null);
         if let Some(slot) = current.iter_mut().find(|(c, _)| *c == name.to_lowercase()) {
             slot.1 = resolved;
         }
         values.push((name.clone(), value));
     }
-    Ok(if replace_row(session, writer, old, &values, 1)? { 2 } else { 0 })
+    Ok(if replace_row(session, writer, old, &values, 1)? {
+        2
+    } else {
+        0
+    })
 }
 
 /// Writes a row anew with some columns changed; whether anything did change.
-fn replace_row(session: &Session, writer: &mut RowWriter, old: &Row, changes: &[(String, Owned)], number: usize) -> SqlResult<bool> {
+fn replace_row(
+    session: &Session,
+    writer: &mut RowWriter,
+    old: &Row,
+    changes: &[(String, Owned)],
+    number: usize,
+) -> SqlResult<bool> {
     let info = writer.info().clone();
     let (mut columns, mut values) = (Vec::new(), Vec::new());
-    let changed = |name: &str| changes.iter().rev().find(|(c, _)| c.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
-    let now = || Owned::Text(session.zone().at(session.now_us, TimeKind::Datetime, 6).to_string().into_bytes());
-    for column in info.columns().iter().filter(|c| !c.is_generated() && !c.hidden) {
+    let changed = |name: &str| {
+        changes
+            .iter()
+            .rev()
+            .find(|(c, _)| c.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.clone())
+    };
+    let now = || {
+        Owned::Text(
+            session
+                .zone()
+                .at(session.now_us, TimeKind::Datetime, 6)
+                .to_string()
+                .into_bytes(),
+        )
+    };
+    for column in info
+        .columns()
+        .iter()
+        .filter(|c| !c.is_generated() && !c.hidden)
+    {
         columns.push(column.name.original.clone());
-        values.push(changed(&column.name.original).unwrap_or_else(|| Owned::stored(&old.datums[column.offset])));
+        values.push(
+            changed(&column.name.original)
+                .unwrap_or_else(|| Owned::stored(&old.datums[column.offset])),
+        );
     }
     if info.has_row_id() {
         columns.push(ROW_ID.to_owned());
-        let handle = old.handle.first_chunk::<8>().map_or(0, |b| (u64::from_be_bytes(*b) ^ 1 << 63) as i64);
+        let handle = old
+            .handle
+            .first_chunk::<8>()
+            .map_or(0, |b| (u64::from_be_bytes(*b) ^ 1 << 63) as i64);
         values.push(Owned::Int(handle));
     }
     let mut pairs = writer.encode(&columns, &values, 1, number)?;
@@ -317,10 +404,20 @@ fn replace_row(session: &Session, writer: &mut RowWriter, old: &Row, changes: &[
     if record.is_some_and(|(_, key, value)| writer.decodes_to(key, value, old)) {
         return Ok(false);
     }
-    let touched: Vec<usize> = info.columns().iter().filter(|c| c.field_type.has_flag(flag::ON_UPDATE_NOW) && changed(&c.name.original).is_none()).map(|c| c.offset).collect();
+    let touched: Vec<usize> = info
+        .columns()
+        .iter()
+        .filter(|c| {
+            c.field_type.has_flag(flag::ON_UPDATE_NOW) && changed(&c.name.original).is_none()
+        })
+        .map(|c| c.offset)
+        .collect();
     if !touched.is_empty() {
         for offset in touched {
-            if let Some(position) = columns.iter().position(|c| *c == info.columns()[offset].name.original) {
+            if let Some(position) = columns
+                .iter()
+                .position(|c| *c == info.columns()[offset].name.original)
+            {
                 values[position] = now();
             }
         }
@@ -335,12 +432,32 @@ fn replace_row(session: &Session, writer: &mut RowWriter, old: &Row, changes: &[
 }
 
 /// `FROM t WHERE … ORDER BY … LIMIT n` of DELETE and UPDATE, as a query for the record keys and `items`.
-fn target_query(at: &mut Cursor<'_>, db: Option<String>, name: &str, alias: Option<String>, items: &[Expr]) -> SqlResult<Query> {
-    let item = |expr: Expr| SelectItem::Expr { expr, alias: None, text: "x".to_owned() };
+fn target_query(
+    at: &mut Cursor<'_>,
+    db: Option<String>,
+    name: &str,
+    alias: Option<String>,
+    items: &[Expr],
+) -> SqlResult<Query> {
+    let item = |expr: Expr| SelectItem::Expr {
+        expr,
+        alias: None,
+        text: "x".to_owned(),
+    };
     let mut query = Query::default();
     query.first = Select {
-        items: std::iter::once(Expr::Column { table: None, name: KEY_COLUMN.to_owned() }).chain(items.iter().cloned()).map(item).collect(),
-        from: Some(TableRef::Table { db, name: name.to_owned(), alias }),
+        items: std::iter::once(Expr::Column {
+            table: None,
+            name: KEY_COLUMN.to_owned(),
+        })
+        .chain(items.iter().cloned())
+        .map(item)
+        .collect(),
+        from: Some(TableRef::Table {
+            db,
+            name: name.to_owned(),
+            alias,
+        }),
         ..Select::default()
     };
     if at.eat("where") {
@@ -376,7 +493,7 @@ pub fn delete(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> 
     let table = session.table(db.as_deref(), &name)?;
     let query = target_query(at, db, &name, None, &[])?;
     let found = matching(session, &query)?;
-    let mut writer = RowWriter::new(session, table)?;
+    let mut writer = RowWriter::new(session, table, false)?;
     let mut affected = 0;
     for key in found.iter().filter_map(|row| row[0].as_ref()) {
         if let Some(row) = writer.row(key)? {
@@ -392,21 +509,44 @@ pub fn update(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> 
     at.expect("update")?;
     let _ = at.eat("low_priority") || at.eat("ignore");
     let (db, name) = at.qualified()?;
-    let alias = if at.is("set") { None } else { at.eat("as"); Some(at.name()?) };
+    let alias = if at.is("set") {
+        None
+    } else {
+        at.eat("as");
+        Some(at.name()?)
+    };
     at.expect("set")?;
     let pairs = assignments(at)?;
     let table = session.table(db.as_deref(), &name)?;
-    check_columns(&pairs.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(), &table.info)?;
+    check_columns(
+        &pairs.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(),
+        &table.info,
+    )?;
     // Literals go to the encoder as written; only what must be computed is asked of the query.
-    let computed: Vec<Expr> = pairs.iter().filter(|(_, e)| Owned::literal(e).is_none()).map(|(_, e)| e.clone()).collect();
+    let computed: Vec<Expr> = pairs
+        .iter()
+        .filter(|(_, e)| Owned::literal(e).is_none())
+        .map(|(_, e)| e.clone())
+        .collect();
     let query = target_query(at, db, &name, alias, &computed)?;
     let found = matching(session, &query)?;
-    let mut writer = RowWriter::new(session, table)?;
+    let mut writer = RowWriter::new(session, table, false)?;
     let (mut affected, count) = (0, found.len() as u64);
     for (i, row) in found.into_iter().enumerate() {
         let mut values = row.into_iter();
-        let Some(Some(key)) = values.next() else { continue };
-        let changes: Vec<(String, Owned)> = pairs.iter().map(|(name, expr)| (name.clone(), Owned::literal(expr).unwrap_or_else(|| Owned::computed(values.next().flatten())))).collect();
+        let Some(Some(key)) = values.next() else {
+            continue;
+        };
+        let changes: Vec<(String, Owned)> = pairs
+            .iter()
+            .map(|(name, expr)| {
+                (
+                    name.clone(),
+                    Owned::literal(expr)
+                        .unwrap_or_else(|| Owned::computed(values.next().flatten())),
+                )
+            })
+            .collect();
         if let Some(old) = writer.row(&key)? {
             affected += u64::from(replace_row(session, &mut writer, &old, &changes, i + 1)?);
         }
@@ -414,5 +554,10 @@ pub fn update(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> 
     writer.finish(session)?;
     let info = format!("Rows matched: {count}  Changed: {affected}  Warnings: 0");
     let affected = if session.found_rows { count } else { affected };
-    Ok(Outcome::Done { affected, insert_id: 0, warnings: 0, info })
+    Ok(Outcome::Done {
+        affected,
+        insert_id: 0,
+        warnings: 0,
+        info,
+    })
 }

@@ -27,8 +27,20 @@ fn yes(value: bool) -> Value {
 /// Columns by name; those that begin with `#` are numbers.
 fn columns(names: &str) -> Vec<ScopeColumn> {
     let column = |name: &str| {
-        let ty = if name.starts_with('#') { Ty::int() } else { Ty { collation: "utf8mb4_general_ci".to_owned(), ..Ty::new(Kind::Text, 0) } };
-        ScopeColumn { name: name.trim_start_matches('#').to_owned(), ty, hidden: false, generated: None }
+        let ty = if name.starts_with('#') {
+            Ty::int()
+        } else {
+            Ty {
+                collation: "utf8mb4_general_ci".to_owned(),
+                ..Ty::new(Kind::Text, 0)
+            }
+        };
+        ScopeColumn {
+            name: name.trim_start_matches('#').to_owned(),
+            ty,
+            hidden: false,
+            generated: None,
+        }
     };
     names.split_whitespace().map(column).collect()
 }
@@ -38,48 +50,137 @@ pub fn rows(session: &Session, db: &str, name: &str) -> SqlResult<(Vec<ScopeColu
     let all = || -> SqlResult<Vec<Table>> {
         let mut tables = Vec::new();
         for db in session.catalog().databases()? {
-            tables.extend(session.catalog().tables(&db)?.into_iter().map(|info| Table { db: db.clone(), info }));
+            tables.extend(
+                session
+                    .catalog()
+                    .tables(&db)?
+                    .into_iter()
+                    .map(|info| Table {
+                        db: db.clone(),
+                        info,
+                    }),
+            );
         }
         Ok(tables)
     };
-    let each = |names: &str, row: &dyn Fn(&Table) -> Rows| -> SqlResult<(Vec<ScopeColumn>, Rows)> { Ok((columns(names), all()?.iter().flat_map(row).collect())) };
+    let each = |names: &str, row: &dyn Fn(&Table) -> Rows| -> SqlResult<(Vec<ScopeColumn>, Rows)> {
+        Ok((columns(names), all()?.iter().flat_map(row).collect()))
+    };
     match (db.to_lowercase().as_str(), name.to_lowercase().as_str()) {
         ("information_schema", "schemata") => {
-            let row = |name: &str, charset: &str, collate: &str| vec![s("def"), s(name), s(charset), s(collate), Value::Null];
-            let mut rows: Rows = SYSTEM_DATABASES.iter().map(|d| row(d, "utf8mb4", "utf8mb4_bin")).collect();
-            rows.extend(session.catalog().databases()?.iter().map(|d| row(&d.db_name.original, &d.charset, &d.collate)));
-            Ok((columns("CATALOG_NAME SCHEMA_NAME DEFAULT_CHARACTER_SET_NAME DEFAULT_COLLATION_NAME SQL_PATH"), rows))
+            let row = |name: &str, charset: &str, collate: &str| {
+                vec![s("def"), s(name), s(charset), s(collate), Value::Null]
+            };
+            let mut rows: Rows = SYSTEM_DATABASES
+                .iter()
+                .map(|d| row(d, "utf8mb4", "utf8mb4_bin"))
+                .collect();
+            rows.extend(
+                session
+                    .catalog()
+                    .databases()?
+                    .iter()
+                    .map(|d| row(&d.db_name.original, &d.charset, &d.collate)),
+            );
+            Ok((
+                columns(
+                    "CATALOG_NAME SCHEMA_NAME DEFAULT_CHARACTER_SET_NAME DEFAULT_COLLATION_NAME SQL_PATH",
+                ),
+                rows,
+            ))
         }
         ("information_schema", "tables") => each(TABLES, &|t| vec![table_row(t)]),
-        ("information_schema", "columns") => each(COLUMNS, &|t| t.info.columns().iter().filter(|c| !c.hidden).enumerate().map(|(i, c)| column_row(t, i, c)).collect()),
+        ("information_schema", "columns") => each(COLUMNS, &|t| {
+            t.info
+                .columns()
+                .iter()
+                .filter(|c| !c.hidden)
+                .enumerate()
+                .map(|(i, c)| column_row(t, i, c))
+                .collect()
+        }),
         ("information_schema", "statistics") => each(STATISTICS, &statistics_rows),
         ("information_schema", "tidb_indexes") => each(TIDB_INDEXES, &index_rows),
         ("information_schema", "key_column_usage") => each(KEY_COLUMN_USAGE, &key_column_rows),
-        ("information_schema", "table_constraints") => each("CONSTRAINT_SCHEMA CONSTRAINT_NAME TABLE_SCHEMA TABLE_NAME CONSTRAINT_TYPE", &constraint_rows),
+        ("information_schema", "table_constraints") => each(
+            "CONSTRAINT_SCHEMA CONSTRAINT_NAME TABLE_SCHEMA TABLE_NAME CONSTRAINT_TYPE",
+            &constraint_rows,
+        ),
         ("information_schema", "partitions") => each(PARTITIONS, &partition_rows),
-        ("information_schema", "views") => Ok((columns("TABLE_CATALOG TABLE_SCHEMA TABLE_NAME VIEW_DEFINITION"), Vec::new())),
-        ("information_schema", "referential_constraints") => Ok((columns("CONSTRAINT_SCHEMA CONSTRAINT_NAME TABLE_NAME"), Vec::new())),
+        ("information_schema", "views") => Ok((
+            columns("TABLE_CATALOG TABLE_SCHEMA TABLE_NAME VIEW_DEFINITION"),
+            Vec::new(),
+        )),
+        ("information_schema", "referential_constraints") => Ok((
+            columns("CONSTRAINT_SCHEMA CONSTRAINT_NAME TABLE_NAME"),
+            Vec::new(),
+        )),
         ("information_schema", "cluster_info") => {
-            let tidb = vec![s("tidb"), s("127.0.0.1:4000"), s("127.0.0.1:10080"), s("8.5.0")];
-            let pd = vec![s("pd"), s(&session.shared().config.pd_addr), s(&session.shared().config.pd_addr), s("8.5.0")];
-            Ok((columns("TYPE INSTANCE STATUS_ADDRESS VERSION"), vec![tidb, pd]))
+            let tidb = vec![
+                s("tidb"),
+                s("127.0.0.1:4000"),
+                s("127.0.0.1:10080"),
+                s("8.5.0"),
+            ];
+            let pd = vec![
+                s("pd"),
+                s(&session.shared().config.pd_addr),
+                s(&session.shared().config.pd_addr),
+                s("8.5.0"),
+            ];
+            Ok((
+                columns("TYPE INSTANCE STATUS_ADDRESS VERSION"),
+                vec![tidb, pd],
+            ))
         }
         ("information_schema", "processlist" | "cluster_processlist") => {
-            let row = |id: u32| vec![n(id), s("root"), s("127.0.0.1"), Value::Null, s("Query"), n(0), s(""), Value::Null];
-            Ok((columns("#ID USER HOST DB COMMAND #TIME STATE INFO"), session.shared().connections().into_iter().map(row).collect()))
+            let row = |id: u32| {
+                vec![
+                    n(id),
+                    s("root"),
+                    s("127.0.0.1"),
+                    Value::Null,
+                    s("Query"),
+                    n(0),
+                    s(""),
+                    Value::Null,
+                ]
+            };
+            Ok((
+                columns("#ID USER HOST DB COMMAND #TIME STATE INFO"),
+                session
+                    .shared()
+                    .connections()
+                    .into_iter()
+                    .map(row)
+                    .collect(),
+            ))
         }
-        ("mysql", "tidb") => Ok((columns("VARIABLE_NAME VARIABLE_VALUE COMMENT"), tidb_rows(session))),
-        ("mysql", "user") => Ok((columns("Host User authentication_string plugin"), vec![vec![s("%"), s("root"), s(""), s("mysql_native_password")]])),
+        ("mysql", "tidb") => Ok((
+            columns("VARIABLE_NAME VARIABLE_VALUE COMMENT"),
+            tidb_rows(session),
+        )),
+        ("mysql", "user") => Ok((
+            columns("Host User authentication_string plugin"),
+            vec![vec![s("%"), s("root"), s(""), s("mysql_native_password")]],
+        )),
         ("mysql", "global_variables") => {
             let globals = session.shared().globals.read();
-            Ok((columns("VARIABLE_NAME VARIABLE_VALUE"), globals.iter().map(|(k, v)| vec![s(k), s(v)]).collect()))
+            Ok((
+                columns("VARIABLE_NAME VARIABLE_VALUE"),
+                globals.iter().map(|(k, v)| vec![s(k), s(v)]).collect(),
+            ))
         }
         _ => Err(SqlError::no_such_table(db, name)),
     }
 }
 
 fn tidb_rows(session: &Session) -> Rows {
-    let collation = if session.shared().config.new_collation { "True" } else { "False" };
+    let collation = if session.shared().config.new_collation {
+        "True"
+    } else {
+        "False"
+    };
     [
         ("bootstrapped", "True"),
         ("tidb_server_version", "180"),
@@ -103,18 +204,52 @@ const TABLES: &str = "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME TABLE_TYPE ENGINE #V
 fn table_row(table: &Table) -> Vec<Value> {
     let info = &table.info;
     let sharding = match () {
-        () if info.auto_random_bits > 0 && info.auto_random_range_bits == 64 => format!("PK_AUTO_RANDOM_BITS={}", info.auto_random_bits),
-        () if info.auto_random_bits > 0 => format!("PK_AUTO_RANDOM_BITS={}, RANGE BITS={}", info.auto_random_bits, info.auto_random_range_bits),
+        () if info.auto_random_bits > 0 && info.auto_random_range_bits == 64 => {
+            format!("PK_AUTO_RANDOM_BITS={}", info.auto_random_bits)
+        }
+        () if info.auto_random_bits > 0 => format!(
+            "PK_AUTO_RANDOM_BITS={}, RANGE BITS={}",
+            info.auto_random_bits, info.auto_random_range_bits
+        ),
         () if info.pk_is_handle => "NOT_SHARDED(PK_IS_HANDLE)".to_owned(),
         () if info.is_common_handle => "NOT_SHARDED".to_owned(),
         () if info.shard_row_id_bits > 0 => format!("SHARD_BITS={}", info.shard_row_id_bits),
         () => "NOT_SHARDED".to_owned(),
     };
-    let clustered = if info.pk_is_handle || info.is_common_handle { "CLUSTERED" } else { "NONCLUSTERED" };
+    let clustered = if info.pk_is_handle || info.is_common_handle {
+        "CLUSTERED"
+    } else {
+        "NONCLUSTERED"
+    };
     vec![
-        s("def"), s(&table.db.db_name.original), s(&info.name.original), s("BASE TABLE"), s("InnoDB"), n(10), s("Compact"), n(0), n(0), n(0), n(0), n(0), n(0),
-        Value::Null, s("2026-01-01 00:00:00"), Value::Null, Value::Null, s(&info.collate), Value::Null, s(if info.partition.is_some() { "partitioned" } else { "" }),
-        s(&info.comment), n(info.id), s(sharding), s(clustered),
+        s("def"),
+        s(&table.db.db_name.original),
+        s(&info.name.original),
+        s("BASE TABLE"),
+        s("InnoDB"),
+        n(10),
+        s("Compact"),
+        n(0),
+        n(0),
+        n(0),
+        n(0),
+        n(0),
+        n(0),
+        Value::Null,
+        s("2026-01-01 00:00:00"),
+        Value::Null,
+        Value::Null,
+        s(&info.collate),
+        Value::Null,
+        s(if info.partition.is_some() {
+            "partitioned"
+        } else {
+            ""
+        }),
+        s(&info.comment),
+        n(info.id),
+        s(sharding),
+        s(clustered),
     ]
 }
 
@@ -132,7 +267,15 @@ fn column_row(table: &Table, position: usize, column: &ColumnInfo) -> Vec<Value>
     let default = default_text(column).map_or(Value::Null, |v| s(String::from_utf8_lossy(&v)));
     let is_text = ty.is_string() || matches!(ty.tp, tp::ENUM | tp::SET);
     let length = if is_text { n(ty.flen) } else { Value::Null };
-    let octets = if is_text { n(if ty.is_blob() || ty.is_binary() { ty.flen } else { ty.flen * 4 }) } else { Value::Null };
+    let octets = if is_text {
+        n(if ty.is_blob() || ty.is_binary() {
+            ty.flen
+        } else {
+            ty.flen * 4
+        })
+    } else {
+        Value::Null
+    };
     let precision = match ty.tp {
         tp::TINY => n(3),
         tp::SHORT => n(5),
@@ -147,12 +290,39 @@ fn column_row(table: &Table, position: usize, column: &ColumnInfo) -> Vec<Value>
         tp::NEW_DECIMAL => n(ty.decimal),
         _ => Value::Null,
     };
-    let fraction = if matches!(ty.tp, tp::DATETIME | tp::TIMESTAMP | tp::DURATION) { n(ty.decimal) } else { Value::Null };
-    let (charset, collation) = if is_text && !ty.is_binary() { (s(&ty.charset), s(&ty.collate)) } else { (Value::Null, Value::Null) };
+    let fraction = if matches!(ty.tp, tp::DATETIME | tp::TIMESTAMP | tp::DURATION) {
+        n(ty.decimal)
+    } else {
+        Value::Null
+    };
+    let (charset, collation) = if is_text && !ty.is_binary() {
+        (s(&ty.charset), s(&ty.collate))
+    } else {
+        (Value::Null, Value::Null)
+    };
     vec![
-        s("def"), s(&table.db.db_name.original), s(&table.info.name.original), s(&column.name.original), n(position as i64 + 1), default, yes(!ty.is_not_null()), s(data_type(ty)),
-        length, octets, precision, scale, fraction, charset, collation, s(type_text(ty)), s(key_text(column)), s(extra_text(column)),
-        s("select,insert,update,references"), s(&column.comment), s(&column.generated_expr_string), Value::Null,
+        s("def"),
+        s(&table.db.db_name.original),
+        s(&table.info.name.original),
+        s(&column.name.original),
+        n(position as i64 + 1),
+        default,
+        yes(!ty.is_not_null()),
+        s(data_type(ty)),
+        length,
+        octets,
+        precision,
+        scale,
+        fraction,
+        charset,
+        collation,
+        s(type_text(ty)),
+        s(key_text(column)),
+        s(extra_text(column)),
+        s("select,insert,update,references"),
+        s(&column.comment),
+        s(&column.generated_expr_string),
+        Value::Null,
     ]
 }
 
@@ -174,11 +344,25 @@ struct KeyPart<'a> {
 fn key_parts(info: &TableInfo) -> Vec<KeyPart<'_>> {
     let mut parts = Vec::new();
     if let Some(column) = info.handle_column() {
-        parts.push(KeyPart { key: "PRIMARY", id: 0, unique: true, primary: true, global: false, clustered: true, position: 1, column, length: -1, condition: "", visible: true });
+        parts.push(KeyPart {
+            key: "PRIMARY",
+            id: 0,
+            unique: true,
+            primary: true,
+            global: false,
+            clustered: true,
+            position: 1,
+            column,
+            length: -1,
+            condition: "",
+            visible: true,
+        });
     }
     for index in info.indexes() {
         for (i, part) in index.columns().iter().enumerate() {
-            let Some(column) = info.columns().get(part.offset) else { continue };
+            let Some(column) = info.columns().get(part.offset) else {
+                continue;
+            };
             parts.push(KeyPart {
                 key: &index.idx_name.original,
                 id: index.id,
@@ -198,11 +382,22 @@ fn key_parts(info: &TableInfo) -> Vec<KeyPart<'_>> {
 }
 
 fn named(part: &KeyPart<'_>) -> (Value, Value) {
-    if part.column.hidden { (Value::Null, s(format!("({})", part.column.generated_expr_string))) } else { (s(&part.column.name.original), Value::Null) }
+    if part.column.hidden {
+        (
+            Value::Null,
+            s(format!("({})", part.column.generated_expr_string)),
+        )
+    } else {
+        (s(&part.column.name.original), Value::Null)
+    }
 }
 
 fn sub_part(part: &KeyPart<'_>) -> Value {
-    if part.length >= 0 { n(part.length) } else { Value::Null }
+    if part.length >= 0 {
+        n(part.length)
+    } else {
+        Value::Null
+    }
 }
 
 const STATISTICS: &str = "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME #NON_UNIQUE INDEX_SCHEMA INDEX_NAME #SEQ_IN_INDEX COLUMN_NAME COLLATION #CARDINALITY \
@@ -213,8 +408,28 @@ fn statistics_rows(table: &Table) -> Rows {
     let row = |p: &KeyPart<'_>| {
         let (column, expression) = named(p);
         vec![
-            s("def"), s(db), s(name), n(i64::from(!p.unique)), s(db), s(p.key), n(p.position), column, s("A"), n(0), sub_part(p), Value::Null,
-            s(if p.column.field_type.is_not_null() { "" } else { "YES" }), s("BTREE"), s(""), s(""), yes(p.visible), expression,
+            s("def"),
+            s(db),
+            s(name),
+            n(i64::from(!p.unique)),
+            s(db),
+            s(p.key),
+            n(p.position),
+            column,
+            s("A"),
+            n(0),
+            sub_part(p),
+            Value::Null,
+            s(if p.column.field_type.is_not_null() {
+                ""
+            } else {
+                "YES"
+            }),
+            s("BTREE"),
+            s(""),
+            s(""),
+            yes(p.visible),
+            expression,
         ]
     };
     key_parts(&table.info).iter().map(row).collect()
@@ -225,10 +440,26 @@ const TIDB_INDEXES: &str = "TABLE_SCHEMA TABLE_NAME #NON_UNIQUE KEY_NAME #SEQ_IN
 fn index_rows(table: &Table) -> Rows {
     let row = |p: &KeyPart<'_>| {
         let (column, expression) = named(p);
-        let predicate = if p.condition.is_empty() { Value::Null } else { s(p.condition) };
+        let predicate = if p.condition.is_empty() {
+            Value::Null
+        } else {
+            s(p.condition)
+        };
         vec![
-            s(&table.db.db_name.original), s(&table.info.name.original), n(i64::from(!p.unique)), s(p.key), n(p.position), column, sub_part(p), s(""), expression, n(p.id),
-            yes(p.visible), yes(p.clustered), n(i64::from(p.global)), predicate,
+            s(&table.db.db_name.original),
+            s(&table.info.name.original),
+            n(i64::from(!p.unique)),
+            s(p.key),
+            n(p.position),
+            column,
+            sub_part(p),
+            s(""),
+            expression,
+            n(p.id),
+            yes(p.visible),
+            yes(p.clustered),
+            n(i64::from(p.global)),
+            predicate,
         ]
     };
     key_parts(&table.info).iter().map(row).collect()
@@ -240,15 +471,44 @@ const KEY_COLUMN_USAGE: &str = "CONSTRAINT_CATALOG CONSTRAINT_SCHEMA CONSTRAINT_
 fn key_column_rows(table: &Table) -> Rows {
     let (db, name) = (&table.db.db_name.original, &table.info.name.original);
     let row = |p: &KeyPart<'_>| {
-        vec![s("def"), s(db), s(p.key), s("def"), s(db), s(name), named(p).0, n(p.position), Value::Null, Value::Null, Value::Null, Value::Null]
+        vec![
+            s("def"),
+            s(db),
+            s(p.key),
+            s("def"),
+            s(db),
+            s(name),
+            named(p).0,
+            n(p.position),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+        ]
     };
-    key_parts(&table.info).iter().filter(|p| p.unique).map(row).collect()
+    key_parts(&table.info)
+        .iter()
+        .filter(|p| p.unique)
+        .map(row)
+        .collect()
 }
 
 fn constraint_rows(table: &Table) -> Rows {
     let (db, name) = (&table.db.db_name.original, &table.info.name.original);
-    let row = |p: &KeyPart<'_>| vec![s(db), s(p.key), s(db), s(name), s(if p.primary { "PRIMARY KEY" } else { "UNIQUE" })];
-    key_parts(&table.info).iter().filter(|p| p.unique && p.position == 1).map(row).collect()
+    let row = |p: &KeyPart<'_>| {
+        vec![
+            s(db),
+            s(p.key),
+            s(db),
+            s(name),
+            s(if p.primary { "PRIMARY KEY" } else { "UNIQUE" }),
+        ]
+    };
+    key_parts(&table.info)
+        .iter()
+        .filter(|p| p.unique && p.position == 1)
+        .map(row)
+        .collect()
 }
 
 const PARTITIONS: &str = "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME PARTITION_NAME #PARTITION_ORDINAL_POSITION PARTITION_METHOD PARTITION_EXPRESSION PARTITION_DESCRIPTION #TABLE_ROWS #TIDB_PARTITION_ID";
@@ -256,7 +516,18 @@ const PARTITIONS: &str = "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME PARTITION_NAME #
 fn partition_rows(table: &Table) -> Rows {
     let (db, name) = (&table.db.db_name.original, &table.info.name.original);
     let Some(partition) = &table.info.partition else {
-        return vec![vec![s("def"), s(db), s(name), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null, n(0), Value::Null]];
+        return vec![vec![
+            s("def"),
+            s(db),
+            s(name),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            n(0),
+            Value::Null,
+        ]];
     };
     let method = match (partition.partition_type, partition.columns.is_some()) {
         (partition_type::RANGE, false) => "RANGE",
@@ -266,14 +537,49 @@ fn partition_rows(table: &Table) -> Rows {
         (partition_type::HASH, _) => "HASH",
         _ => "KEY",
     };
-    let expression = if partition.expr.is_empty() { partition.columns().iter().map(|c| crate::expr::quoted(&c.original)).collect::<Vec<_>>().join(",") } else { partition.expr.clone() };
+    let expression = if partition.expr.is_empty() {
+        partition
+            .columns()
+            .iter()
+            .map(|c| crate::expr::quoted(&c.original))
+            .collect::<Vec<_>>()
+            .join(",")
+    } else {
+        partition.expr.clone()
+    };
     let row = |(i, d): (usize, &thunderhead_codec::schema::PartitionDefinition)| {
         let description = match (&d.less_than, &d.in_values) {
             (Some(bounds), _) => s(bounds.join(",")),
-            (None, Some(tuples)) => s(tuples.iter().map(|t| if t.len() > 1 { format!("({})", t.join(",")) } else { t.join(",") }).collect::<Vec<_>>().join(",")),
+            (None, Some(tuples)) => s(tuples
+                .iter()
+                .map(|t| {
+                    if t.len() > 1 {
+                        format!("({})", t.join(","))
+                    } else {
+                        t.join(",")
+                    }
+                })
+                .collect::<Vec<_>>()
+                .join(",")),
             _ => Value::Null,
         };
-        vec![s("def"), s(db), s(name), s(&d.name.original), n(i as i64 + 1), s(method), s(&expression), description, n(0), n(d.id)]
+        vec![
+            s("def"),
+            s(db),
+            s(name),
+            s(&d.name.original),
+            n(i as i64 + 1),
+            s(method),
+            s(&expression),
+            description,
+            n(0),
+            n(d.id),
+        ]
     };
-    partition.definitions().iter().enumerate().map(row).collect()
+    partition
+        .definitions()
+        .iter()
+        .enumerate()
+        .map(row)
+        .collect()
 }

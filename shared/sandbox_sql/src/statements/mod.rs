@@ -5,6 +5,7 @@ mod admin;
 mod admin_check;
 mod ddl;
 mod dml;
+mod ids;
 pub mod info_schema;
 mod rows;
 mod set;
@@ -24,7 +25,11 @@ pub fn tidb_version() -> String {
 }
 
 /// Sends a small result set of texts.
-pub fn send(sink: &mut dyn RowSink, columns: &[ColumnMeta], rows: &[Vec<Value>]) -> SqlResult<Outcome> {
+pub fn send(
+    sink: &mut dyn RowSink,
+    columns: &[ColumnMeta],
+    rows: &[Vec<Value>],
+) -> SqlResult<Outcome> {
     sink.columns(columns)?;
     for row in rows {
         sink.row(row)?;
@@ -38,10 +43,29 @@ pub fn text(value: impl ToString) -> Value {
 }
 
 /// Statements that change nothing here and are accepted, because tools send them.
-const ACCEPTED: [&str; 14] = ["analyze", "flush", "lock", "unlock", "grant", "revoke", "split", "optimize", "refresh", "set role", "load stats", "create user", "drop user", "alter user"];
+const ACCEPTED: [&str; 14] = [
+    "analyze",
+    "flush",
+    "lock",
+    "unlock",
+    "grant",
+    "revoke",
+    "split",
+    "optimize",
+    "refresh",
+    "set role",
+    "load stats",
+    "create user",
+    "drop user",
+    "alter user",
+];
 
 /// Runs one statement.
-pub fn run(session: &mut Session, mut at: Cursor<'_>, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
+pub fn run(
+    session: &mut Session,
+    mut at: Cursor<'_>,
+    sink: &mut dyn RowSink,
+) -> SqlResult<Outcome> {
     if at.is("select") || at.is("with") || at.is_op("(") {
         let query = parse_select(&mut at)?;
         let lock = at.locks_rows();
@@ -93,7 +117,11 @@ pub fn run(session: &mut Session, mut at: Cursor<'_>, sink: &mut dyn RowSink) ->
             let _ = at.eat("query") || at.eat("connection");
             let id = at.integer()?;
             let found = u32::try_from(id).is_ok_and(|id| session.kill(id));
-            if found { Ok(Outcome::Nothing) } else { Err(SqlError::new(1094, format!("Unknown thread id: {id}"))) }
+            if found {
+                Ok(Outcome::Nothing)
+            } else {
+                Err(SqlError::new(1094, format!("Unknown thread id: {id}")))
+            }
         }
         _ => Err(at.error()),
     }

@@ -66,7 +66,11 @@ impl Owned {
             Datum::Bytes(v) => Owned::Text(v.clone()),
             Datum::Bit(..) => Owned::Binary(datum.to_text().unwrap_or_default()),
             Datum::Enum(_, name) | Datum::Set(_, name) => Owned::Text(name.clone().into_bytes()),
-            Datum::Float(_) | Datum::Double(_) | Datum::Decimal(_) | Datum::Time(_) | Datum::Duration(_) => Owned::Datum(datum.clone()),
+            Datum::Float(_)
+            | Datum::Double(_)
+            | Datum::Decimal(_)
+            | Datum::Time(_)
+            | Datum::Duration(_) => Owned::Datum(datum.clone()),
             other => Owned::Text(other.to_text().unwrap_or_default()),
         }
     }
@@ -98,7 +102,12 @@ pub fn expression(datum: &Datum, ty: &FieldType) -> Expr {
         Datum::UInt(v) => Expr::Number(v.to_string()),
         Datum::Double(v) => Expr::Number(format!("{v:e}")),
         Datum::Decimal(v) => Expr::Number(v.to_string()),
-        other if ty.is_binary() && ty.is_string() => Expr::Binary(other.to_text().unwrap_or_default()),
-        other => Expr::Str { introducer: None, bytes: other.to_text().unwrap_or_default() },
+        other if ty.is_binary() && ty.is_string() => {
+            Expr::Binary(other.to_text().unwrap_or_default())
+        }
+        other => Expr::Str {
+            introducer: None,
+            bytes: other.to_text().unwrap_or_default(),
+        },
     }
 }

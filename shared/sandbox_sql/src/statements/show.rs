@@ -47,7 +47,11 @@ impl Filter {
 
     fn keeps(&self, name: &str) -> bool {
         let name = pattern(name);
-        self.0.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| like(&name, pattern, Some('\\'))))
+        self.0.as_ref().is_none_or(|patterns| {
+            patterns
+                .iter()
+                .any(|pattern| like(&name, pattern, Some('\\')))
+        })
     }
 }
 
@@ -67,14 +71,28 @@ fn from_db(session: &Session, at: &mut Cursor<'_>) -> SqlResult<String> {
     session.database_or_current(None)
 }
 
-pub fn show(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
+pub fn show(
+    session: &mut Session,
+    at: &mut Cursor<'_>,
+    sink: &mut dyn RowSink,
+) -> SqlResult<Outcome> {
     at.expect("show")?;
     if at.eat("databases") || at.eat("schemas") {
         let filter = Filter::parse(at)?;
         let mut names: Vec<String> = SYSTEM_DATABASES.iter().map(|s| (*s).to_owned()).collect();
-        names.extend(session.catalog().databases()?.into_iter().map(|db| db.db_name.original));
+        names.extend(
+            session
+                .catalog()
+                .databases()?
+                .into_iter()
+                .map(|db| db.db_name.original),
+        );
         names.sort_by_key(|n| n.to_lowercase());
-        let rows: Vec<Vec<Value>> = names.iter().filter(|n| filter.keeps(n)).map(|n| vec![text(n)]).collect();
+        let rows: Vec<Vec<Value>> = names
+            .iter()
+            .filter(|n| filter.keeps(n))
+            .map(|n| vec![text(n)])
+            .collect();
         return send(sink, &texts(&["Database"]), &rows);
     }
     let full = at.eat("full");
@@ -97,13 +115,28 @@ pub fn show(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink) 
         let (db, name) = at.qualified()?;
         super::finish(at)?;
         let table = session.table(db.as_deref(), &name)?;
-        return send(sink, &texts(&["Table", "Create Table"]), &[vec![text(&table.info.name.original), text(show_create_table(&table.info))]]);
+        return send(
+            sink,
+            &texts(&["Table", "Create Table"]),
+            &[vec![
+                text(&table.info.name.original),
+                text(show_create_table(&table.info)),
+            ]],
+        );
     }
     if at.eat("create database") || at.eat("create schema") {
         at.eat("if not exists");
         let db = session.catalog().database(&at.name()?)?;
-        let sql = format!("CREATE DATABASE {} /*!40100 DEFAULT CHARACTER SET {} */", quoted(&db.db_name.original), db.charset);
-        return send(sink, &texts(&["Database", "Create Database"]), &[vec![text(&db.db_name.original), text(sql)]]);
+        let sql = format!(
+            "CREATE DATABASE {} /*!40100 DEFAULT CHARACTER SET {} */",
+            quoted(&db.db_name.original),
+            db.charset
+        );
+        return send(
+            sink,
+            &texts(&["Database", "Create Database"]),
+            &[vec![text(&db.db_name.original), text(sql)]],
+        );
     }
     if at.eat("index") || at.eat("indexes") || at.eat("keys") {
         let (db, name) = of_table(at)?;
@@ -113,44 +146,134 @@ pub fn show(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink) 
     variables_and_others(session, at, sink)
 }
 
-fn variables_and_others(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
+fn variables_and_others(
+    session: &mut Session,
+    at: &mut Cursor<'_>,
+    sink: &mut dyn RowSink,
+) -> SqlResult<Outcome> {
     let global = at.eat("global");
     let _ = at.eat("session") || at.eat("local");
     if at.eat("variables") {
         let filter = Filter::parse(at)?;
-        let variables = if global { session.shared().globals.read().clone() } else { session.variables.clone() };
-        let rows: Vec<Vec<Value>> = variables.iter().filter(|(n, _)| filter.keeps(n)).map(|(n, v)| vec![text(n), text(shown_value(n, v))]).collect();
+        let variables = if global {
+            session.shared().globals.read().clone()
+        } else {
+            session.variables.clone()
+        };
+        let rows: Vec<Vec<Value>> = variables
+            .iter()
+            .filter(|(n, _)| filter.keeps(n))
+            .map(|(n, v)| vec![text(n), text(shown_value(n, v))])
+            .collect();
         return send(sink, &texts(&["Variable_name", "Value"]), &rows);
     }
     if at.eat("status") {
         return send(sink, &texts(&["Variable_name", "Value"]), &[]);
     }
     if at.eat("warnings") || at.eat("errors") {
-        let rows: Vec<Vec<Value>> = session.warnings.iter().map(|w| vec![text(w.level), text(w.code), text(&w.message)]).collect();
-        return send(sink, &[ColumnMeta::text("Level"), ColumnMeta::int("Code"), ColumnMeta::text("Message")], &rows);
+        let rows: Vec<Vec<Value>> = session
+            .warnings
+            .iter()
+            .map(|w| vec![text(w.level), text(w.code), text(&w.message)])
+            .collect();
+        return send(
+            sink,
+            &[
+                ColumnMeta::text("Level"),
+                ColumnMeta::int("Code"),
+                ColumnMeta::text("Message"),
+            ],
+            &rows,
+        );
     }
     if at.eat("processlist") {
-        let columns = texts(&["Id", "User", "Host", "db", "Command", "Time", "State", "Info"]);
-        let row = |id: u32| vec![text(id), text("root"), text("127.0.0.1"), None, text("Query"), text(0), text("autocommit"), None];
-        let rows: Vec<Vec<Value>> = session.shared().connections().into_iter().map(row).collect();
+        let columns = texts(&[
+            "Id", "User", "Host", "db", "Command", "Time", "State", "Info",
+        ]);
+        let row = |id: u32| {
+            vec![
+                text(id),
+                text("root"),
+                text("127.0.0.1"),
+                None,
+                text("Query"),
+                text(0),
+                text("autocommit"),
+                None,
+            ]
+        };
+        let rows: Vec<Vec<Value>> = session
+            .shared()
+            .connections()
+            .into_iter()
+            .map(row)
+            .collect();
         return send(sink, &columns, &rows);
     }
     if at.eat("engines") {
-        return send(sink, &texts(&["Engine", "Support", "Comment"]), &[vec![text("InnoDB"), text("DEFAULT"), text("Pairs in an embedded TiKV")]]);
+        return send(
+            sink,
+            &texts(&["Engine", "Support", "Comment"]),
+            &[vec![
+                text("InnoDB"),
+                text("DEFAULT"),
+                text("Pairs in an embedded TiKV"),
+            ]],
+        );
     }
     if at.eat("grants") {
-        return send(sink, &texts(&["Grants for root@%"]), &[vec![text("GRANT ALL PRIVILEGES ON *.* TO 'root'@'%' WITH GRANT OPTION")]]);
+        return send(
+            sink,
+            &texts(&["Grants for root@%"]),
+            &[vec![text(
+                "GRANT ALL PRIVILEGES ON *.* TO 'root'@'%' WITH GRANT OPTION",
+            )]],
+        );
     }
     if at.eat("collation") || at.eat("character set") || at.eat("charset") {
         let row = |(name, charset): (&str, &str)| vec![text(name), text(charset)];
-        let rows: Vec<Vec<Value>> = [("utf8mb4_bin", "utf8mb4"), ("utf8_bin", "utf8"), ("binary", "binary"), ("latin1_bin", "latin1"), ("ascii_bin", "ascii")].map(row).to_vec();
+        let rows: Vec<Vec<Value>> = [
+            ("utf8mb4_bin", "utf8mb4"),
+            ("utf8_bin", "utf8"),
+            ("binary", "binary"),
+            ("latin1_bin", "latin1"),
+            ("ascii_bin", "ascii"),
+        ]
+        .map(row)
+        .to_vec();
         return send(sink, &texts(&["Collation", "Charset"]), &rows);
     }
     if at.eat("master status") || at.eat("binary log status") {
         let ts = session.engine().tso()?;
-        return send(sink, &texts(&["File", "Position", "Binlog_Do_DB", "Binlog_Ignore_DB", "Executed_Gtid_Set"]), &[vec![text("tidb-binlog"), text(ts), text(""), text(""), text("")]]);
+        return send(
+            sink,
+            &texts(&[
+                "File",
+                "Position",
+                "Binlog_Do_DB",
+                "Binlog_Ignore_DB",
+                "Executed_Gtid_Set",
+            ]),
+            &[vec![
+                text("tidb-binlog"),
+                text(ts),
+                text(""),
+                text(""),
+                text(""),
+            ]],
+        );
     }
-    if at.eat("placement") || at.eat("stats_meta") || at.eat("stats_healthy") || at.eat("plugins") || at.eat("triggers") || at.eat("events") || at.eat("procedure status") || at.eat("function status") || at.eat("config") || at.eat("import jobs") {
+    if at.eat("placement")
+        || at.eat("stats_meta")
+        || at.eat("stats_healthy")
+        || at.eat("plugins")
+        || at.eat("triggers")
+        || at.eat("events")
+        || at.eat("procedure status")
+        || at.eat("function status")
+        || at.eat("config")
+        || at.eat("import jobs")
+    {
         return send(sink, &texts(&["Name"]), &[]);
     }
     Err(at.error())
@@ -168,75 +291,169 @@ fn of_table(at: &mut Cursor<'_>) -> SqlResult<(Option<String>, String)> {
     Ok((db, name))
 }
 
-fn tables(session: &Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink, full: bool) -> SqlResult<Outcome> {
+fn tables(
+    session: &Session,
+    at: &mut Cursor<'_>,
+    sink: &mut dyn RowSink,
+    full: bool,
+) -> SqlResult<Outcome> {
     let name = from_db(session, at)?;
     let filter = Filter::parse(at)?;
-    let mut names = if is_system(&name) { Vec::new() } else {
+    let mut names = if is_system(&name) {
+        Vec::new()
+    } else {
         let db = session.catalog().database(&name)?;
-        session.catalog().tables(&db)?.into_iter().map(|t| t.name.original).collect::<Vec<_>>()
+        session
+            .catalog()
+            .tables(&db)?
+            .into_iter()
+            .map(|t| t.name.original)
+            .collect::<Vec<_>>()
     };
     names.retain(|n| filter.keeps(n));
     let mut columns = texts(&[&format!("Tables_in_{name}")]);
     if full {
         columns.push(ColumnMeta::text("Table_type"));
     }
-    let row = |n: &String| if full { vec![text(n), text("BASE TABLE")] } else { vec![text(n)] };
+    let row = |n: &String| {
+        if full {
+            vec![text(n), text("BASE TABLE")]
+        } else {
+            vec![text(n)]
+        }
+    };
     send(sink, &columns, &names.iter().map(row).collect::<Vec<_>>())
 }
 
-fn table_status(session: &Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
+fn table_status(
+    session: &Session,
+    at: &mut Cursor<'_>,
+    sink: &mut dyn RowSink,
+) -> SqlResult<Outcome> {
     let name = from_db(session, at)?;
     let filter = Filter::parse(at)?;
     let db = session.catalog().database(&name)?;
     let columns = texts(&[
-        "Name", "Engine", "Version", "Row_format", "Rows", "Avg_row_length", "Data_length", "Max_data_length", "Index_length", "Data_free",
-        "Auto_increment", "Create_time", "Update_time", "Check_time", "Collation", "Checksum", "Create_options", "Comment",
+        "Name",
+        "Engine",
+        "Version",
+        "Row_format",
+        "Rows",
+        "Avg_row_length",
+        "Data_length",
+        "Max_data_length",
+        "Index_length",
+        "Data_free",
+        "Auto_increment",
+        "Create_time",
+        "Update_time",
+        "Check_time",
+        "Collation",
+        "Checksum",
+        "Create_options",
+        "Comment",
     ]);
     let mut rows = Vec::new();
-    for info in session.catalog().tables(&db)?.into_iter().filter(|t| filter.keeps(&t.name.original)) {
+    for info in session
+        .catalog()
+        .tables(&db)?
+        .into_iter()
+        .filter(|t| filter.keeps(&t.name.original))
+    {
         let zero = || text(0);
         let created = text("2026-01-01 00:00:00");
         rows.push(vec![
-            text(&info.name.original), text("InnoDB"), text(10), text("Compact"), zero(), zero(), zero(), zero(), zero(), zero(), None, created, None, None,
-            text(&info.collate), text(""), text(""), text(&info.comment),
+            text(&info.name.original),
+            text("InnoDB"),
+            text(10),
+            text("Compact"),
+            zero(),
+            zero(),
+            zero(),
+            zero(),
+            zero(),
+            zero(),
+            None,
+            created,
+            None,
+            None,
+            text(&info.collate),
+            text(""),
+            text(""),
+            text(&info.comment),
         ]);
     }
     send(sink, &columns, &rows)
 }
 
 /// `SHOW TABLE t NEXT_ROW_ID`, `SHOW TABLE t REGIONS`.
-fn table_detail(session: &Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
+fn table_detail(
+    session: &Session,
+    at: &mut Cursor<'_>,
+    sink: &mut dyn RowSink,
+) -> SqlResult<Outcome> {
     let (db, name) = at.qualified()?;
     let table = session.table(db.as_deref(), &name)?;
     if !at.eat("next_row_id") {
-        return Err(SqlError::unsupported(format_args!("SHOW TABLE … {}", at.rest())));
+        return Err(SqlError::unsupported(format_args!(
+            "SHOW TABLE … {}",
+            at.rest()
+        )));
     }
     let info = &table.info;
     let next = |counter| session.catalog().counter(&table, counter).map(|v| v + 1);
     let mut counters: Vec<(String, Counter, &str)> = Vec::new();
-    let increment = info.columns().iter().find(|c| c.field_type.has_flag(flag::AUTO_INCREMENT));
+    let increment = info
+        .columns()
+        .iter()
+        .find(|c| c.field_type.has_flag(flag::AUTO_INCREMENT));
     let shared = increment.is_some() && auto_increment_counter(info) == Counter::RowId;
     if (info.has_row_id() || increment.is_none() && info.auto_random_bits == 0) && !shared {
         counters.push(("_tidb_rowid".to_owned(), Counter::RowId, "_TIDB_ROWID"));
     }
     if let Some(column) = increment {
-        counters.push((column.name.original.clone(), Counter::AutoIncrement, "AUTO_INCREMENT"));
+        counters.push((
+            column.name.original.clone(),
+            Counter::AutoIncrement,
+            "AUTO_INCREMENT",
+        ));
     }
     if let (true, Some(column)) = (info.auto_random_bits > 0, info.handle_column()) {
-        counters.push((column.name.original.clone(), Counter::AutoRandom, "AUTO_RANDOM"));
+        counters.push((
+            column.name.original.clone(),
+            Counter::AutoRandom,
+            "AUTO_RANDOM",
+        ));
     }
     let mut rows = Vec::new();
     for (column, counter, kind) in counters {
-        rows.push(vec![text(&table.db.db_name.original), text(&info.name.original), text(column), text(next(counter)?), text(kind)]);
+        rows.push(vec![
+            text(&table.db.db_name.original),
+            text(&info.name.original),
+            text(column),
+            text(next(counter)?),
+            text(kind),
+        ]);
     }
-    let mut columns = texts(&["DB_NAME", "TABLE_NAME", "COLUMN_NAME", "NEXT_GLOBAL_ROW_ID", "ID_TYPE"]);
+    let mut columns = texts(&[
+        "DB_NAME",
+        "TABLE_NAME",
+        "COLUMN_NAME",
+        "NEXT_GLOBAL_ROW_ID",
+        "ID_TYPE",
+    ]);
     columns[3] = ColumnMeta::int("NEXT_GLOBAL_ROW_ID");
     send(sink, &columns, &rows)
 }
 
-pub fn describe(session: &mut Session, at: &mut Cursor<'_>, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
+pub fn describe(
+    session: &mut Session,
+    at: &mut Cursor<'_>,
+    sink: &mut dyn RowSink,
+) -> SqlResult<Outcome> {
     at.skip(1);
-    if at.is("select") || at.is("analyze") || at.is("with") || matches!(at.peek(), Some(Tok::Op(_))) {
+    if at.is("select") || at.is("analyze") || at.is("with") || matches!(at.peek(), Some(Tok::Op(_)))
+    {
         return Err(SqlError::unsupported("EXPLAIN of a query"));
     }
     let (db, name) = at.qualified()?;
@@ -264,7 +481,9 @@ pub fn extra_text(column: &ColumnInfo) -> String {
     let ty = &column.field_type;
     match () {
         () if ty.has_flag(flag::AUTO_INCREMENT) => "auto_increment".to_owned(),
-        () if ty.has_flag(flag::ON_UPDATE_NOW) => "DEFAULT_GENERATED on update CURRENT_TIMESTAMP".to_owned(),
+        () if ty.has_flag(flag::ON_UPDATE_NOW) => {
+            "DEFAULT_GENERATED on update CURRENT_TIMESTAMP".to_owned()
+        }
         () if column.is_virtual() => "VIRTUAL GENERATED".to_owned(),
         () if column.is_generated() => "STORED GENERATED".to_owned(),
         () if column.default_is_expr => "DEFAULT_GENERATED".to_owned(),
@@ -276,7 +495,11 @@ pub fn extra_text(column: &ColumnInfo) -> String {
 pub fn default_text(column: &ColumnInfo) -> Value {
     match &column.default {
         Some(serde_json::Value::String(_)) if column.field_type.tp == tp::BIT => {
-            let bits = column.default_bit.iter().flat_map(|b| &b.0).fold(0u64, |v, b| v << 8 | u64::from(*b));
+            let bits = column
+                .default_bit
+                .iter()
+                .flat_map(|b| &b.0)
+                .fold(0u64, |v, b| v << 8 | u64::from(*b));
             text(format!("b'{bits:b}'"))
         }
         Some(serde_json::Value::String(value)) => text(value),
@@ -285,35 +508,122 @@ pub fn default_text(column: &ColumnInfo) -> Value {
     }
 }
 
-fn columns(info: &TableInfo, sink: &mut dyn RowSink, full: bool, filter: &Filter) -> SqlResult<Outcome> {
+fn columns(
+    info: &TableInfo,
+    sink: &mut dyn RowSink,
+    full: bool,
+    filter: &Filter,
+) -> SqlResult<Outcome> {
     let mut rows = Vec::new();
-    for column in info.columns().iter().filter(|c| !c.hidden && filter.keeps(&c.name.original)) {
+    for column in info
+        .columns()
+        .iter()
+        .filter(|c| !c.hidden && filter.keeps(&c.name.original))
+    {
         let ty = &column.field_type;
         let null = text(if ty.is_not_null() { "NO" } else { "YES" });
         let (name, kind) = (text(&column.name.original), text(type_text(ty)));
-        let (key, default, extra) = (text(key_text(column)), default_text(column), text(extra_text(column)));
-        let collation = if ty.is_binary() { None } else { text(&ty.collate) };
+        let (key, default, extra) = (
+            text(key_text(column)),
+            default_text(column),
+            text(extra_text(column)),
+        );
+        let collation = if ty.is_binary() {
+            None
+        } else {
+            text(&ty.collate)
+        };
         rows.push(if full {
-            vec![name, kind, collation, null, key, default, extra, text("select,insert,update,references"), text(&column.comment)]
+            vec![
+                name,
+                kind,
+                collation,
+                null,
+                key,
+                default,
+                extra,
+                text("select,insert,update,references"),
+                text(&column.comment),
+            ]
         } else {
             vec![name, kind, null, key, default, extra]
         });
     }
-    let names: &[&str] = if full { &["Field", "Type", "Collation", "Null", "Key", "Default", "Extra", "Privileges", "Comment"] } else { &["Field", "Type", "Null", "Key", "Default", "Extra"] };
+    let names: &[&str] = if full {
+        &[
+            "Field",
+            "Type",
+            "Collation",
+            "Null",
+            "Key",
+            "Default",
+            "Extra",
+            "Privileges",
+            "Comment",
+        ]
+    } else {
+        &["Field", "Type", "Null", "Key", "Default", "Extra"]
+    };
     send(sink, &texts(names), &rows)
 }
 
 fn indexes(info: &TableInfo, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
     let columns = texts(&[
-        "Table", "Non_unique", "Key_name", "Seq_in_index", "Column_name", "Collation", "Cardinality", "Sub_part", "Packed", "Null", "Index_type",
-        "Comment", "Index_comment", "Visible", "Expression", "Clustered", "Global",
+        "Table",
+        "Non_unique",
+        "Key_name",
+        "Seq_in_index",
+        "Column_name",
+        "Collation",
+        "Cardinality",
+        "Sub_part",
+        "Packed",
+        "Null",
+        "Index_type",
+        "Comment",
+        "Index_comment",
+        "Visible",
+        "Expression",
+        "Clustered",
+        "Global",
     ]);
-    let row = |unique: bool, key: &str, seq: usize, column: &ColumnInfo, length: i32, visible: bool, clustered: bool, global: bool, comment: &str| {
-        let (name, expression) = if column.hidden { (None, text(&column.generated_expr_string)) } else { (text(&column.name.original), None) };
+    let row = |unique: bool,
+               key: &str,
+               seq: usize,
+               column: &ColumnInfo,
+               length: i32,
+               visible: bool,
+               clustered: bool,
+               global: bool,
+               comment: &str| {
+        let (name, expression) = if column.hidden {
+            (None, text(&column.generated_expr_string))
+        } else {
+            (text(&column.name.original), None)
+        };
         let yes = |b: bool| text(if b { "YES" } else { "NO" });
         vec![
-            text(&info.name.original), text(i32::from(!unique)), text(key), text(seq), name, text("A"), text(0), (length >= 0).then(|| length.to_string().into_bytes()), None,
-            text(if column.field_type.is_not_null() { "" } else { "YES" }), text("BTREE"), text(""), text(comment), yes(visible), expression, yes(clustered), yes(global),
+            text(&info.name.original),
+            text(i32::from(!unique)),
+            text(key),
+            text(seq),
+            name,
+            text("A"),
+            text(0),
+            (length >= 0).then(|| length.to_string().into_bytes()),
+            None,
+            text(if column.field_type.is_not_null() {
+                ""
+            } else {
+                "YES"
+            }),
+            text("BTREE"),
+            text(""),
+            text(comment),
+            yes(visible),
+            expression,
+            yes(clustered),
+            yes(global),
         ]
     };
     let mut rows = Vec::new();
@@ -324,7 +634,17 @@ fn indexes(info: &TableInfo, sink: &mut dyn RowSink) -> SqlResult<Outcome> {
         for (i, part) in index.columns().iter().enumerate() {
             if let Some(column) = info.columns().get(part.offset) {
                 let clustered = index.is_primary && info.is_common_handle;
-                rows.push(row(index.is_unique, &index.idx_name.original, i + 1, column, part.length, !index.is_invisible, clustered, index.is_global, &index.comment));
+                rows.push(row(
+                    index.is_unique,
+                    &index.idx_name.original,
+                    i + 1,
+                    column,
+                    part.length,
+                    !index.is_invisible,
+                    clustered,
+                    index.is_global,
+                    &index.comment,
+                ));
             }
         }
     }

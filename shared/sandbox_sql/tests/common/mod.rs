@@ -21,7 +21,11 @@ impl MemEngine {
     /// Visits the newest visible value of each key until `visit` says stop.
     fn each(&self, range: &KeyRange, ts: Timestamp, mut visit: impl FnMut(&[u8], &[u8]) -> bool) {
         let keys = self.keys.read();
-        let end = if range.end.is_empty() { Bound::Unbounded } else { Bound::Excluded(range.end.clone()) };
+        let end = if range.end.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Excluded(range.end.clone())
+        };
         for (key, versions) in keys.range((Bound::Included(range.start.clone()), end)) {
             if let Some((_, Some(value))) = versions.range(..=ts).next_back()
                 && !visit(key, value)
@@ -39,7 +43,10 @@ impl KvEngine for MemEngine {
 
     fn get(&self, key: &[u8], ts: Timestamp) -> Result<Option<Vec<u8>>> {
         let keys = self.keys.read();
-        Ok(keys.get(key).and_then(|v| v.range(..=ts).next_back()).and_then(|(_, v)| v.clone()))
+        Ok(keys
+            .get(key)
+            .and_then(|v| v.range(..=ts).next_back())
+            .and_then(|(_, v)| v.clone()))
     }
 
     fn scan(&self, range: &KeyRange, ts: Timestamp, limit: ScanLimit) -> Result<Vec<Pair>> {
@@ -52,10 +59,16 @@ impl KvEngine for MemEngine {
         Ok(pairs)
     }
 
-    fn commit(&self, start_ts: Timestamp, mutations: &[Mutation]) -> Result<Timestamp, CommitError> {
+    fn commit(
+        &self,
+        start_ts: Timestamp,
+        mutations: &[Mutation],
+    ) -> Result<Timestamp, CommitError> {
         let mut keys = self.keys.write();
         let newer = |m: &Mutation| {
-            keys.get(m.key()).and_then(|v| v.last_key_value()).is_some_and(|(ts, _)| *ts > start_ts)
+            keys.get(m.key())
+                .and_then(|v| v.last_key_value())
+                .is_some_and(|(ts, _)| *ts > start_ts)
         };
         if mutations.iter().any(newer) {
             return Err(CommitError::Conflict);
@@ -66,7 +79,9 @@ impl KvEngine for MemEngine {
                 Mutation::Put(key, value) => (key, Some(value.clone())),
                 Mutation::Delete(key) => (key, None),
             };
-            keys.entry(key.clone()).or_default().insert(commit_ts, value);
+            keys.entry(key.clone())
+                .or_default()
+                .insert(commit_ts, value);
         }
         Ok(commit_ts)
     }
@@ -113,25 +128,42 @@ impl Server {
     }
 
     pub fn opts(&self) -> mysql_async::OptsBuilder {
-        mysql_async::OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(self.server.sql_addr().port()).user(Some("root")).prefer_socket(false)
+        mysql_async::OptsBuilder::default()
+            .ip_or_hostname("127.0.0.1")
+            .tcp_port(self.server.sql_addr().port())
+            .user(Some("root"))
+            .prefer_socket(false)
     }
 
     /// A connection with database `test`.
     pub async fn connect(&self) -> mysql_async::Conn {
-        mysql_async::Conn::new(self.opts().db_name(Some("test"))).await.unwrap()
+        mysql_async::Conn::new(self.opts().db_name(Some("test")))
+            .await
+            .unwrap()
     }
 
     /// GET on the status port: code and body.
     pub async fn http(&self, path: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(self.server.status_addr()).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(self.server.status_addr())
+            .await
+            .unwrap();
+        stream
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
+            .await
+            .unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         let text = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
+        let body = if head.to_lowercase().contains("transfer-encoding: chunked") {
+            unchunk(body)
+        } else {
+            body.to_owned()
+        };
         (code, body)
     }
 }
@@ -151,7 +183,10 @@ fn unchunk(mut body: &str) -> String {
 
 /// Rows of a query as text; NULL reads `NULL`, columns are joined by `|`.
 pub async fn rows(conn: &mut mysql_async::Conn, sql: &str) -> Vec<String> {
-    let rows: Vec<mysql_async::Row> = conn.query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let rows: Vec<mysql_async::Row> = conn
+        .query(sql)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
     rows.into_iter().map(row_text).collect()
 }
 
@@ -161,7 +196,11 @@ pub fn row_text(row: mysql_async::Row) -> String {
         mysql_async::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         other => other.as_sql(true).trim_matches('\'').to_owned(),
     };
-    row.unwrap().into_iter().map(text).collect::<Vec<_>>().join("|")
+    row.unwrap()
+        .into_iter()
+        .map(text)
+        .collect::<Vec<_>>()
+        .join("|")
 }
 
 /// Code of the error a statement fails with; 0 when it does not.
@@ -176,6 +215,8 @@ pub async fn error(conn: &mut mysql_async::Conn, sql: &str) -> (u16, String) {
 /// Runs statements that must succeed.
 pub async fn exec(conn: &mut mysql_async::Conn, statements: &[&str]) {
     for sql in statements {
-        conn.query_drop(*sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        conn.query_drop(*sql)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 }
