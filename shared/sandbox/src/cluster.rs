@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use thunderhead_proto::metapb::{NodeState, Peer, Region, RegionEpoch, Store as StoreInfo, StoreState};
+use thunderhead_proto::metapb::{
+    NodeState, Peer, Region, RegionEpoch, Store as StoreInfo, StoreState,
+};
 use thunderhead_types::{Clock, SystemClock};
 
 /// Block cache that all stores share.
@@ -121,17 +123,36 @@ impl Cluster {
         // Region and peer ids follow the store ids, as they do when PD hands all of them out.
         let region_id = u64::from(stores) + 1;
         let peers: Vec<Peer> = (1..=u64::from(replicas))
-            .map(|store_id| Peer { id: region_id + store_id, store_id, ..Default::default() })
+            .map(|store_id| Peer {
+                id: region_id + store_id,
+                store_id,
+                ..Default::default()
+            })
             .collect();
         let next = region_id + u64::from(replicas) + 1;
-        let region_epoch = Some(RegionEpoch { conf_ver: u64::from(replicas), version: 1 });
-        let region = Region { id: region_id, region_epoch, peers, ..Default::default() };
+        let region_epoch = Some(RegionEpoch {
+            conf_ver: u64::from(replicas),
+            version: 1,
+        });
+        let region = Region {
+            id: region_id,
+            region_epoch,
+            peers,
+            ..Default::default()
+        };
         let mut batch = MetaBatch::default();
-        batch.put_region(region_id, &RegionState::new(region, Some(1), INITIAL_TERM).record());
+        batch.put_region(
+            region_id,
+            &RegionState::new(region, Some(1), INITIAL_TERM).record(),
+        );
         meta.write_sync(batch)?;
         meta.put(IDS, &next)?;
         let cluster_id = rand::random::<u64>() >> 1 | 1;
-        let identity = Identity { cluster_id, stores, replicas };
+        let identity = Identity {
+            cluster_id,
+            stores,
+            replicas,
+        };
         meta.put(IDENTITY, &identity)?;
         Ok(identity)
     }
@@ -155,7 +176,9 @@ impl Cluster {
 
     /// What PD says about a store.
     pub(crate) fn store_info(&self, store: &Store) -> StoreInfo {
-        let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
+        let now_ns = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as i64);
         StoreInfo {
             id: store.id,
             address: store.address(),
@@ -163,7 +186,11 @@ impl Cluster {
             version: self.config.profile.version().to_owned(),
             status_address: store.status_address(),
             start_timestamp: self.started_unix_s,
-            last_heartbeat: if store.alive() { now_ns } else { now_ns - 60_000_000_000 },
+            last_heartbeat: if store.alive() {
+                now_ns
+            } else {
+                now_ns - 60_000_000_000
+            },
             node_state: NodeState::Serving.into(),
             ..Default::default()
         }
@@ -180,7 +207,13 @@ impl Cluster {
 
     /// Reports what would have crashed the store, and kills it.
     pub(crate) fn panic_store(&self, panic: SandboxPanic) {
-        tracing::error!(store = panic.store, region = panic.region, file = panic.file, reason = panic.reason, "sandbox panic");
+        tracing::error!(
+            store = panic.store,
+            region = panic.region,
+            file = panic.file,
+            reason = panic.reason,
+            "sandbox panic"
+        );
         let store = panic.store;
         self.panics.lock().push(panic);
         self.mark_dead(store);
@@ -199,7 +232,9 @@ impl Cluster {
             let Some(name) = name else { continue };
             let now = Instant::now();
             let regions = self.regions.read();
-            let local = regions.get(name.region).and_then(|state| state.local_view(store.id, now));
+            let local = regions
+                .get(name.region)
+                .and_then(|state| state.local_view(store.id, now));
             let orphan = local.is_none_or(|region| {
                 let epoch = crate::regions::epoch(region);
                 name.conf_ver < epoch.conf_ver || name.version < epoch.version
@@ -218,8 +253,14 @@ fn load_regions(meta: &Meta) -> Result<Regions> {
     let mut regions = Regions::default();
     for record in meta.regions()? {
         let record: RegionRecord = prost::Message::decode(&record[..])?;
-        let region = record.region.ok_or_else(|| SandboxError::Corrupt("region record".into()))?;
-        let leader = region.peers.iter().map(|p| p.store_id).find(|store| *store == record.leader);
+        let region = record
+            .region
+            .ok_or_else(|| SandboxError::Corrupt("region record".into()))?;
+        let leader = region
+            .peers
+            .iter()
+            .map(|p| p.store_id)
+            .find(|store| *store == record.leader);
         let leader = leader.or(region.peers.first().map(|p| p.store_id));
         regions.put(RegionState::new(region, leader, record.term));
     }

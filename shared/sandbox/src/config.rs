@@ -129,6 +129,7 @@ impl SandboxConfig {
     }
 
     pub(crate) fn region_split_bytes(&self) -> u64 {
-        self.region_split_bytes.unwrap_or(self.profile.region_split_bytes())
+        self.region_split_bytes
+            .unwrap_or(self.profile.region_split_bytes())
     }
 }

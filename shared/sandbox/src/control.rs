@@ -29,7 +29,10 @@ type App = State<Arc<Cluster>>;
 /// | `POST /sandbox/gc {"safe_point": ts, "force": false}` | moves the GC safe point |
 pub(crate) fn router(cluster: Arc<Cluster>) -> Router {
     Router::new()
-        .route("/sandbox/faults", get(list_faults).post(add_fault).delete(clear_faults))
+        .route(
+            "/sandbox/faults",
+            get(list_faults).post(add_fault).delete(clear_faults),
+        )
         .route("/sandbox/faults/{id}", delete(remove_fault))
         .route("/sandbox/panics", get(panics))
         .route("/sandbox/state", get(state))
@@ -74,7 +77,12 @@ impl Cluster {
     pub(crate) fn state(&self) -> Result<ClusterState, SandboxError> {
         let now_ms = self.clock.unix_ms();
         let regions = self.regions.read();
-        let leaders = |store: u64| regions.iter().filter(|region| region.leader == Some(store)).count() as u64;
+        let leaders = |store: u64| {
+            regions
+                .iter()
+                .filter(|region| region.leader == Some(store))
+                .count() as u64
+        };
         let mut stores = Vec::new();
         for store in self.stores.values() {
             stores.push(StoreState {
@@ -92,10 +100,19 @@ impl Cluster {
         Ok(ClusterState {
             cluster_id: self.id,
             regions: regions.len(),
-            pending_regions: regions.iter().filter(|region| !region.pending_peers(now).is_empty()).count(),
+            pending_regions: regions
+                .iter()
+                .filter(|region| !region.pending_peers(now).is_empty())
+                .count(),
             stores,
             panics: self.panics.lock().clone(),
-            gc_barriers: self.pd.gc_state(now_ms).1.into_iter().map(|(id, ..)| id).collect(),
+            gc_barriers: self
+                .pd
+                .gc_state(now_ms)
+                .1
+                .into_iter()
+                .map(|(id, ..)| id)
+                .collect(),
             paused_schedulers: self.pd.paused(now_ms),
         })
     }
@@ -152,7 +169,9 @@ async fn transfer_leader(State(cluster): App, Json(target): Json<RegionTarget>) 
 }
 
 async fn store_action(State(cluster): App, Path((id, action)): Path<(u64, String)>) -> Response {
-    let Some(store) = cluster.store(id).cloned() else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(store) = cluster.store(id).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     match action.as_str() {
         "stop" => {
             answer(move || {
@@ -183,7 +202,12 @@ struct GcTarget {
 }
 
 async fn gc(State(cluster): App, Json(target): Json<GcTarget>) -> Response {
-    answer(move || cluster.pd.advance_gc(target.safe_point, target.force, cluster.clock.unix_ms())).await
+    answer(move || {
+        cluster
+            .pd
+            .advance_gc(target.safe_point, target.force, cluster.clock.unix_ms())
+    })
+    .await
 }
 
 /// Runs storage work off the I/O threads; its result is the body.

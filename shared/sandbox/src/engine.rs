@@ -56,11 +56,19 @@ pub(crate) struct Change {
 
 impl Change {
     pub(crate) fn put(cf: Cf, key: Vec<u8>, value: Vec<u8>) -> Self {
-        Self { cf: cf as u32, key, value: Some(value) }
+        Self {
+            cf: cf as u32,
+            key,
+            value: Some(value),
+        }
     }
 
     pub(crate) fn delete(cf: Cf, key: Vec<u8>) -> Self {
-        Self { cf: cf as u32, key, value: None }
+        Self {
+            cf: cf as u32,
+            key,
+            value: None,
+        }
     }
 }
 
@@ -124,7 +132,9 @@ impl Engine {
             .map(|cf| ColumnFamilyDescriptor::new(cf.name(), cf_options(cf, Some(cache))))
             .collect();
         families.push(ColumnFamilyDescriptor::new(RAFT_CF, Options::default()));
-        Ok(Self { db: DB::open_cf_descriptors(&options, path, families)? })
+        Ok(Self {
+            db: DB::open_cf_descriptors(&options, path, families)?,
+        })
     }
 
     pub(crate) fn db(&self) -> &DB {
@@ -136,13 +146,18 @@ impl Engine {
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("every column family is opened with the database")
+        self.db
+            .cf_handle(name)
+            .expect("every column family is opened with the database")
     }
 
     /// Index up to which each region's log is applied.
     pub(crate) fn applied(&self) -> Result<HashMap<u64, u64>> {
         let mut applied = HashMap::new();
-        for entry in self.db.iterator_cf(self.family(RAFT_CF), rocksdb::IteratorMode::Start) {
+        for entry in self
+            .db
+            .iterator_cf(self.family(RAFT_CF), rocksdb::IteratorMode::Start)
+        {
             let (key, value) = entry?;
             applied.insert(be_u64(&key)?, be_u64(&value)?);
         }
@@ -160,19 +175,27 @@ impl Engine {
                 None => batch.delete_cf(self.cf(cf), &change.key),
             }
         }
-        batch.put_cf(self.family(RAFT_CF), region.to_be_bytes(), index.to_be_bytes());
+        batch.put_cf(
+            self.family(RAFT_CF),
+            region.to_be_bytes(),
+            index.to_be_bytes(),
+        );
         Ok(self.db.write(batch)?)
     }
 
     /// Takes over `files` (the links are consumed). Doing it again with the same content is harmless.
     pub(crate) fn ingest(&self, files: &[SstFile]) -> Result<()> {
         for cf in [Cf::Default, Cf::Write] {
-            let paths: Vec<&Path> =
-                files.iter().filter(|f| f.cf == cf).map(|f| f.path.as_path()).collect();
+            let paths: Vec<&Path> = files
+                .iter()
+                .filter(|f| f.cf == cf)
+                .map(|f| f.path.as_path())
+                .collect();
             if !paths.is_empty() {
                 let mut options = IngestExternalFileOptions::default();
                 options.set_move_files(true);
-                self.db.ingest_external_file_cf_opts(self.cf(cf), &options, paths)?;
+                self.db
+                    .ingest_external_file_cf_opts(self.cf(cf), &options, paths)?;
             }
         }
         Ok(())
@@ -189,7 +212,9 @@ impl Engine {
 
     /// Files in level 0 of the write column family.
     pub(crate) fn level0_files(&self) -> u64 {
-        let property = self.db.property_int_value_cf(self.cf(Cf::Write), "rocksdb.num-files-at-level0");
+        let property = self
+            .db
+            .property_int_value_cf(self.cf(Cf::Write), "rocksdb.num-files-at-level0");
         property.ok().flatten().unwrap_or(0)
     }
 
@@ -202,6 +227,8 @@ impl Engine {
 }
 
 pub(crate) fn be_u64(bytes: &[u8]) -> Result<u64> {
-    let bytes = bytes.try_into().map_err(|_| SandboxError::Corrupt("not eight bytes".into()))?;
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| SandboxError::Corrupt("not eight bytes".into()))?;
     Ok(u64::from_be_bytes(bytes))
 }

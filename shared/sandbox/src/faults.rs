@@ -97,7 +97,11 @@ pub enum RegionErrorKind {
 
 /// What happens to a struck call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
 pub enum Action {
     /// The call goes on after this long.
     Delay { ms: u64 },
@@ -192,7 +196,15 @@ fn once() -> u64 {
 impl Fault {
     /// A fault that strikes the next `times` calls at `point`.
     pub fn new(point: Point, action: Action, times: u64) -> Self {
-        Self { id: 0, point, matching: Match::default(), action, times, seen: 0, fired: 0 }
+        Self {
+            id: 0,
+            point,
+            matching: Match::default(),
+            action,
+            times,
+            seen: 0,
+            fired: 0,
+        }
     }
 
     fn strikes(&mut self, point: Point, store: Option<u64>, region: Option<u64>) -> bool {
@@ -202,7 +214,9 @@ impl Fault {
             return false;
         }
         self.seen += 1;
-        if self.seen < m.nth.unwrap_or(1) || m.probability.is_some_and(|p| rand::random::<f64>() >= p) {
+        if self.seen < m.nth.unwrap_or(1)
+            || m.probability.is_some_and(|p| rand::random::<f64>() >= p)
+        {
             return false;
         }
         self.fired += 1;
@@ -252,9 +266,17 @@ impl Faults {
     }
 
     /// The action of the first fault that strikes this call.
-    pub(crate) fn hit(&self, point: Point, store: Option<u64>, region: Option<u64>) -> Option<Action> {
+    pub(crate) fn hit(
+        &self,
+        point: Point,
+        store: Option<u64>,
+        region: Option<u64>,
+    ) -> Option<Action> {
         let mut state = self.state.lock();
-        let fault = state.faults.iter_mut().find_map(|f| f.strikes(point, store, region).then(|| f.clone()))?;
+        let fault = state
+            .faults
+            .iter_mut()
+            .find_map(|f| f.strikes(point, store, region).then(|| f.clone()))?;
         drop(state);
         tracing::info!(id = fault.id, ?point, store, region, action = ?fault.action, "fault strikes");
         Some(fault.action)
@@ -272,10 +294,15 @@ mod tests {
         let json = r#"{"point":"ingest","match":{"store":2,"nth":2},"times":2,
                        "action":{"kind":"region-error","error":"server-is-busy","backoff-ms":7}}"#;
         faults.add(serde_json::from_str(json).unwrap());
-        let busy = Action::RegionError { error: RegionErrorKind::ServerIsBusy, backoff_ms: 7 };
+        let busy = Action::RegionError {
+            error: RegionErrorKind::ServerIsBusy,
+            backoff_ms: 7,
+        };
         assert_eq!(faults.hit(Point::Ingest, Some(1), None), None);
         assert_eq!(faults.hit(Point::Apply, Some(2), None), None);
-        let hits: Vec<_> = (0..5).map(|_| faults.hit(Point::Ingest, Some(2), Some(9))).collect();
+        let hits: Vec<_> = (0..5)
+            .map(|_| faults.hit(Point::Ingest, Some(2), Some(9)))
+            .collect();
         assert_eq!(hits, [None, Some(busy.clone()), Some(busy), None, None]);
         assert_eq!((faults.list()[0].seen, faults.list()[0].fired), (3, 2));
     }

@@ -44,7 +44,11 @@ impl Drop for Latch<'_> {
 impl ImportDir {
     /// Opens the directory as a restarted store does: unfinished files go, finished ones stay.
     pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
-        let dir = Self { root, latched: Mutex::default(), uploaded: Mutex::default() };
+        let dir = Self {
+            root,
+            latched: Mutex::default(),
+            uploaded: Mutex::default(),
+        };
         dir.wipe_unfinished()?;
         Ok(dir)
     }
@@ -118,7 +122,10 @@ impl ImportDir {
     /// Write-family files under a latch; they count as files of level 0 to come.
     pub(crate) fn latched_write_files(&self) -> u64 {
         let latched = self.latched.lock();
-        latched.iter().filter(|path| path.to_string_lossy().ends_with("_write_2.sst")).count() as u64
+        latched
+            .iter()
+            .filter(|path| path.to_string_lossy().ends_with("_write_2.sst"))
+            .count() as u64
     }
 
     /// Finished files with what their names say.
@@ -127,7 +134,9 @@ impl ImportDir {
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "sst") {
-                let parts = path.file_stem().and_then(|stem| parse_name(&stem.to_string_lossy()));
+                let parts = path
+                    .file_stem()
+                    .and_then(|stem| parse_name(&stem.to_string_lossy()));
                 files.push((path, parts));
             }
         }
@@ -139,7 +148,10 @@ impl ImportDir {
 pub(crate) fn file_name(meta: &SstMeta) -> String {
     let epoch = meta.region_epoch.unwrap_or_default();
     let uuid = uuid_text(&meta.uuid);
-    format!("{uuid}_{}_{}_{}_{}_2.sst", meta.region_id, epoch.conf_ver, epoch.version, meta.cf_name)
+    format!(
+        "{uuid}_{}_{}_{}_{}_2.sst",
+        meta.region_id, epoch.conf_ver, epoch.version, meta.cf_name
+    )
 }
 
 fn uuid_text(uuid: &[u8]) -> String {
@@ -156,7 +168,11 @@ fn uuid_text(uuid: &[u8]) -> String {
 fn parse_name(stem: &str) -> Option<NameParts> {
     let mut parts = stem.split('_').skip(1);
     let mut number = || parts.next()?.parse().ok();
-    Some(NameParts { region: number()?, conf_ver: number()?, version: number()? })
+    Some(NameParts {
+        region: number()?,
+        conf_ver: number()?,
+        version: number()?,
+    })
 }
 
 #[cfg(test)]
@@ -170,13 +186,23 @@ mod tests {
         let meta = SstMeta {
             uuid: (0u8..16).collect::<Vec<_>>().into(),
             region_id: 40,
-            region_epoch: Some(RegionEpoch { conf_ver: 5, version: 148 }),
+            region_epoch: Some(RegionEpoch {
+                conf_ver: 5,
+                version: 148,
+            }),
             cf_name: "write".into(),
             ..Default::default()
         };
         let name = file_name(&meta);
-        assert_eq!(name, "00010203-0405-0607-0809-0a0b0c0d0e0f_40_5_148_write_2.sst");
-        let parts = NameParts { region: 40, conf_ver: 5, version: 148 };
+        assert_eq!(
+            name,
+            "00010203-0405-0607-0809-0a0b0c0d0e0f_40_5_148_write_2.sst"
+        );
+        let parts = NameParts {
+            region: 40,
+            conf_ver: 5,
+            version: 148,
+        };
         assert_eq!(parse_name(name.strip_suffix(".sst").unwrap()), Some(parts));
     }
 }

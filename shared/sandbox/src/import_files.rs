@@ -14,7 +14,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use thunderhead_proto::import_sstpb::{SstMeta, UploadRequest, WriteBatch, WriteRequest, pair, upload_request, write_request};
+use thunderhead_proto::import_sstpb::{
+    SstMeta, UploadRequest, WriteBatch, WriteRequest, pair, upload_request, write_request,
+};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -39,18 +41,29 @@ impl Drop for Temp {
     }
 }
 
-pub(crate) async fn upload(service: &ImportService, mut stream: Streaming<UploadRequest>) -> Result<(), Status> {
+pub(crate) async fn upload(
+    service: &ImportService,
+    mut stream: Streaming<UploadRequest>,
+) -> Result<(), Status> {
     let store = &service.store;
     service.cluster.check_target(store, None)?;
-    let Some(UploadRequest { chunk: Some(upload_request::Chunk::Meta(meta)) }) = stream.message().await? else {
+    let Some(UploadRequest {
+        chunk: Some(upload_request::Chunk::Meta(meta)),
+    }) = stream.message().await?
+    else {
         return Err(invalid_chunk());
     };
     let region = Some(meta.region_id);
-    service.cluster.strike(Point::UploadOpen, Some(store.id), region).await?;
+    service
+        .cluster
+        .strike(Point::UploadOpen, Some(store.id), region)
+        .await?;
     check_uuid(&meta)?;
     let path = store.import.path(&meta);
     if path.exists() {
-        return Err(Status::unknown(format!("FileExists({path:?}, \"create SST upload cache\")")));
+        return Err(Status::unknown(format!(
+            "FileExists({path:?}, \"create SST upload cache\")"
+        )));
     }
     let temp_path = store.import.temp_path(&meta);
     let mut file = File::create_new(&temp_path).map_err(|error| match error.kind() {
@@ -59,25 +72,38 @@ pub(crate) async fn upload(service: &ImportService, mut stream: Streaming<Upload
         }
         _ => Status::unknown(format!("Io({error:?})")),
     })?;
-    let mut temp = Temp { path: temp_path, published: false };
+    let mut temp = Temp {
+        path: temp_path,
+        published: false,
+    };
     let mut crc = crc32fast::Hasher::new();
     while let Some(message) = stream.message().await? {
-        let Some(upload_request::Chunk::Data(mut data)) = message.chunk else { return Err(invalid_chunk()) };
+        let Some(upload_request::Chunk::Data(mut data)) = message.chunk else {
+            return Err(invalid_chunk());
+        };
         if data.is_empty() {
             return Err(invalid_chunk());
         }
-        if let Some(Action::FlipBit) = service.cluster.strike(Point::UploadData, Some(store.id), region).await? {
+        if let Some(Action::FlipBit) = service
+            .cluster
+            .strike(Point::UploadData, Some(store.id), region)
+            .await?
+        {
             let mut bytes = data.to_vec();
             bytes[0] ^= 1;
             data = bytes.into();
         }
         crc.update(&data);
-        file.write_all(&data).map_err(|error| Status::unknown(format!("Io({error:?})")))?;
+        file.write_all(&data)
+            .map_err(|error| Status::unknown(format!("Io({error:?})")))?;
     }
     drop(file);
     let sum = crc.finalize();
     if sum != meta.crc32 {
-        let text = format!("FileCorrupted({:?}, \"crc32 {sum}, expect {}\")", temp.path, meta.crc32);
+        let text = format!(
+            "FileCorrupted({:?}, \"crc32 {sum}, expect {}\")",
+            temp.path, meta.crc32
+        );
         return Err(Status::unknown(text));
     }
     service.cluster.check_target(store, None)?;
@@ -89,10 +115,20 @@ pub(crate) async fn upload(service: &ImportService, mut stream: Streaming<Upload
 }
 
 /// Strikes the reply of a finished stream.
-async fn acknowledge(service: &ImportService, point: Point, metas: &[SstMeta]) -> Result<(), Status> {
+async fn acknowledge(
+    service: &ImportService,
+    point: Point,
+    metas: &[SstMeta],
+) -> Result<(), Status> {
     let region = metas.first().map(|meta| meta.region_id);
-    match service.cluster.strike(point, Some(service.store.id), region).await? {
-        Some(Action::LoseFile) => metas.iter().for_each(|meta| service.store.import.delete(meta)),
+    match service
+        .cluster
+        .strike(point, Some(service.store.id), region)
+        .await?
+    {
+        Some(Action::LoseFile) => metas
+            .iter()
+            .for_each(|meta| service.store.import.delete(meta)),
         Some(Action::DropReply) => return Err(Status::unavailable("the reply was lost")),
         _ => {}
     }
@@ -102,7 +138,9 @@ async fn acknowledge(service: &ImportService, point: Point, metas: &[SstMeta]) -
 pub(crate) fn check_uuid(meta: &SstMeta) -> Result<(), Status> {
     match meta.uuid.len() {
         16 => Ok(()),
-        found => Err(Status::unknown(format!("Uuid(Error(Build(Error {{ expected: 16, found: {found} }})))"))),
+        found => Err(Status::unknown(format!(
+            "Uuid(Error(Build(Error {{ expected: 16, found: {found} }})))"
+        ))),
     }
 }
 
@@ -110,9 +148,13 @@ pub(crate) fn check_uuid(meta: &SstMeta) -> Result<(), Status> {
 fn check_local_epoch(service: &ImportService, meta: &SstMeta) -> Result<(), Status> {
     let id = meta.region_id;
     let regions = service.cluster.regions.read();
-    let local = regions.get(id).and_then(|state| state.local_view(service.store.id, Instant::now()));
+    let local = regions
+        .get(id)
+        .and_then(|state| state.local_view(service.store.id, Instant::now()));
     let Some(local) = local else {
-        return Err(Status::unknown(format!("RequestTooOld(\"region {id} is not found\")")));
+        return Err(Status::unknown(format!(
+            "RequestTooOld(\"region {id} is not found\")"
+        )));
     };
     let (sent, own) = (meta.region_epoch.unwrap_or_default(), regions::epoch(local));
     if sent.version > own.version || sent.conf_ver > own.conf_ver {
@@ -136,41 +178,74 @@ enum Step {
     Finish,
 }
 
-pub(crate) async fn write(service: &ImportService, mut stream: Streaming<WriteRequest>) -> Result<Vec<SstMeta>, Status> {
+pub(crate) async fn write(
+    service: &ImportService,
+    mut stream: Streaming<WriteRequest>,
+) -> Result<Vec<SstMeta>, Status> {
     service.cluster.check_target(&service.store, None)?;
-    let Some(WriteRequest { chunk: Some(write_request::Chunk::Meta(meta)), context }) = stream.message().await? else {
+    let Some(WriteRequest {
+        chunk: Some(write_request::Chunk::Meta(meta)),
+        context,
+    }) = stream.message().await?
+    else {
         return Err(invalid_chunk());
     };
-    service.cluster.check_target(&service.store, context.as_ref())?;
+    service
+        .cluster
+        .check_target(&service.store, context.as_ref())?;
     let (store, region) = (Some(service.store.id), Some(meta.region_id));
     check_uuid(&meta)?;
     check_local_epoch(service, &meta)?;
-    service.cluster.strike(Point::WriteOpen, store, region).await?;
+    service
+        .cluster
+        .strike(Point::WriteOpen, store, region)
+        .await?;
     let writes_source = service.cluster.config.profile.writes_txn_source();
-    let source = context.filter(|_| writes_source).map_or(0, |context| context.txn_source);
+    let source = context
+        .filter(|_| writes_source)
+        .map_or(0, |context| context.txn_source);
     let (steps, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
     let to = service.store.clone();
     let builder = tokio::task::spawn_blocking(move || build(&to, meta, source, receiver));
     while let Some(message) = stream.message().await? {
-        let Some(write_request::Chunk::Batch(batch)) = message.chunk else { return Err(invalid_chunk()) };
-        service.cluster.strike(Point::WriteBatch, store, region).await?;
+        let Some(write_request::Chunk::Batch(batch)) = message.chunk else {
+            return Err(invalid_chunk());
+        };
+        service
+            .cluster
+            .strike(Point::WriteBatch, store, region)
+            .await?;
         if steps.send(Step::Batch(batch)).await.is_err() {
             break;
         }
     }
     // A builder that failed has stopped listening; its result says why.
     let _ = steps.send(Step::Finish).await;
-    let metas = builder.await.map_err(|error| Status::internal(error.to_string()))??;
+    let metas = builder
+        .await
+        .map_err(|error| Status::internal(error.to_string()))??;
     acknowledge(service, Point::WriteDone, &metas).await?;
     Ok(metas)
 }
 
-fn build(store: &Arc<Store>, meta: SstMeta, source: u64, mut steps: mpsc::Receiver<Step>) -> Result<Vec<SstMeta>, Status> {
-    let of = |cf: &str| SstMeta { cf_name: cf.to_owned(), ..meta.clone() };
+fn build(
+    store: &Arc<Store>,
+    meta: SstMeta,
+    source: u64,
+    mut steps: mpsc::Receiver<Step>,
+) -> Result<Vec<SstMeta>, Status> {
+    let of = |cf: &str| SstMeta {
+        cf_name: cf.to_owned(),
+        ..meta.clone()
+    };
     let metas = [of("default"), of("write")];
-    let mut temps = metas.each_ref().map(|meta| Temp { path: store.import.temp_path(meta), published: false });
+    let mut temps = metas.each_ref().map(|meta| Temp {
+        path: store.import.temp_path(meta),
+        published: false,
+    });
     let options = WriterOptions::new();
-    let mut writer = PairWriter::create(&options, &temps[0].path, &temps[1].path, source).map_err(|_| invalid_chunk())?;
+    let mut writer = PairWriter::create(&options, &temps[0].path, &temps[1].path, source)
+        .map_err(|_| invalid_chunk())?;
     loop {
         match steps.blocking_recv() {
             Some(Step::Batch(batch)) => add_batch(&mut writer, &batch)?,
@@ -178,7 +253,9 @@ fn build(store: &Arc<Store>, meta: SstMeta, source: u64, mut steps: mpsc::Receiv
             None => return Err(Status::cancelled("the stream ended early")),
         }
     }
-    let (default, write) = writer.finish().map_err(|error| Status::unknown(format!("EngineTraits({error:?})")))?;
+    let (default, write) = writer
+        .finish()
+        .map_err(|error| Status::unknown(format!("EngineTraits({error:?})")))?;
     if !store.alive() {
         return Err(Status::unavailable("store is down"));
     }
@@ -201,7 +278,11 @@ fn add_batch(writer: &mut PairWriter<'_>, batch: &WriteBatch) -> Result<(), Stat
         let value = (pair.op() == pair::Op::Put).then_some(&pair.value[..]);
         writer
             .add(&pair.key, value, batch.commit_ts)
-            .map_err(|error| Status::unknown(format!("EngineTraits(Engine(Status {{ state: \"{error}\" }}))")))?;
+            .map_err(|error| {
+                Status::unknown(format!(
+                    "EngineTraits(Engine(Status {{ state: \"{error}\" }}))"
+                ))
+            })?;
     }
     Ok(())
 }

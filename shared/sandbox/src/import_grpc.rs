@@ -39,21 +39,31 @@ const SUSPEND_MAX: Duration = Duration::from_secs(6 * 3600);
 const DEFAULT_PARTITION_TTL: Duration = Duration::from_secs(3600);
 
 impl ImportService {
-    async fn ingest_all(&self, context: Option<Context>, metas: Vec<SstMeta>) -> Reply<IngestResponse> {
+    async fn ingest_all(
+        &self,
+        context: Option<Context>,
+        metas: Vec<SstMeta>,
+    ) -> Reply<IngestResponse> {
         self.cluster.check_target(&self.store, context.as_ref())?;
         let context = context.unwrap_or_default();
         let (store, region) = (self.store.id, context.region_id);
-        if let Some(Action::RegionError { error, backoff_ms }) =
-            self.cluster.strike(Point::Ingest, Some(store), Some(region)).await?
+        if let Some(Action::RegionError { error, backoff_ms }) = self
+            .cluster
+            .strike(Point::Ingest, Some(store), Some(region))
+            .await?
         {
             let error = self.cluster.region_error(error, backoff_ms, region, store);
             return Ok(Response::new(IngestResponse { error: Some(error) }));
         }
         let service = self.clone();
-        let done = blocking(move || service.cluster.ingest(&service.store, &context, &metas)).await?;
+        let done =
+            blocking(move || service.cluster.ingest(&service.store, &context, &metas)).await?;
         self.cluster.check_target(&self.store, None)?;
         if done.is_ok()
-            && let Some(action) = self.cluster.strike(Point::IngestDone, Some(store), Some(region)).await?
+            && let Some(action) = self
+                .cluster
+                .strike(Point::IngestDone, Some(store), Some(region))
+                .await?
         {
             return match action {
                 Action::RegionError { error, backoff_ms } => {
@@ -63,30 +73,57 @@ impl ImportService {
                 _ => Err(Status::unavailable("the reply was lost")),
             };
         }
-        Ok(Response::new(IngestResponse { error: done.err().map(|error| *error) }))
+        Ok(Response::new(IngestResponse {
+            error: done.err().map(|error| *error),
+        }))
     }
 
     async fn admin(&self) -> Result<(), Status> {
         self.cluster.check_target(&self.store, None)?;
-        self.cluster.strike(Point::ImportAdmin, Some(self.store.id), None).await.map(|_| ())
+        self.cluster
+            .strike(Point::ImportAdmin, Some(self.store.id), None)
+            .await
+            .map(|_| ())
     }
 
-    fn duplicates(&self, request: &DuplicateDetectRequest) -> Result<Vec<DuplicateDetectResponse>, SandboxError> {
+    fn duplicates(
+        &self,
+        request: &DuplicateDetectRequest,
+    ) -> Result<Vec<DuplicateDetectResponse>, SandboxError> {
         let context = request.context.clone().unwrap_or_default();
         let region = match self.cluster.check(&self.store, &context) {
             Ok(region) => region,
-            Err(error) => return Ok(vec![DuplicateDetectResponse { region_error: Some(*error), ..Default::default() }]),
+            Err(error) => {
+                return Ok(vec![DuplicateDetectResponse {
+                    region_error: Some(*error),
+                    ..Default::default()
+                }]);
+            }
         };
         let range = KeyRange::new(request.start_key.to_vec(), request.end_key.to_vec());
-        let Some(range) = range.intersect(&region_range(&region.region)) else { return Ok(Vec::new()) };
-        let mut finder = DuplicateFinder { request, group: Vec::new(), pairs: Vec::new(), refused: None };
+        let Some(range) = range.intersect(&region_range(&region.region)) else {
+            return Ok(Vec::new());
+        };
+        let mut finder = DuplicateFinder {
+            request,
+            group: Vec::new(),
+            pairs: Vec::new(),
+            refused: None,
+        };
         let mut current = Vec::new();
         Snapshot::new(&self.store.engine).history(&range, |key, commit_ts, kind, value| {
             if current != key {
                 finder.end_group();
                 current = key.to_vec();
             }
-            finder.group.push((KvPair { key: key.to_vec().into(), value: value.into(), commit_ts }, kind));
+            finder.group.push((
+                KvPair {
+                    key: key.to_vec().into(),
+                    value: value.into(),
+                    commit_ts,
+                },
+                kind,
+            ));
             match finder.refused {
                 Some(_) => ControlFlow::Break(()),
                 None => ControlFlow::Continue(()),
@@ -109,7 +146,9 @@ struct DuplicateFinder<'a> {
 impl DuplicateFinder<'_> {
     fn end_group(&mut self) {
         let group = std::mem::take(&mut self.group);
-        let Some((newest, kind)) = group.first() else { return };
+        let Some((newest, kind)) = group.first() else {
+            return;
+        };
         if newest.commit_ts <= self.request.min_commit_ts || self.refused.is_some() {
             return;
         }
@@ -143,11 +182,20 @@ impl DuplicateFinder<'_> {
         let mut responses: Vec<_> = self
             .pairs
             .chunks(DUPLICATES_PER_MESSAGE)
-            .map(|pairs| DuplicateDetectResponse { pairs: pairs.to_vec(), ..Default::default() })
+            .map(|pairs| DuplicateDetectResponse {
+                pairs: pairs.to_vec(),
+                ..Default::default()
+            })
             .collect();
         if let Some(message) = self.refused {
-            let key_error = Some(import_sstpb::Error { message, store_error: None });
-            responses.push(DuplicateDetectResponse { key_error, ..Default::default() });
+            let key_error = Some(import_sstpb::Error {
+                message,
+                store_error: None,
+            });
+            responses.push(DuplicateDetectResponse {
+                key_error,
+                ..Default::default()
+            });
         }
         responses
     }
@@ -156,7 +204,8 @@ impl DuplicateFinder<'_> {
 fn encoded_range(range: Option<Range>) -> Result<(Vec<u8>, Vec<u8>), Status> {
     let range = range.unwrap_or_default();
     if range.start >= range.end {
-        let text = "Io(Custom { kind: InvalidInput, error: \"start keys must be smaller than end key\" })";
+        let text =
+            "Io(Custom { kind: InvalidInput, error: \"start keys must be smaller than end key\" })";
         return Err(Status::unknown(text));
     }
     Ok((keys::encode(&range.start), keys::encode(&range.end)))
@@ -166,7 +215,8 @@ fn encoded_range(range: Option<Range>) -> Result<(Vec<u8>, Vec<u8>), Status> {
 impl import_sst_server::ImportSst for ImportService {
     async fn switch_mode(&self, request: Request<SwitchModeRequest>) -> Reply<SwitchModeResponse> {
         self.admin().await?;
-        self.store.set_import_mode(request.get_ref().mode() == SwitchMode::Import);
+        self.store
+            .set_import_mode(request.get_ref().mode() == SwitchMode::Import);
         Ok(Response::new(SwitchModeResponse {}))
     }
 
@@ -181,7 +231,8 @@ impl import_sst_server::ImportSst for ImportService {
 
     async fn ingest(&self, request: Request<IngestRequest>) -> Reply<IngestResponse> {
         let request = request.into_inner();
-        self.ingest_all(request.context, request.sst.into_iter().collect()).await
+        self.ingest_all(request.context, request.sst.into_iter().collect())
+            .await
     }
 
     async fn compact(&self, request: Request<CompactRequest>) -> Reply<CompactResponse> {
@@ -217,30 +268,53 @@ impl import_sst_server::ImportSst for ImportService {
 
     type DuplicateDetectStream = BoxStream<'static, Result<DuplicateDetectResponse, Status>>;
 
-    async fn duplicate_detect(&self, request: Request<DuplicateDetectRequest>) -> Reply<Self::DuplicateDetectStream> {
+    async fn duplicate_detect(
+        &self,
+        request: Request<DuplicateDetectRequest>,
+    ) -> Reply<Self::DuplicateDetectStream> {
         let request = request.into_inner();
-        self.cluster.check_target(&self.store, request.context.as_ref())?;
+        self.cluster
+            .check_target(&self.store, request.context.as_ref())?;
         let region = request.context.as_ref().map(|context| context.region_id);
-        let struck = self.cluster.strike(Point::DuplicateDetect, Some(self.store.id), region).await?;
+        let struck = self
+            .cluster
+            .strike(Point::DuplicateDetect, Some(self.store.id), region)
+            .await?;
         let responses = if let Some(Action::RegionError { error, backoff_ms }) = struck {
-            let error: errorpb::Error = self.cluster.region_error(error, backoff_ms, region.unwrap_or(0), self.store.id);
-            vec![DuplicateDetectResponse { region_error: Some(error), ..Default::default() }]
+            let error: errorpb::Error =
+                self.cluster
+                    .region_error(error, backoff_ms, region.unwrap_or(0), self.store.id);
+            vec![DuplicateDetectResponse {
+                region_error: Some(error),
+                ..Default::default()
+            }]
         } else {
             let service = self.clone();
             blocking(move || Ok(service.duplicates(&request)?)).await?
         };
-        Ok(Response::new(stream::iter(responses.into_iter().map(Ok)).boxed()))
+        Ok(Response::new(
+            stream::iter(responses.into_iter().map(Ok)).boxed(),
+        ))
     }
 
-    async fn suspend_import_rpc(&self, request: Request<SuspendImportRpcRequest>) -> Reply<SuspendImportRpcResponse> {
+    async fn suspend_import_rpc(
+        &self,
+        request: Request<SuspendImportRpcRequest>,
+    ) -> Reply<SuspendImportRpcResponse> {
         self.admin().await?;
         let request = request.into_inner();
         let time = Duration::from_secs(request.duration_in_secs);
         if request.should_suspend_imports && time > SUSPEND_MAX {
-            return Err(Status::unknown("the duration to suspend imports is too long"));
+            return Err(Status::unknown(
+                "the duration to suspend imports is too long",
+            ));
         }
-        let already_suspended = self.store.suspend(request.should_suspend_imports.then_some(time));
-        Ok(Response::new(SuspendImportRpcResponse { already_suspended }))
+        let already_suspended = self
+            .store
+            .suspend(request.should_suspend_imports.then_some(time));
+        Ok(Response::new(SuspendImportRpcResponse {
+            already_suspended,
+        }))
     }
 
     async fn add_force_partition_range(
@@ -268,7 +342,8 @@ impl import_sst_server::ImportSst for ImportService {
             return Err(Status::unimplemented(""));
         }
         self.admin().await?;
-        self.store.remove_partition(&encoded_range(request.into_inner().range)?);
+        self.store
+            .remove_partition(&encoded_range(request.into_inner().range)?);
         Ok(Response::new(RemovePartitionRangeResponse {}))
     }
 }

@@ -24,18 +24,34 @@ type Checked = Result<(), Box<Error>>;
 
 impl Cluster {
     /// Ingests files that lie on every peer. A status is a failure outside the region protocol.
-    pub(crate) fn ingest(&self, store: &Store, context: &Context, metas: &[SstMeta]) -> Result<Checked, Status> {
+    pub(crate) fn ingest(
+        &self,
+        store: &Store,
+        context: &Context,
+        metas: &[SstMeta],
+    ) -> Result<Checked, Status> {
         if let Some(left) = store.suspended_for() {
             let text = format!("imports are suspended for {:.3}s", left.as_secs_f64());
-            return Ok(Err(Box::new(check::server_is_busy(&text, left.as_millis() as u64))));
+            return Ok(Err(Box::new(check::server_is_busy(
+                &text,
+                left.as_millis() as u64,
+            ))));
         }
-        if !store.import_mode() && store.engine.level0_files() + store.import.latched_write_files() > LEVEL0_MAX {
-            return Ok(Err(Box::new(check::server_is_busy("too many sst files are ingesting", 0))));
+        if !store.import_mode()
+            && store.engine.level0_files() + store.import.latched_write_files() > LEVEL0_MAX
+        {
+            return Ok(Err(Box::new(check::server_is_busy(
+                "too many sst files are ingesting",
+                0,
+            ))));
         }
         let Some(_latch) = store.import.latch(metas) else {
             return Ok(Err(message("ingest file conflict".into())));
         };
-        for meta in metas.iter().filter(|meta| meta.api_version() != ApiVersion::V1) {
+        for meta in metas
+            .iter()
+            .filter(|meta| meta.api_version() != ApiVersion::V1)
+        {
             self.check_foreign_version(store, meta)?;
         }
         let region = match self.check(store, context) {
@@ -43,7 +59,10 @@ impl Cluster {
             Err(error) => return Ok(Err(error)),
         };
         if metas.is_empty() {
-            let text = format!("[region {}] ingest failed: Error(Kv(Error(EmptyRequest)))", region.id());
+            let text = format!(
+                "[region {}] ingest failed: Error(Kv(Error(EmptyRequest)))",
+                region.id()
+            );
             return Ok(Err(message(text)));
         }
         if metas.iter().any(|meta| !store.import.path(meta).exists()) {
@@ -53,7 +72,12 @@ impl Cluster {
         self.propose_ingest(store, context, metas)
     }
 
-    fn propose_ingest(&self, store: &Store, context: &Context, metas: &[SstMeta]) -> Result<Checked, Status> {
+    fn propose_ingest(
+        &self,
+        store: &Store,
+        context: &Context,
+        metas: &[SstMeta],
+    ) -> Result<Checked, Status> {
         let log = self.log(context.region_id);
         let mut log = log.lock();
         let region = match self.check(store, context) {
@@ -68,7 +92,10 @@ impl Cluster {
             }
             return Ok(Err(error));
         }
-        let entry = Entry { changes: Vec::new(), ssts: metas.to_vec() };
+        let entry = Entry {
+            changes: Vec::new(),
+            ssts: metas.to_vec(),
+        };
         match self.propose(&mut log, &region, store, entry)? {
             Ok(()) => Ok(Ok(())),
             Err(_) => {
@@ -83,12 +110,23 @@ impl Cluster {
     fn check_foreign_version(&self, store: &Store, meta: &SstMeta) -> Result<(), Status> {
         let cf = Cf::of_sst(&meta.cf_name).ok_or_else(|| Status::unknown("InvalidSstPath"))?;
         let path = store.import.path(meta);
-        let unreadable = |text: String| Status::unknown(format!("EngineTraits(Engine(Status {{ state: \"{text}\" }}))"));
+        let unreadable = |text: String| {
+            Status::unknown(format!(
+                "EngineTraits(Engine(Status {{ state: \"{text}\" }}))"
+            ))
+        };
         sst::check_footer(&path).map_err(unreadable)?;
         let files = [SstFile { cf, path }];
-        match sst::lint(&files, &store.scratch(), &keys::data_start(b"m"), &keys::data_end(b"u"))? {
+        match sst::lint(
+            &files,
+            &store.scratch(),
+            &keys::data_start(b"m"),
+            &keys::data_end(b"u"),
+        )? {
             Verdict::Unreadable(text) => Err(unreadable(text)),
-            Verdict::Wrong(text) if text.contains("outside") => Err(Status::unknown("IncompatibleApiVersion")),
+            Verdict::Wrong(text) if text.contains("outside") => {
+                Err(Status::unknown("IncompatibleApiVersion"))
+            }
             _ => Ok(()),
         }
     }
@@ -98,12 +136,23 @@ impl Cluster {
         if !self.config.lint || !metas.iter().all(|meta| store.import.is_uploaded(meta)) {
             return Ok(());
         }
-        if metas.iter().any(|meta| sst::check_footer(&store.import.path(meta)).is_err()) {
+        if metas
+            .iter()
+            .any(|meta| sst::check_footer(&store.import.path(meta)).is_err())
+        {
             return Ok(());
         }
-        let file = |meta: &SstMeta| Some(SstFile { cf: Cf::of_sst(&meta.cf_name)?, path: store.import.path(meta) });
+        let file = |meta: &SstMeta| {
+            Some(SstFile {
+                cf: Cf::of_sst(&meta.cf_name)?,
+                path: store.import.path(meta),
+            })
+        };
         let files: Vec<_> = metas.iter().filter_map(file).collect();
-        let (start, end) = (keys::data_start(&region.start_key), keys::data_end(&region.end_key));
+        let (start, end) = (
+            keys::data_start(&region.start_key),
+            keys::data_end(&region.end_key),
+        );
         match sst::lint(&files, &store.scratch(), &start, &end)? {
             Verdict::Wrong(text) => Err(Status::unknown(format!("sandbox lint: {text}"))),
             _ => Ok(()),
@@ -112,14 +161,20 @@ impl Cluster {
 }
 
 fn message(text: String) -> Box<Error> {
-    Box::new(Error { message: text, ..Default::default() })
+    Box::new(Error {
+        message: text,
+        ..Default::default()
+    })
 }
 
 /// Why a meta does not fit the region it is applied to.
 fn mismatch(meta: &SstMeta, state: &RegionState) -> Option<Box<Error>> {
     let region = &state.region;
     if meta.uuid.len() != 16 || Cf::of_sst(&meta.cf_name).is_none() {
-        return Some(message(format!("invalid uuid or cf of an SST for region {}", region.id)));
+        return Some(message(format!(
+            "invalid uuid or cf of an SST for region {}",
+            region.id
+        )));
     }
     if meta.region_id != region.id {
         return Some(check::region_not_found(meta.region_id));
@@ -129,6 +184,8 @@ fn mismatch(meta: &SstMeta, state: &RegionState) -> Option<Box<Error>> {
         return Some(check::epoch_not_match_at_apply(region, sent));
     }
     let range = meta.range.clone().unwrap_or_default();
-    let outside = [range.start, range.end].into_iter().find(|key| !regions::contains(region, key));
+    let outside = [range.start, range.end]
+        .into_iter()
+        .find(|key| !regions::contains(region, key));
     outside.map(|key| check::key_not_in_region(&key, region))
 }

@@ -57,12 +57,18 @@ pub(crate) fn data_start(encoded: &[u8]) -> Vec<u8> {
 
 /// The engine key at which a region ends.
 pub(crate) fn data_end(encoded: &[u8]) -> Vec<u8> {
-    if encoded.is_empty() { vec![DATA_PREFIX + 1] } else { data_start(encoded) }
+    if encoded.is_empty() {
+        vec![DATA_PREFIX + 1]
+    } else {
+        data_start(encoded)
+    }
 }
 
 /// Splits a version key into `z ‖ encoded` and the timestamp.
 pub(crate) fn split_version(key: &[u8]) -> Result<(&[u8], Timestamp)> {
-    let (data, ts) = key.split_last_chunk::<8>().ok_or_else(|| bad("version key"))?;
+    let (data, ts) = key
+        .split_last_chunk::<8>()
+        .ok_or_else(|| bad("version key"))?;
     Ok((data, !u64::from_be_bytes(*ts)))
 }
 
@@ -152,12 +158,18 @@ impl<'a> WriteRecord<'a> {
         };
         let start_ts = mem::decode_uvarint(&mut rest).ok_or_else(|| bad("write record"))?;
         let short_value = match rest {
-            [b'v', len, value @ ..] => {
-                Some(value.get(..usize::from(*len)).ok_or_else(|| bad("write record"))?)
-            }
+            [b'v', len, value @ ..] => Some(
+                value
+                    .get(..usize::from(*len))
+                    .ok_or_else(|| bad("write record"))?,
+            ),
             _ => None,
         };
-        Ok(Self { kind, start_ts, short_value })
+        Ok(Self {
+            kind,
+            start_ts,
+            short_value,
+        })
     }
 }
 
@@ -172,7 +184,10 @@ mod tests {
 
     fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        digits.chunks(2).map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap()).collect()
+        digits
+            .chunks(2)
+            .map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap())
+            .collect()
     }
 
     #[test]
@@ -180,10 +195,17 @@ mod tests {
         let ts = 463267587686400005;
         let raw = hex("74 8000000000000068 5F72 8000000000000001");
         let key = version_key(&raw, ts);
-        assert_eq!(key, hex("7A 74 80000000000000FF 685F728000000000FF 0000010000000000FA F99224955FFFFFFA"));
+        assert_eq!(
+            key,
+            hex("7A 74 80000000000000FF 685F728000000000FF 0000010000000000FA F99224955FFFFFFA")
+        );
         let (data, found) = split_version(&key).unwrap();
         assert_eq!((user_key(data).unwrap(), found), (raw, ts));
-        let record = WriteRecord { kind: WriteKind::Put, start_ts: ts, short_value: Some(b"abc") };
+        let record = WriteRecord {
+            kind: WriteKind::Put,
+            start_ts: ts,
+            short_value: Some(b"abc"),
+        };
         assert_eq!(record.encode(), hex("50 85808080AAEDF6B606 76 03 616263"));
         let mut marked = Vec::new();
         record.encode_to(&mut marked, 1 << 16);

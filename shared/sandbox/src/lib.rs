@@ -48,7 +48,7 @@ use pd_grpc::PdMember;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::Store;
 use thunderhead_proto::import_sstpb::import_sst_server::ImportSstServer;
 use thunderhead_proto::pdpb::pd_server::PdServer;
@@ -62,6 +62,10 @@ use tonic::service::Routes;
 
 /// How often followers that lag are looked after.
 const APPLY_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a shutdown waits for calls in flight.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+/// How long the connections of a dead store stay open.
+const DYING: Duration = Duration::from_millis(20);
 
 /// Where everything listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +98,11 @@ impl Sandbox {
         let host = config.host.clone();
         let opened = tokio::task::spawn_blocking(move || Cluster::open(config)).await;
         let cluster = opened.map_err(internal)?.map_err(Error::from)?;
-        let ports: Vec<u16> = cluster.meta.get("ports").map_err(Error::from)?.unwrap_or_default();
+        let ports: Vec<u16> = cluster
+            .meta
+            .get("ports")
+            .map_err(Error::from)?
+            .unwrap_or_default();
         let (mut tasks, mut taken) = (JoinSet::new(), Vec::new());
         for (i, store) in cluster.stores.values().enumerate() {
             let (grpc, grpc_address) = bind_again(&host, ports.get(2 * i).copied()).await?;
@@ -110,16 +118,30 @@ impl Sandbox {
         tasks.spawn(apply_lagging(cluster.clone()));
         tasks.spawn(sweep_orphans(cluster.clone()));
         let pd = pd_members[0].clone();
-        let sql = SqlServer::start(Arc::new(kv::LocalKv::new(cluster.clone())), sql_config(&cluster, &pd)?).await?;
+        let sql = SqlServer::start(
+            Arc::new(kv::LocalKv::new(cluster.clone())),
+            sql_config(&cluster, &pd)?,
+        )
+        .await?;
         let addresses = Addresses {
             pd,
             pd_members,
             sql_port: sql.sql_addr().port(),
             status_port: sql.status_addr().port(),
-            stores: cluster.stores.values().map(|store| store.address()).collect(),
+            stores: cluster
+                .stores
+                .values()
+                .map(|store| store.address())
+                .collect(),
         };
         write_addresses(&data_dir, &addresses)?;
-        Ok(Self { cluster, addresses, servers, sql, tasks })
+        Ok(Self {
+            cluster,
+            addresses,
+            servers,
+            sql,
+            tasks,
+        })
     }
 
     /// Where everything listens.
@@ -162,7 +184,11 @@ impl Sandbox {
     pub fn start_store(&self, id: u64) -> Result<()> {
         match self.cluster.store(id) {
             Some(store) => Ok(self.cluster.revive(store)?),
-            None => Err(Error::new(ErrorKind::Config, format!("store {id}"), "no such store")),
+            None => Err(Error::new(
+                ErrorKind::Config,
+                format!("store {id}"),
+                "no such store",
+            )),
         }
     }
 
@@ -174,23 +200,44 @@ impl Sandbox {
     }
 
     /// The tally of a raw range on one store's own data, at the latest timestamp.
-    pub fn store_checksum(&self, store: u64, range: &KeyRange) -> Result<thunderhead_types::Checksum> {
+    pub fn store_checksum(
+        &self,
+        store: u64,
+        range: &KeyRange,
+    ) -> Result<thunderhead_types::Checksum> {
         let store = self.cluster.store(store);
-        let store = store.ok_or_else(|| Error::new(ErrorKind::Config, "sandbox", "no such store"))?;
-        mvcc::Snapshot::new(&store.engine).checksum(range, u64::MAX).map_err(|error| match error {
-            mvcc::ReadError::Locked(_) => Error::new(ErrorKind::Cluster, "sandbox", "a key is locked"),
-            mvcc::ReadError::Failed(error) => error.into(),
-        })
+        let store =
+            store.ok_or_else(|| Error::new(ErrorKind::Config, "sandbox", "no such store"))?;
+        mvcc::Snapshot::new(&store.engine)
+            .checksum(range, u64::MAX)
+            .map_err(|error| match error {
+                mvcc::ReadError::Locked(_) => {
+                    Error::new(ErrorKind::Cluster, "sandbox", "a key is locked")
+                }
+                mvcc::ReadError::Failed(error) => error.into(),
+            })
     }
 
-    /// Closes every port and waits until nothing runs any more.
+    /// Closes every port and waits until nothing runs any more, so that the data directory can be
+    /// opened again. Work that does not end in time is left behind.
     pub async fn shutdown(self) {
-        let Self { servers, sql, mut tasks, .. } = self;
+        let Self {
+            cluster,
+            servers,
+            sql,
+            mut tasks,
+            ..
+        } = self;
         sql.stop().await;
         for server in servers {
             server.stop().await;
         }
         tasks.shutdown().await;
+        let end = Instant::now() + SHUTDOWN_MAX;
+        while Arc::strong_count(&cluster) > 1 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let _ = tokio::task::spawn_blocking(move || drop(cluster)).await;
     }
 }
 
@@ -211,13 +258,26 @@ async fn bind_again(host: &str, port: Option<u16>) -> Result<(TcpListener, Socke
 async fn serve_pd(cluster: &Arc<Cluster>, host: &str) -> Result<(Vec<Server>, Vec<String>)> {
     let mut listeners = Vec::new();
     for member in 0..cluster.config.pd_members.max(1) {
-        let port = if member == 0 { cluster.config.pd_port } else { 0 };
+        let port = if member == 0 {
+            cluster.config.pd_port
+        } else {
+            0
+        };
         listeners.push(bind(host, port).await?);
     }
-    let addresses: Arc<Vec<String>> = Arc::new(listeners.iter().map(|(_, address)| address.to_string()).collect());
+    let addresses: Arc<Vec<String>> = Arc::new(
+        listeners
+            .iter()
+            .map(|(_, address)| address.to_string())
+            .collect(),
+    );
     let mut servers = Vec::new();
     for (member, (listener, _)) in listeners.into_iter().enumerate() {
-        let service = PdMember { cluster: cluster.clone(), member: member as u32, addresses: addresses.clone() };
+        let service = PdMember {
+            cluster: cluster.clone(),
+            member: member as u32,
+            addresses: addresses.clone(),
+        };
         let router = Routes::new(PdServer::new(service).max_decoding_message_size(usize::MAX))
             .into_axum_router()
             .merge(pd_http::pd_router(cluster.clone()))
@@ -232,7 +292,9 @@ fn sql_config(cluster: &Cluster, pd: &str) -> Result<SqlConfig> {
         let host = &cluster.config.host;
         let mut found = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port))
             .map_err(|error| Error::new(ErrorKind::Config, host, error))?;
-        found.next().ok_or_else(|| Error::new(ErrorKind::Config, host, "the host has no address"))
+        found
+            .next()
+            .ok_or_else(|| Error::new(ErrorKind::Config, host, "the host has no address"))
     };
     Ok(SqlConfig {
         sql_addr: address(cluster.config.sql_port)?,
@@ -247,11 +309,18 @@ fn sql_config(cluster: &Cluster, pd: &str) -> Result<SqlConfig> {
 fn write_addresses(dir: &std::path::Path, addresses: &Addresses) -> Result<()> {
     let text = serde_json::to_vec_pretty(addresses).map_err(internal)?;
     let temp = dir.join("addresses.json.tmp");
-    std::fs::write(&temp, text).and_then(|()| std::fs::rename(&temp, dir.join("addresses.json"))).map_err(internal)
+    std::fs::write(&temp, text)
+        .and_then(|()| std::fs::rename(&temp, dir.join("addresses.json")))
+        .map_err(internal)
 }
 
 /// Listens while the store is alive, on the same ports every time.
-async fn serve_store(cluster: Arc<Cluster>, store: Arc<Store>, grpc: TcpListener, status: TcpListener) {
+async fn serve_store(
+    cluster: Arc<Cluster>,
+    store: Arc<Store>,
+    grpc: TcpListener,
+    status: TcpListener,
+) {
     let mut alive = store.watch_alive();
     let addresses = (grpc.local_addr(), status.local_addr());
     let mut listeners = Some((grpc, status));
@@ -265,16 +334,31 @@ async fn serve_store(cluster: Arc<Cluster>, store: Arc<Store>, grpc: TcpListener
             },
         };
         let limit = usize::MAX;
-        let tikv = TikvService { cluster: cluster.clone(), store: store.clone() };
-        let import = ImportService { cluster: cluster.clone(), store: store.clone() };
-        let router = Routes::new(TikvServer::new(tikv).max_decoding_message_size(limit).max_encoding_message_size(limit))
-            .add_service(ImportSstServer::new(import).max_decoding_message_size(limit))
-            .into_axum_router();
+        let tikv = TikvService {
+            cluster: cluster.clone(),
+            store: store.clone(),
+        };
+        let import = ImportService {
+            cluster: cluster.clone(),
+            store: store.clone(),
+        };
+        let router = Routes::new(
+            TikvServer::new(tikv)
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit),
+        )
+        .add_service(ImportSstServer::new(import).max_decoding_message_size(limit))
+        .into_axum_router();
         let servers = [
             Server::start(grpc, router),
-            Server::start(status, pd_http::status_router(cluster.clone(), store.clone())),
+            Server::start(
+                status,
+                pd_http::status_router(cluster.clone(), store.clone()),
+            ),
         ];
         let _ = alive.wait_for(|alive| !*alive).await;
+        // Calls in flight notice by themselves and answer UNAVAILABLE; what hangs is cut off.
+        tokio::time::sleep(DYING).await;
         for server in servers {
             server.stop().await;
         }
@@ -285,9 +369,16 @@ async fn serve_store(cluster: Arc<Cluster>, store: Arc<Store>, grpc: TcpListener
     }
 }
 
-async fn rebind(addresses: &(std::io::Result<SocketAddr>, std::io::Result<SocketAddr>)) -> Option<(TcpListener, TcpListener)> {
-    let (Ok(grpc), Ok(status)) = addresses else { return None };
-    match (TcpListener::bind(grpc).await, TcpListener::bind(status).await) {
+async fn rebind(
+    addresses: &(std::io::Result<SocketAddr>, std::io::Result<SocketAddr>),
+) -> Option<(TcpListener, TcpListener)> {
+    let (Ok(grpc), Ok(status)) = addresses else {
+        return None;
+    };
+    match (
+        TcpListener::bind(grpc).await,
+        TcpListener::bind(status).await,
+    ) {
         (Ok(grpc), Ok(status)) => Some((grpc, status)),
         _ => {
             tokio::time::sleep(APPLY_INTERVAL).await;
@@ -318,7 +409,8 @@ async fn sweep_orphans(cluster: Arc<Cluster>) {
         ticks.tick().await;
         for store in cluster.stores.values().filter(|store| store.alive()) {
             let (cluster, store) = (cluster.clone(), store.clone());
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || cluster.sweep(&store)).await {
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || cluster.sweep(&store)).await
+            {
                 tracing::error!(%error, "sweep failed");
             }
         }

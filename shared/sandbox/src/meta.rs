@@ -40,7 +40,9 @@ impl Meta {
         options.create_if_missing(true);
         options.set_keep_log_file_num(2);
         options.set_write_buffer_size(4 << 20);
-        Ok(Self { db: DB::open(&options, path)? })
+        Ok(Self {
+            db: DB::open(&options, path)?,
+        })
     }
 
     /// Durable when it returns.
@@ -56,30 +58,40 @@ impl Meta {
     }
 
     pub(crate) fn regions(&self) -> Result<Vec<Vec<u8>>> {
-        self.with_tag(b'r').map(|all| all.into_iter().map(|(_, value)| value).collect())
+        self.with_tag(b'r')
+            .map(|all| all.into_iter().map(|(_, value)| value).collect())
     }
 
     /// `(region, index, entry)` in order.
     pub(crate) fn entries(&self) -> Result<Vec<(u64, u64, Vec<u8>)>> {
         let all = self.with_tag(b'l')?;
-        all.into_iter().map(|(key, entry)| Ok((be_u64(&key[1..9])?, be_u64(&key[9..])?, entry))).collect()
+        all.into_iter()
+            .map(|(key, entry)| Ok((be_u64(&key[1..9])?, be_u64(&key[9..])?, entry)))
+            .collect()
     }
 
     /// A named setting.
     pub(crate) fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let value = self.db.get(named(name))?;
-        Ok(value.map(|json| serde_json::from_slice(&json)).transpose()?)
+        Ok(value
+            .map(|json| serde_json::from_slice(&json))
+            .transpose()?)
     }
 
     pub(crate) fn put<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        Ok(self.db.put_opt(named(name), serde_json::to_vec(value)?, &options)?)
+        Ok(self
+            .db
+            .put_opt(named(name), serde_json::to_vec(value)?, &options)?)
     }
 
     fn with_tag(&self, tag: u8) -> Result<Vec<(Box<[u8]>, Vec<u8>)>> {
         let mut all = Vec::new();
-        for item in self.db.iterator(IteratorMode::From(&[tag], Direction::Forward)) {
+        for item in self
+            .db
+            .iterator(IteratorMode::From(&[tag], Direction::Forward))
+        {
             let (key, value) = item?;
             if key[0] != tag {
                 break;

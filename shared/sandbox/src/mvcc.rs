@@ -76,13 +76,20 @@ pub(crate) struct Snapshot<'a> {
 
 impl<'a> Snapshot<'a> {
     pub(crate) fn new(engine: &'a Engine) -> Self {
-        Self { engine, at: engine.db().snapshot() }
+        Self {
+            engine,
+            at: engine.db().snapshot(),
+        }
     }
 
     /// The lock on `key`.
     pub(crate) fn lock(&self, key: &[u8]) -> Result<Option<Lock>> {
-        let stored = self.at.get_cf(self.engine.cf(Cf::Lock), keys::data_key(key))?;
-        Ok(stored.map(|bytes| prost::Message::decode(&bytes[..])).transpose()?)
+        let stored = self
+            .at
+            .get_cf(self.engine.cf(Cf::Lock), keys::data_key(key))?;
+        Ok(stored
+            .map(|bytes| prost::Message::decode(&bytes[..]))
+            .transpose()?)
     }
 
     /// The locks of `range` in key order with their user keys.
@@ -99,14 +106,22 @@ impl<'a> Snapshot<'a> {
     }
 
     fn check_locks(&self, range: &KeyRange, ts: Timestamp) -> Result<(), ReadError> {
-        match self.locks(range)?.into_iter().find(|(_, lock)| lock.blocks(ts)) {
+        match self
+            .locks(range)?
+            .into_iter()
+            .find(|(_, lock)| lock.blocks(ts))
+        {
             Some((key, lock)) => Err(ReadError::Locked(Box::new(lock.info(&key)))),
             None => Ok(()),
         }
     }
 
     /// The value of `key` as of `ts` and when it was committed.
-    pub(crate) fn get(&self, key: &[u8], ts: Timestamp) -> Result<Option<(Vec<u8>, Timestamp)>, ReadError> {
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        ts: Timestamp,
+    ) -> Result<Option<(Vec<u8>, Timestamp)>, ReadError> {
         if let Some(lock) = self.lock(key)?
             && lock.blocks(ts)
         {
@@ -141,7 +156,9 @@ impl<'a> Snapshot<'a> {
     ) -> Result<()> {
         let mut options = ReadOptions::default();
         options.set_prefix_same_as_start(true);
-        let mut iterator = self.at.raw_iterator_cf_opt(self.engine.cf(Cf::Write), options);
+        let mut iterator = self
+            .at
+            .raw_iterator_cf_opt(self.engine.cf(Cf::Write), options);
         let first = keys::version_key(key, ts);
         iterator.seek(&first);
         while let Some((found, value)) = iterator.item() {
@@ -173,7 +190,11 @@ impl<'a> Snapshot<'a> {
     fn iterate(&self, cf: Cf, range: &KeyRange, once: bool) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
-        let end = if range.end.is_empty() { keys::data_end(b"") } else { keys::data_key(&range.end) };
+        let end = if range.end.is_empty() {
+            keys::data_end(b"")
+        } else {
+            keys::data_key(&range.end)
+        };
         options.set_iterate_upper_bound(end);
         options.fill_cache(!once);
         self.at.raw_iterator_cf_opt(self.engine.cf(cf), options)
@@ -206,7 +227,11 @@ impl<'a> Snapshot<'a> {
                 keys::user_key_to(&mut key, found_data)?;
                 let flow = match record.short_value {
                     Some(value) => visit(&key, value, commit_ts),
-                    None => visit(&key, &self.long_value(found_data, record.start_ts)?, commit_ts),
+                    None => visit(
+                        &key,
+                        &self.long_value(found_data, record.start_ts)?,
+                        commit_ts,
+                    ),
                 };
                 if flow.is_break() {
                     return Ok(());

@@ -28,16 +28,21 @@ impl Drop for Server {
 /// Binds `host:port`; port 0 picks a free one.
 pub(crate) async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((host, port)).await.map_err(|error| {
-        Error::new(ErrorKind::Config, format!("{host}:{port}"), error).advice("choose a free port or another address")
+        Error::new(ErrorKind::Config, format!("{host}:{port}"), error)
+            .advice("choose a free port or another address")
     })?;
-    let address = listener.local_addr().map_err(|error| Error::new(ErrorKind::Internal, host, error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Error::new(ErrorKind::Internal, host, error))?;
     Ok((listener, address))
 }
 
 impl Server {
     /// Serves `router` on `listener` until dropped.
     pub(crate) fn start(listener: TcpListener, router: Router) -> Self {
-        Self { task: tokio::spawn(accept(listener, router)) }
+        Self {
+            task: tokio::spawn(accept(listener, router)),
+        }
     }
 
     /// Closes the port and every connection, and waits for that.

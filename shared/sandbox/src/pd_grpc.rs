@@ -33,16 +33,29 @@ const GC_WORKER: &str = "gc_worker";
 
 impl PdMember {
     fn header(&self) -> Option<ResponseHeader> {
-        Some(ResponseHeader { cluster_id: self.cluster.id, error: None })
+        Some(ResponseHeader {
+            cluster_id: self.cluster.id,
+            error: None,
+        })
     }
 
     fn failed(&self, kind: ErrorType, message: impl Into<String>) -> Option<ResponseHeader> {
-        let error = pdpb::Error { r#type: kind.into(), message: message.into() };
-        Some(ResponseHeader { cluster_id: self.cluster.id, error: Some(error) })
+        let error = pdpb::Error {
+            r#type: kind.into(),
+            message: message.into(),
+        };
+        Some(ResponseHeader {
+            cluster_id: self.cluster.id,
+            error: Some(error),
+        })
     }
 
     fn info(&self, member: u32) -> Member {
-        let address = self.addresses.get(member as usize).cloned().unwrap_or_default();
+        let address = self
+            .addresses
+            .get(member as usize)
+            .cloned()
+            .unwrap_or_default();
         Member {
             name: format!("pd-{member}"),
             member_id: u64::from(member) + 1,
@@ -59,7 +72,10 @@ impl PdMember {
         }
         let sent = header.map_or(0, |header| header.cluster_id);
         if sent != self.cluster.id {
-            let text = format!("mismatch cluster id, need {} but got {sent}", self.cluster.id);
+            let text = format!(
+                "mismatch cluster id, need {} but got {sent}",
+                self.cluster.id
+            );
             return Err(Status::failed_precondition(text));
         }
         Ok(())
@@ -72,16 +88,29 @@ impl PdMember {
 
     async fn describe(&self, state: &RegionState) -> Result<Option<pdpb::Region>, Status> {
         let mut leader = state.leader_peer().cloned().unwrap_or_default();
-        match self.cluster.strike(Point::Regions, None, Some(state.id())).await? {
+        match self
+            .cluster
+            .strike(Point::Regions, None, Some(state.id()))
+            .await?
+        {
             Some(Action::Hole) => return Ok(None),
             Some(Action::NoLeader) => leader = metapb::Peer::default(),
             _ => {}
         }
-        let down = state.region.peers.iter().filter(|peer| !self.cluster.is_alive(peer.store_id));
+        let down = state
+            .region
+            .peers
+            .iter()
+            .filter(|peer| !self.cluster.is_alive(peer.store_id));
         Ok(Some(pdpb::Region {
             region: Some(state.region.clone()),
             leader: Some(leader),
-            down_peers: down.map(|peer| PeerStats { peer: Some(*peer), down_seconds: 60 }).collect(),
+            down_peers: down
+                .map(|peer| PeerStats {
+                    peer: Some(*peer),
+                    down_seconds: 60,
+                })
+                .collect(),
             pending_peers: state.pending_peers(Instant::now()),
         }))
     }
@@ -95,7 +124,10 @@ impl PdMember {
     }
 
     async fn region_response(&self, state: Option<RegionState>) -> Reply<GetRegionResponse> {
-        let mut response = GetRegionResponse { header: self.header(), ..Default::default() };
+        let mut response = GetRegionResponse {
+            header: self.header(),
+            ..Default::default()
+        };
         if let Some(state) = state
             && let Some(region) = self.describe(&state).await?
         {
@@ -108,13 +140,32 @@ impl PdMember {
     }
 
     fn overlapping(&self, start: &[u8], end: &[u8], limit: usize) -> Vec<RegionState> {
-        self.cluster.regions.read().overlapping(start, end).take(limit).cloned().collect()
+        self.cluster
+            .regions
+            .read()
+            .overlapping(start, end)
+            .take(limit)
+            .cloned()
+            .collect()
     }
 
     fn stats(&self, store: &Store) -> StoreStats {
-        let led = self.cluster.regions.read().iter().filter(|r| r.peer_on(store.id).is_some()).count();
+        let led = self
+            .cluster
+            .regions
+            .read()
+            .iter()
+            .filter(|r| r.peer_on(store.id).is_some())
+            .count();
         let (capacity, available) = disk_space();
-        StoreStats { store_id: store.id, capacity, available, region_count: led as u32, slow_score: 1, ..Default::default() }
+        StoreStats {
+            store_id: store.id,
+            capacity,
+            available,
+            region_count: led as u32,
+            slow_score: 1,
+            ..Default::default()
+        }
     }
 
     async fn tso_one(&self, request: TsoRequest) -> Result<Option<TsoResponse>, Status> {
@@ -125,9 +176,20 @@ impl PdMember {
             return Err(Status::unknown("tso count should be positive"));
         }
         let ts = self.cluster.tso.next(u64::from(count))?;
-        let (physical, logical) = ((ts >> LOGICAL_BITS) as i64, (ts & ((1 << LOGICAL_BITS) - 1)) as i64);
-        let timestamp = Some(Timestamp { physical, logical, suffix_bits: 0 });
-        Ok(Some(TsoResponse { header: self.header(), count, timestamp }))
+        let (physical, logical) = (
+            (ts >> LOGICAL_BITS) as i64,
+            (ts & ((1 << LOGICAL_BITS) - 1)) as i64,
+        );
+        let timestamp = Some(Timestamp {
+            physical,
+            logical,
+            suffix_bits: 0,
+        });
+        Ok(Some(TsoResponse {
+            header: self.header(),
+            count,
+            timestamp,
+        }))
     }
 
     /// Struck by a fault that says the protected data may be gone already.
@@ -137,7 +199,10 @@ impl PdMember {
 }
 
 fn limit(limit: i32) -> usize {
-    usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX)
+    usize::try_from(limit)
+        .ok()
+        .filter(|limit| *limit > 0)
+        .unwrap_or(usize::MAX)
 }
 
 /// A capacity that never is the reason to stop.
@@ -151,22 +216,33 @@ impl pd_server::Pd for PdMember {
         let leader = Some(self.info(self.cluster.pd.leader()));
         Ok(Response::new(GetMembersResponse {
             header: self.header(),
-            members: (0..self.addresses.len() as u32).map(|member| self.info(member)).collect(),
+            members: (0..self.addresses.len() as u32)
+                .map(|member| self.info(member))
+                .collect(),
             etcd_leader: leader.clone(),
             leader,
             ..Default::default()
         }))
     }
 
-    async fn get_cluster_info(&self, _: Request<GetClusterInfoRequest>) -> Reply<GetClusterInfoResponse> {
+    async fn get_cluster_info(
+        &self,
+        _: Request<GetClusterInfoRequest>,
+    ) -> Reply<GetClusterInfoResponse> {
         let service_modes = vec![ServiceMode::PdSvcMode.into()];
-        Ok(Response::new(GetClusterInfoResponse { header: self.header(), service_modes, tso_urls: Vec::new() }))
+        Ok(Response::new(GetClusterInfoResponse {
+            header: self.header(),
+            service_modes,
+            tso_urls: Vec::new(),
+        }))
     }
 
     type TsoStream = BoxStream<'static, Result<TsoResponse, Status>>;
 
     async fn tso(&self, request: Request<Streaming<TsoRequest>>) -> Reply<Self::TsoStream> {
-        Ok(Response::new(answer_each(self.clone(), request.into_inner()).boxed()))
+        Ok(Response::new(
+            answer_each(self.clone(), request.into_inner()).boxed(),
+        ))
     }
 
     async fn alloc_id(&self, request: Request<AllocIdRequest>) -> Reply<AllocIdResponse> {
@@ -174,17 +250,30 @@ impl pd_server::Pd for PdMember {
         self.admit(request.header.as_ref()).await?;
         let count = request.count.max(1);
         let id = self.cluster.allocate_ids(u64::from(count))?;
-        Ok(Response::new(AllocIdResponse { header: self.header(), id, count }))
+        Ok(Response::new(AllocIdResponse {
+            header: self.header(),
+            id,
+            count,
+        }))
     }
 
-    async fn is_bootstrapped(&self, request: Request<IsBootstrappedRequest>) -> Reply<IsBootstrappedResponse> {
+    async fn is_bootstrapped(
+        &self,
+        request: Request<IsBootstrappedRequest>,
+    ) -> Reply<IsBootstrappedResponse> {
         self.admit(request.get_ref().header.as_ref()).await?;
-        Ok(Response::new(IsBootstrappedResponse { header: self.header(), bootstrapped: true }))
+        Ok(Response::new(IsBootstrappedResponse {
+            header: self.header(),
+            bootstrapped: true,
+        }))
     }
 
     async fn bootstrap(&self, request: Request<BootstrapRequest>) -> Reply<BootstrapResponse> {
         self.admit(request.get_ref().header.as_ref()).await?;
-        let header = self.failed(ErrorType::AlreadyBootstrapped, "cluster is already bootstrapped");
+        let header = self.failed(
+            ErrorType::AlreadyBootstrapped,
+            "cluster is already bootstrapped",
+        );
         Ok(Response::new(BootstrapResponse { header }))
     }
 
@@ -199,61 +288,118 @@ impl pd_server::Pd for PdMember {
                 stats: Some(self.stats(store)),
             },
             None => {
-                let header = self.failed(ErrorType::Unknown, format!("invalid store ID {id}, not found"));
-                GetStoreResponse { header, ..Default::default() }
+                let header = self.failed(
+                    ErrorType::Unknown,
+                    format!("invalid store ID {id}, not found"),
+                );
+                GetStoreResponse {
+                    header,
+                    ..Default::default()
+                }
             }
         }))
     }
 
-    async fn get_all_stores(&self, request: Request<GetAllStoresRequest>) -> Reply<GetAllStoresResponse> {
+    async fn get_all_stores(
+        &self,
+        request: Request<GetAllStoresRequest>,
+    ) -> Reply<GetAllStoresResponse> {
         self.admit(request.get_ref().header.as_ref()).await?;
-        let stores = self.cluster.stores.values().map(|store| self.cluster.store_info(store)).collect();
-        Ok(Response::new(GetAllStoresResponse { header: self.header(), stores }))
+        let stores = self
+            .cluster
+            .stores
+            .values()
+            .map(|store| self.cluster.store_info(store))
+            .collect();
+        Ok(Response::new(GetAllStoresResponse {
+            header: self.header(),
+            stores,
+        }))
     }
 
     async fn get_region(&self, request: Request<GetRegionRequest>) -> Reply<GetRegionResponse> {
         let request = request.into_inner();
         self.admit(request.header.as_ref()).await?;
-        let state = self.cluster.regions.read().by_key(&request.region_key).cloned();
+        let state = self
+            .cluster
+            .regions
+            .read()
+            .by_key(&request.region_key)
+            .cloned();
         self.region_response(state).await
     }
 
-    async fn get_prev_region(&self, request: Request<GetRegionRequest>) -> Reply<GetRegionResponse> {
+    async fn get_prev_region(
+        &self,
+        request: Request<GetRegionRequest>,
+    ) -> Reply<GetRegionResponse> {
         let request = request.into_inner();
         self.admit(request.header.as_ref()).await?;
-        let state = self.cluster.regions.read().before_key(&request.region_key).cloned();
+        let state = self
+            .cluster
+            .regions
+            .read()
+            .before_key(&request.region_key)
+            .cloned();
         self.region_response(state).await
     }
 
-    async fn get_region_by_id(&self, request: Request<GetRegionByIdRequest>) -> Reply<GetRegionResponse> {
+    async fn get_region_by_id(
+        &self,
+        request: Request<GetRegionByIdRequest>,
+    ) -> Reply<GetRegionResponse> {
         let request = request.into_inner();
         self.admit(request.header.as_ref()).await?;
-        self.region_response(self.cluster.region(request.region_id)).await
+        self.region_response(self.cluster.region(request.region_id))
+            .await
     }
 
-    async fn scan_regions(&self, request: Request<ScanRegionsRequest>) -> Reply<ScanRegionsResponse> {
+    async fn scan_regions(
+        &self,
+        request: Request<ScanRegionsRequest>,
+    ) -> Reply<ScanRegionsResponse> {
         let request = request.into_inner();
         self.admit(request.header.as_ref()).await?;
         let states = self.overlapping(&request.start_key, &request.end_key, limit(request.limit));
         let regions = self.describe_all(states).await?;
         Ok(Response::new(ScanRegionsResponse {
             header: self.header(),
-            region_metas: regions.iter().filter_map(|region| region.region.clone()).collect(),
-            leaders: regions.iter().map(|region| region.leader.unwrap_or_default()).collect(),
+            region_metas: regions
+                .iter()
+                .filter_map(|region| region.region.clone())
+                .collect(),
+            leaders: regions
+                .iter()
+                .map(|region| region.leader.unwrap_or_default())
+                .collect(),
             regions,
         }))
     }
 
-    async fn batch_scan_regions(&self, request: Request<BatchScanRegionsRequest>) -> Reply<BatchScanRegionsResponse> {
+    async fn batch_scan_regions(
+        &self,
+        request: Request<BatchScanRegionsRequest>,
+    ) -> Reply<BatchScanRegionsResponse> {
         if !self.cluster.config.profile.batch_scan() {
-            return Err(Status::unimplemented("unknown method BatchScanRegions for service pdpb.PD"));
+            return Err(Status::unimplemented(
+                "unknown method BatchScanRegions for service pdpb.PD",
+            ));
         }
         let request = request.into_inner();
         self.admit(request.header.as_ref()).await?;
-        let disjoint = request.ranges.windows(2).all(|pair| !pair[0].end_key.is_empty() && pair[0].end_key <= pair[1].start_key);
+        let disjoint = request
+            .ranges
+            .windows(2)
+            .all(|pair| !pair[0].end_key.is_empty() && pair[0].end_key <= pair[1].start_key);
         if !disjoint {
-            let header = self.failed(ErrorType::Unknown, "invalid key range, key ranges should be sorted and not overlap");
-            return Ok(Response::new(BatchScanRegionsResponse { header, ..Default::default() }));
+            let header = self.failed(
+                ErrorType::Unknown,
+                "invalid key range, key ranges should be sorted and not overlap",
+            );
+            return Ok(Response::new(BatchScanRegionsResponse {
+                header,
+                ..Default::default()
+            }));
         }
         let mut states: Vec<RegionState> = Vec::new();
         let limit = limit(request.limit);
@@ -268,13 +414,25 @@ impl pd_server::Pd for PdMember {
         let wanted = states.len();
         let regions = self.describe_all(states).await?;
         if request.contain_all_key_range && regions.len() < wanted {
-            let header = self.failed(ErrorType::RegionsNotContainAllKeyRange, "found regions not contain all key range");
-            return Ok(Response::new(BatchScanRegionsResponse { header, ..Default::default() }));
+            let header = self.failed(
+                ErrorType::RegionsNotContainAllKeyRange,
+                "found regions not contain all key range",
+            );
+            return Ok(Response::new(BatchScanRegionsResponse {
+                header,
+                ..Default::default()
+            }));
         }
-        Ok(Response::new(BatchScanRegionsResponse { header: self.header(), regions }))
+        Ok(Response::new(BatchScanRegionsResponse {
+            header: self.header(),
+            regions,
+        }))
     }
 
-    async fn split_regions(&self, request: Request<SplitRegionsRequest>) -> Reply<SplitRegionsResponse> {
+    async fn split_regions(
+        &self,
+        request: Request<SplitRegionsRequest>,
+    ) -> Reply<SplitRegionsResponse> {
         let request = request.into_inner();
         self.admit(request.header.as_ref()).await?;
         let keys: Vec<Vec<u8>> = request.split_keys.iter().map(|key| key.to_vec()).collect();
@@ -283,10 +441,17 @@ impl pd_server::Pd for PdMember {
         }
         let cluster = self.cluster.clone();
         let regions_id = blocking(move || Ok(cluster.split_everywhere(keys)?)).await?;
-        Ok(Response::new(SplitRegionsResponse { header: self.header(), finished_percentage: 100, regions_id }))
+        Ok(Response::new(SplitRegionsResponse {
+            header: self.header(),
+            finished_percentage: 100,
+            regions_id,
+        }))
     }
 
-    async fn scatter_region(&self, request: Request<ScatterRegionRequest>) -> Reply<ScatterRegionResponse> {
+    async fn scatter_region(
+        &self,
+        request: Request<ScatterRegionRequest>,
+    ) -> Reply<ScatterRegionResponse> {
         let request = request.into_inner();
         self.admit(request.header.as_ref()).await?;
         let mut ids = request.regions_id;
@@ -296,19 +461,33 @@ impl pd_server::Pd for PdMember {
         let (cluster, total, group) = (self.cluster.clone(), ids.len() as u64, request.group);
         let failed_regions_id = blocking(move || Ok(cluster.scatter(&ids, &group)?)).await?;
         let finished_percentage = 100 - failed_regions_id.len() as u64 * 100 / total;
-        Ok(Response::new(ScatterRegionResponse { header: self.header(), finished_percentage, failed_regions_id }))
+        Ok(Response::new(ScatterRegionResponse {
+            header: self.header(),
+            finished_percentage,
+            failed_regions_id,
+        }))
     }
 
-    async fn get_operator(&self, request: Request<GetOperatorRequest>) -> Reply<GetOperatorResponse> {
+    async fn get_operator(
+        &self,
+        request: Request<GetOperatorRequest>,
+    ) -> Reply<GetOperatorResponse> {
         let request = request.into_inner();
         self.admit(request.header.as_ref()).await?;
         let region_id = request.region_id;
-        let struck = self.cluster.strike(Point::Operator, None, Some(region_id)).await?;
+        let struck = self
+            .cluster
+            .strike(Point::Operator, None, Some(region_id))
+            .await?;
         let Some(Action::Operator { status }) = struck else {
             let header = self.failed(ErrorType::RegionNotFound, "Not Found");
-            return Ok(Response::new(GetOperatorResponse { header, ..Default::default() }));
+            return Ok(Response::new(GetOperatorResponse {
+                header,
+                ..Default::default()
+            }));
         };
-        let status = OperatorStatus::from_str_name(&status.to_uppercase()).unwrap_or(OperatorStatus::Success);
+        let status = OperatorStatus::from_str_name(&status.to_uppercase())
+            .unwrap_or(OperatorStatus::Success);
         Ok(Response::new(GetOperatorResponse {
             header: self.header(),
             region_id,
@@ -318,16 +497,31 @@ impl pd_server::Pd for PdMember {
         }))
     }
 
-    async fn get_cluster_config(&self, request: Request<GetClusterConfigRequest>) -> Reply<GetClusterConfigResponse> {
+    async fn get_cluster_config(
+        &self,
+        request: Request<GetClusterConfigRequest>,
+    ) -> Reply<GetClusterConfigResponse> {
         self.admit(request.get_ref().header.as_ref()).await?;
-        let cluster = metapb::Cluster { id: self.cluster.id, max_peer_count: self.cluster.replicas as u32 };
-        Ok(Response::new(GetClusterConfigResponse { header: self.header(), cluster: Some(cluster) }))
+        let cluster = metapb::Cluster {
+            id: self.cluster.id,
+            max_peer_count: self.cluster.replicas as u32,
+        };
+        Ok(Response::new(GetClusterConfigResponse {
+            header: self.header(),
+            cluster: Some(cluster),
+        }))
     }
 
-    async fn get_gc_safe_point(&self, request: Request<GetGcSafePointRequest>) -> Reply<GetGcSafePointResponse> {
+    async fn get_gc_safe_point(
+        &self,
+        request: Request<GetGcSafePointRequest>,
+    ) -> Reply<GetGcSafePointResponse> {
         self.admit(request.get_ref().header.as_ref()).await?;
         let (safe_point, _) = self.cluster.pd.gc_state(self.cluster.clock.unix_ms());
-        Ok(Response::new(GetGcSafePointResponse { header: self.header(), safe_point }))
+        Ok(Response::new(GetGcSafePointResponse {
+            header: self.header(),
+            safe_point,
+        }))
     }
 
     async fn update_service_gc_safe_point(
@@ -339,10 +533,16 @@ impl pd_server::Pd for PdMember {
         let id = String::from_utf8_lossy(&request.service_id).into_owned();
         if id.is_empty() || id == GC_WORKER {
             let header = self.failed(ErrorType::Unknown, "invalid service id");
-            return Ok(Response::new(UpdateServiceGcSafePointResponse { header, ..Default::default() }));
+            return Ok(Response::new(UpdateServiceGcSafePointResponse {
+                header,
+                ..Default::default()
+            }));
         }
         let now = self.cluster.clock.unix_ms();
-        let mut min_safe_point = self.cluster.pd.hold_gc(&id, request.safe_point, request.ttl, now)?;
+        let mut min_safe_point =
+            self.cluster
+                .pd
+                .hold_gc(&id, request.safe_point, request.ttl, now)?;
         if self.passed().await? {
             min_safe_point = request.safe_point + 1;
         }
@@ -354,7 +554,10 @@ impl pd_server::Pd for PdMember {
         }))
     }
 
-    async fn set_gc_barrier(&self, request: Request<SetGcBarrierRequest>) -> Reply<SetGcBarrierResponse> {
+    async fn set_gc_barrier(
+        &self,
+        request: Request<SetGcBarrierRequest>,
+    ) -> Reply<SetGcBarrierResponse> {
         let request = request.into_inner();
         self.admit_gc(request.header.as_ref()).await?;
         let (id, ts) = (request.barrier_id, request.barrier_ts);
@@ -365,25 +568,46 @@ impl pd_server::Pd for PdMember {
             let now = self.cluster.clock.unix_ms();
             let safe_point = self.cluster.pd.hold_gc(&id, ts, request.ttl_seconds, now)?;
             if safe_point > ts || self.passed().await? {
-                refused = format!("trying to set a GC barrier on ts {ts} which is already behind the txn safe point");
+                refused = format!(
+                    "trying to set a GC barrier on ts {ts} which is already behind the txn safe point"
+                );
             }
         }
         if !refused.is_empty() {
             let header = self.failed(ErrorType::Unknown, refused);
-            return Ok(Response::new(SetGcBarrierResponse { header, new_barrier_info: None }));
+            return Ok(Response::new(SetGcBarrierResponse {
+                header,
+                new_barrier_info: None,
+            }));
         }
-        let info = GcBarrierInfo { barrier_id: id, barrier_ts: ts, ttl_seconds: request.ttl_seconds };
-        Ok(Response::new(SetGcBarrierResponse { header: self.header(), new_barrier_info: Some(info) }))
+        let info = GcBarrierInfo {
+            barrier_id: id,
+            barrier_ts: ts,
+            ttl_seconds: request.ttl_seconds,
+        };
+        Ok(Response::new(SetGcBarrierResponse {
+            header: self.header(),
+            new_barrier_info: Some(info),
+        }))
     }
 
-    async fn delete_gc_barrier(&self, request: Request<DeleteGcBarrierRequest>) -> Reply<DeleteGcBarrierResponse> {
+    async fn delete_gc_barrier(
+        &self,
+        request: Request<DeleteGcBarrierRequest>,
+    ) -> Reply<DeleteGcBarrierResponse> {
         let request = request.into_inner();
         self.admit_gc(request.header.as_ref()).await?;
         let now = self.cluster.clock.unix_ms();
         let (_, barriers) = self.cluster.pd.gc_state(now);
-        let deleted = barriers.into_iter().find(|(id, ..)| *id == request.barrier_id).map(barrier_info);
+        let deleted = barriers
+            .into_iter()
+            .find(|(id, ..)| *id == request.barrier_id)
+            .map(barrier_info);
         self.cluster.pd.hold_gc(&request.barrier_id, 0, 0, now)?;
-        Ok(Response::new(DeleteGcBarrierResponse { header: self.header(), deleted_barrier_info: deleted }))
+        Ok(Response::new(DeleteGcBarrierResponse {
+            header: self.header(),
+            deleted_barrier_info: deleted,
+        }))
     }
 
     async fn get_gc_state(&self, request: Request<GetGcStateRequest>) -> Reply<GetGcStateResponse> {
@@ -395,10 +619,17 @@ impl pd_server::Pd for PdMember {
             keyspace_scope: request.keyspace_scope,
             txn_safe_point: safe_point,
             gc_safe_point: safe_point,
-            gc_barriers: if request.exclude_gc_barriers { Vec::new() } else { barriers.collect() },
+            gc_barriers: if request.exclude_gc_barriers {
+                Vec::new()
+            } else {
+                barriers.collect()
+            },
             ..Default::default()
         };
-        Ok(Response::new(GetGcStateResponse { header: self.header(), gc_state: Some(gc_state) }))
+        Ok(Response::new(GetGcStateResponse {
+            header: self.header(),
+            gc_state: Some(gc_state),
+        }))
     }
 }
 
@@ -412,7 +643,11 @@ impl PdMember {
 }
 
 fn barrier_info((barrier_id, barrier_ts, ttl_seconds): (String, u64, u64)) -> GcBarrierInfo {
-    GcBarrierInfo { barrier_id, barrier_ts, ttl_seconds: ttl_seconds as i64 }
+    GcBarrierInfo {
+        barrier_id,
+        barrier_ts,
+        ttl_seconds: ttl_seconds as i64,
+    }
 }
 
 /// One answer per request, in order; the stream ends with the first error.
@@ -421,7 +656,9 @@ fn answer_each(
     requests: Streaming<TsoRequest>,
 ) -> impl Stream<Item = Result<TsoResponse, Status>> + Send + 'static {
     futures::stream::try_unfold((member, requests), |(member, mut requests)| async move {
-        let Some(request) = requests.message().await? else { return Ok(None) };
+        let Some(request) = requests.message().await? else {
+            return Ok(None);
+        };
         let response = member.tso_one(request).await?;
         Ok(response.map(|response| (response, (member, requests))))
     })

@@ -22,13 +22,22 @@ pub(crate) fn pd_router(cluster: Arc<Cluster>) -> Router {
         .route("/pd/api/v1/version", get(version))
         .route("/pd/api/v1/config/cluster-version", get(cluster_version))
         .route("/pd/api/v1/config/replicate", get(replicate))
-        .route("/pd/api/v1/config/schedule", get(schedule).post(set_schedule))
+        .route(
+            "/pd/api/v1/config/schedule",
+            get(schedule).post(set_schedule),
+        )
         .route("/pd/api/v1/config", get(config).post(set_schedule))
         .route("/pd/api/v1/schedulers", get(schedulers))
         .route("/pd/api/v1/schedulers/{name}", post(pause_scheduler))
         .route("/pd/api/v1/config/region-label/rule", post(set_rule))
-        .route("/pd/api/v1/config/region-label/rules", get(rules).patch(patch_rules))
-        .route("/pd/api/v1/config/region-label/rule/{id}", get(rule).delete(delete_rule))
+        .route(
+            "/pd/api/v1/config/region-label/rules",
+            get(rules).patch(patch_rules),
+        )
+        .route(
+            "/pd/api/v1/config/region-label/rule/{id}",
+            get(rule).delete(delete_rule),
+        )
         .route("/pd/api/v1/stores", get(stores))
         .route("/pd/api/v1/store/{id}", get(store))
         .route("/pd/api/v1/stats/region", get(region_stats))
@@ -69,8 +78,10 @@ async fn schedule(State(cluster): App) -> Json<Map<String, Value>> {
 
 async fn config(State(cluster): App) -> Json<Value> {
     let schedule = cluster.pd.schedule(cluster.clock.unix_ms());
-    Json(json!({"schedule": schedule, "replication": replicate_value(&cluster),
-                "cluster-version": cluster.config.profile.version()}))
+    Json(
+        json!({"schedule": schedule, "replication": replicate_value(&cluster),
+                "cluster-version": cluster.config.profile.version()}),
+    )
 }
 
 #[derive(Deserialize)]
@@ -79,12 +90,21 @@ struct Ttl {
     seconds: Option<u64>,
 }
 
-async fn set_schedule(State(cluster): App, Query(ttl): Query<Ttl>, Json(values): Json<Map<String, Value>>) -> Json<&'static str> {
-    cluster.pd.set_schedule(values, ttl.seconds, cluster.clock.unix_ms());
+async fn set_schedule(
+    State(cluster): App,
+    Query(ttl): Query<Ttl>,
+    Json(values): Json<Map<String, Value>>,
+) -> Json<&'static str> {
+    cluster
+        .pd
+        .set_schedule(values, ttl.seconds, cluster.clock.unix_ms());
     Json("The config is updated.")
 }
 
-async fn schedulers(State(cluster): App, Query(query): Query<Map<String, Value>>) -> Json<Vec<String>> {
+async fn schedulers(
+    State(cluster): App,
+    Query(query): Query<Map<String, Value>>,
+) -> Json<Vec<String>> {
     let paused = cluster.pd.paused(cluster.clock.unix_ms());
     match query.get("status").and_then(Value::as_str) {
         Some("paused") => Json(paused),
@@ -97,11 +117,22 @@ struct Delay {
     delay: u64,
 }
 
-async fn pause_scheduler(State(cluster): App, Path(name): Path<String>, Json(delay): Json<Delay>) -> Response {
+async fn pause_scheduler(
+    State(cluster): App,
+    Path(name): Path<String>,
+    Json(delay): Json<Delay>,
+) -> Response {
     if name != "all" && !SCHEDULERS.contains(&name.as_str()) {
-        return (StatusCode::NOT_FOUND, Json("[PD:scheduler:ErrSchedulerNotFound]scheduler not found")).into_response();
+        return (
+            StatusCode::NOT_FOUND,
+            Json("[PD:scheduler:ErrSchedulerNotFound]scheduler not found"),
+        )
+            .into_response();
     }
-    match cluster.pd.pause(&name, delay.delay, cluster.clock.unix_ms()) {
+    match cluster
+        .pd
+        .pause(&name, delay.delay, cluster.clock.unix_ms())
+    {
         Ok(()) => Json("Pause or resume the scheduler successfully.").into_response(),
         Err(error) => failed(error),
     }
@@ -120,9 +151,18 @@ async fn rules(State(cluster): App) -> Json<Vec<Value>> {
 }
 
 async fn rule(State(cluster): App, Path(id): Path<String>) -> Response {
-    match cluster.pd.rules(cluster.clock.unix_ms()).into_iter().find(|rule| rule["id"] == id.as_str()) {
+    match cluster
+        .pd
+        .rules(cluster.clock.unix_ms())
+        .into_iter()
+        .find(|rule| rule["id"] == id.as_str())
+    {
         Some(rule) => Json(rule).into_response(),
-        None => (StatusCode::NOT_FOUND, Json("[PD:region:ErrRegionRuleNotFound]region label rule not found")).into_response(),
+        None => (
+            StatusCode::NOT_FOUND,
+            Json("[PD:region:ErrRegionRuleNotFound]region label rule not found"),
+        )
+            .into_response(),
     }
 }
 
@@ -180,7 +220,11 @@ fn store_json(cluster: &Cluster, store: &Store) -> Value {
 }
 
 async fn stores(State(cluster): App) -> Json<Value> {
-    let stores: Vec<_> = cluster.stores.values().map(|store| store_json(&cluster, store)).collect();
+    let stores: Vec<_> = cluster
+        .stores
+        .values()
+        .map(|store| store_json(&cluster, store))
+        .collect();
     Json(json!({"count": stores.len(), "stores": stores}))
 }
 

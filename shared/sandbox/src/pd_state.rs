@@ -17,8 +17,12 @@ const GC: &str = "gc";
 const PAUSED: &str = "paused-schedulers";
 
 /// Schedulers that a fresh PD runs.
-pub(crate) const SCHEDULERS: [&str; 4] =
-    ["balance-leader-scheduler", "balance-region-scheduler", "balance-hot-region-scheduler", "evict-slow-store-scheduler"];
+pub(crate) const SCHEDULERS: [&str; 4] = [
+    "balance-leader-scheduler",
+    "balance-region-scheduler",
+    "balance-hot-region-scheduler",
+    "evict-slow-store-scheduler",
+];
 
 /// A region label rule as stored: the JSON it came with, and when it ends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,19 +95,37 @@ impl PdState {
     }
 
     /// Adds or replaces a rule; `Err` says what is wrong with it.
-    pub(crate) fn set_rule(&self, json: Value, now_ms: u64) -> Result<std::result::Result<(), String>> {
-        let Some(id) = json["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned) else {
+    pub(crate) fn set_rule(
+        &self,
+        json: Value,
+        now_ms: u64,
+    ) -> Result<std::result::Result<(), String>> {
+        let Some(id) = json["id"]
+            .as_str()
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned)
+        else {
             return Ok(Err("empty rule id".into()));
         };
-        let Some(labels) = json["labels"].as_array().filter(|labels| !labels.is_empty()) else {
+        let Some(labels) = json["labels"]
+            .as_array()
+            .filter(|labels| !labels.is_empty())
+        else {
             return Ok(Err("no region labels".into()));
         };
         if json["rule_type"] != "key-range" {
             return Ok(Err("invalid rule type".into()));
         }
-        let hex = |value: &Value| value.as_str().is_some_and(|s| s.len() % 2 == 0 && s.bytes().all(|b| b.is_ascii_hexdigit()));
+        let hex = |value: &Value| {
+            value
+                .as_str()
+                .is_some_and(|s| s.len() % 2 == 0 && s.bytes().all(|b| b.is_ascii_hexdigit()))
+        };
         let ranges = json["data"].as_array().is_some_and(|data| {
-            !data.is_empty() && data.iter().all(|range| hex(&range["start_key"]) && hex(&range["end_key"]))
+            !data.is_empty()
+                && data
+                    .iter()
+                    .all(|range| hex(&range["start_key"]) && hex(&range["end_key"]))
         });
         if !ranges {
             return Ok(Err("invalid key range".into()));
@@ -156,7 +178,11 @@ impl PdState {
         for (name, value) in values {
             let name = name.strip_prefix("schedule.").unwrap_or(&name).to_owned();
             match ttl_s {
-                Some(ttl_s) => _ = schedule.temporary.insert(name, (value, now_ms + ttl_s * 1000)),
+                Some(ttl_s) => {
+                    _ = schedule
+                        .temporary
+                        .insert(name, (value, now_ms + ttl_s * 1000))
+                }
                 None => _ = schedule.set.insert(name, value),
             }
         }
@@ -177,7 +203,12 @@ impl PdState {
         }
         values.insert("enable-location-replacement".into(), "true".into());
         values.extend(schedule.set.clone());
-        values.extend(schedule.temporary.iter().map(|(name, (value, _))| (name.clone(), value.clone())));
+        values.extend(
+            schedule
+                .temporary
+                .iter()
+                .map(|(name, (value, _))| (name.clone(), value.clone())),
+        );
         values
     }
 
@@ -188,12 +219,24 @@ impl PdState {
         let mut gc = self.gc.lock();
         gc.barriers.retain(|_, (_, end)| *end > now_ms);
         let left = |end: u64| (end - now_ms).div_ceil(1000);
-        (gc.safe_point, gc.barriers.iter().map(|(id, (ts, end))| (id.clone(), *ts, left(*end))).collect())
+        (
+            gc.safe_point,
+            gc.barriers
+                .iter()
+                .map(|(id, (ts, end))| (id.clone(), *ts, left(*end)))
+                .collect(),
+        )
     }
 
     /// Keeps data at `ts` from collection for `ttl_s` seconds (0 or less lets go). Returns the lowest
     /// point that anything is held at; above `ts` means too late.
-    pub(crate) fn hold_gc(&self, id: &str, ts: Timestamp, ttl_s: i64, now_ms: u64) -> Result<Timestamp> {
+    pub(crate) fn hold_gc(
+        &self,
+        id: &str,
+        ts: Timestamp,
+        ttl_s: i64,
+        now_ms: u64,
+    ) -> Result<Timestamp> {
         let mut gc = self.gc.lock();
         gc.barriers.retain(|_, (_, end)| *end > now_ms);
         if ttl_s <= 0 {
@@ -212,7 +255,12 @@ impl PdState {
     pub(crate) fn advance_gc(&self, to: Timestamp, force: bool, now_ms: u64) -> Result<Timestamp> {
         let mut gc = self.gc.lock();
         gc.barriers.retain(|_, (_, end)| *end > now_ms);
-        let held = gc.barriers.values().map(|(ts, _)| *ts).min().filter(|_| !force);
+        let held = gc
+            .barriers
+            .values()
+            .map(|(ts, _)| *ts)
+            .min()
+            .filter(|_| !force);
         gc.safe_point = gc.safe_point.max(held.map_or(to, |held| held.min(to)));
         self.meta.put(GC, &*gc)?;
         Ok(gc.safe_point)
@@ -224,7 +272,10 @@ impl PdState {
     pub(crate) fn least_loaded(&self, group: &str, stores: &[u64]) -> Option<u64> {
         let mut groups = self.groups.lock();
         let counts = groups.entry(group.to_owned()).or_default();
-        let store = stores.iter().copied().min_by_key(|store| (counts.get(store).copied().unwrap_or(0), *store))?;
+        let store = stores
+            .iter()
+            .copied()
+            .min_by_key(|store| (counts.get(store).copied().unwrap_or(0), *store))?;
         *counts.entry(store).or_default() += 1;
         Some(store)
     }
@@ -237,9 +288,14 @@ fn duration_ms(text: &str) -> Option<u64> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let value: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let (unit, ms) = [("ms", 1.0), ("h", 3_600_000.0), ("m", 60_000.0), ("s", 1000.0)]
-            .into_iter()
-            .find(|(unit, _)| rest.starts_with(unit))?;
+        let (unit, ms) = [
+            ("ms", 1.0),
+            ("h", 3_600_000.0),
+            ("m", 60_000.0),
+            ("s", 1000.0),
+        ]
+        .into_iter()
+        .find(|(unit, _)| rest.starts_with(unit))?;
         rest = &rest[unit.len()..];
         total += value * ms;
     }
@@ -252,7 +308,13 @@ mod tests {
 
     #[test]
     fn durations_read_as_go_writes_them() {
-        for (text, ms) in [("5m0s", 300_000), ("300s", 300_000), ("1h30m", 5_400_000), ("250ms", 250), ("1.5s", 1500)] {
+        for (text, ms) in [
+            ("5m0s", 300_000),
+            ("300s", 300_000),
+            ("1h30m", 5_400_000),
+            ("250ms", 250),
+            ("1.5s", 1500),
+        ] {
             assert_eq!(duration_ms(text), Some(ms), "{text}");
         }
         for text in ["", "5", "m", "5x", "0s"] {

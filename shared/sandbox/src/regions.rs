@@ -40,7 +40,12 @@ pub(crate) struct RegionRecord {
 
 impl RegionState {
     pub(crate) fn new(region: Region, leader: Option<u64>, term: u64) -> Self {
-        Self { region, leader, term, lags: HashMap::new() }
+        Self {
+            region,
+            leader,
+            term,
+            lags: HashMap::new(),
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -70,18 +75,27 @@ impl RegionState {
 
     /// Whether the peer on `store` has everything that was decided.
     pub(crate) fn caught_up(&self, store: u64, now: Instant) -> bool {
-        self.lags.get(&store).is_none_or(|lag| lag.applied_at <= now)
+        self.lags
+            .get(&store)
+            .is_none_or(|lag| lag.applied_at <= now)
     }
 
     /// The peers that PD calls pending.
     pub(crate) fn pending_peers(&self, now: Instant) -> Vec<Peer> {
-        let pending = |peer: &&Peer| self.lags.get(&peer.store_id).is_some_and(|lag| lag.reported_at > now);
+        let pending = |peer: &&Peer| {
+            self.lags
+                .get(&peer.store_id)
+                .is_some_and(|lag| lag.reported_at > now)
+        };
         self.region.peers.iter().filter(pending).cloned().collect()
     }
 
     pub(crate) fn record(&self) -> Vec<u8> {
-        let record =
-            RegionRecord { region: Some(self.region.clone()), leader: self.leader.unwrap_or(0), term: self.term };
+        let record = RegionRecord {
+            region: Some(self.region.clone()),
+            leader: self.leader.unwrap_or(0),
+            term: self.term,
+        };
         prost::Message::encode_to_vec(&record)
     }
 }
@@ -143,20 +157,32 @@ impl Regions {
 
     /// The region with the encoded `key`.
     pub(crate) fn by_key(&self, key: &[u8]) -> Option<&RegionState> {
-        let (_, id) = self.by_start.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
+        let (_, id) = self
+            .by_start
+            .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
+            .next_back()?;
         self.get(*id).filter(|state| contains(&state.region, key))
     }
 
     /// The region before the one with `key`.
     pub(crate) fn before_key(&self, key: &[u8]) -> Option<&RegionState> {
         let start = &self.by_key(key)?.region.start_key[..];
-        let (_, id) = self.by_start.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(start))).next_back()?;
+        let (_, id) = self
+            .by_start
+            .range::<[u8], _>((Bound::Unbounded, Bound::Excluded(start)))
+            .next_back()?;
         self.get(*id)
     }
 
     /// The regions that overlap `[start, end)`, in order; an empty end means no bound.
-    pub(crate) fn overlapping<'a>(&'a self, start: &'a [u8], end: &'a [u8]) -> impl Iterator<Item = &'a RegionState> {
-        let first = self.by_key(start).map_or(start, |state| &state.region.start_key[..]);
+    pub(crate) fn overlapping<'a>(
+        &'a self,
+        start: &'a [u8],
+        end: &'a [u8],
+    ) -> impl Iterator<Item = &'a RegionState> {
+        let first = self
+            .by_key(start)
+            .map_or(start, |state| &state.region.start_key[..]);
         self.by_start
             .range::<[u8], _>((Bound::Included(first), Bound::Unbounded))
             .filter_map(|(_, id)| self.get(*id))
@@ -186,12 +212,24 @@ mod tests {
     #[test]
     fn lookups_find_the_region_that_holds_the_key() {
         let regions = table(&[b"", b"b", b"d", b""]);
-        for (key, id) in [(&b""[..], 1), (b"a", 1), (b"b", 2), (b"c", 2), (b"d", 3), (b"zz", 3)] {
+        for (key, id) in [
+            (&b""[..], 1),
+            (b"a", 1),
+            (b"b", 2),
+            (b"c", 2),
+            (b"d", 3),
+            (b"zz", 3),
+        ] {
             assert_eq!(regions.by_key(key).unwrap().id(), id);
         }
         assert_eq!(regions.before_key(b"c").unwrap().id(), 1);
         assert!(regions.before_key(b"a").is_none());
-        let ids = |start: &[u8], end: &[u8]| regions.overlapping(start, end).map(RegionState::id).collect::<Vec<_>>();
+        let ids = |start: &[u8], end: &[u8]| {
+            regions
+                .overlapping(start, end)
+                .map(RegionState::id)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(ids(b"", b""), [1, 2, 3]);
         assert_eq!(ids(b"c", b"d"), [2]);
         assert_eq!(ids(b"a", b"d\0"), [1, 2, 3]);
@@ -203,8 +241,19 @@ mod tests {
         let now = Instant::now();
         let later = now + std::time::Duration::from_secs(9);
         let state = regions.get_mut(1).unwrap();
-        state.region.peers = vec![Peer { id: 5, store_id: 1, ..Default::default() }];
-        state.lags.insert(1, Lag { before: None, applied_at: later, reported_at: later });
+        state.region.peers = vec![Peer {
+            id: 5,
+            store_id: 1,
+            ..Default::default()
+        }];
+        state.lags.insert(
+            1,
+            Lag {
+                before: None,
+                applied_at: later,
+                reported_at: later,
+            },
+        );
         assert!(state.local_view(1, now).is_none() && state.pending_peers(now).len() == 1);
         assert!(state.local_view(1, later).is_some() && state.pending_peers(later).is_empty());
         assert!(state.local_view(2, now).is_none());

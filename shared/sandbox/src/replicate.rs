@@ -40,7 +40,12 @@ pub(crate) struct RegionLog {
 
 impl Default for RegionLog {
     fn default() -> Self {
-        Self { last: FIRST_INDEX, entries: BTreeMap::new(), applied: HashMap::new(), held: HashMap::new() }
+        Self {
+            last: FIRST_INDEX,
+            entries: BTreeMap::new(),
+            applied: HashMap::new(),
+            held: HashMap::new(),
+        }
     }
 }
 
@@ -71,7 +76,8 @@ impl Cluster {
         log.entries.insert(index, entry);
         log.last = index;
         self.behind.lock().insert(id);
-        if let Some(Action::Delay { ms }) = self.faults.hit(Point::Apply, Some(leader.id), Some(id)) {
+        if let Some(Action::Delay { ms }) = self.faults.hit(Point::Apply, Some(leader.id), Some(id))
+        {
             std::thread::sleep(Duration::from_millis(ms));
         }
         self.catch_up(log, id, leader)?;
@@ -82,12 +88,28 @@ impl Cluster {
         Ok(Ok(()))
     }
 
-    fn catch_up_followers(&self, log: &mut RegionLog, region: &RegionState, leader: u64, fresh: bool) -> Result<()> {
+    fn catch_up_followers(
+        &self,
+        log: &mut RegionLog,
+        region: &RegionState,
+        leader: u64,
+        fresh: bool,
+    ) -> Result<()> {
         let id = region.id();
         let now = Instant::now();
-        for peer in region.region.peers.iter().filter(|peer| peer.store_id != leader) {
-            let Some(store) = self.store(peer.store_id).filter(|store| store.alive()) else { continue };
-            if fresh && let Some(Action::Delay { ms }) = self.faults.hit(Point::Apply, Some(store.id), Some(id)) {
+        for peer in region
+            .region
+            .peers
+            .iter()
+            .filter(|peer| peer.store_id != leader)
+        {
+            let Some(store) = self.store(peer.store_id).filter(|store| store.alive()) else {
+                continue;
+            };
+            if fresh
+                && let Some(Action::Delay { ms }) =
+                    self.faults.hit(Point::Apply, Some(store.id), Some(id))
+            {
                 log.held.insert(store.id, now + Duration::from_millis(ms));
             }
             let held = log.held.get(&store.id).is_some_and(|until| *until > now);
@@ -115,12 +137,19 @@ impl Cluster {
     /// Forgets entries that every peer applied.
     fn truncate(&self, log: &mut RegionLog, region: &RegionState) -> Result<()> {
         let applied = |store: u64| log.applied.get(&store).copied().unwrap_or(0);
-        let everywhere = region.region.peers.iter().map(|peer| applied(peer.store_id)).min().unwrap_or(0);
+        let everywhere = region
+            .region
+            .peers
+            .iter()
+            .map(|peer| applied(peer.store_id))
+            .min()
+            .unwrap_or(0);
         let kept = log.entries.split_off(&(everywhere + 1));
         let done = std::mem::replace(&mut log.entries, kept);
         if !done.is_empty() {
             let mut batch = MetaBatch::default();
-            done.keys().for_each(|index| batch.delete_entry(region.id(), *index));
+            done.keys()
+                .for_each(|index| batch.delete_entry(region.id(), *index));
             self.meta.write(batch)?;
         }
         if log.entries.is_empty() {
@@ -156,7 +185,8 @@ impl Cluster {
         for (region, index, entry) in self.meta.entries()? {
             let log = self.log(region);
             let mut log = log.lock();
-            log.entries.insert(index, prost::Message::decode(&entry[..])?);
+            log.entries
+                .insert(index, prost::Message::decode(&entry[..])?);
             log.last = log.last.max(index);
             self.behind.lock().insert(region);
         }
@@ -165,9 +195,19 @@ impl Cluster {
 }
 
 /// Applies one entry on one store; `Err` is what would crash TiKV.
-fn apply(store: &Store, region: u64, index: u64, entry: &Entry) -> Result<Result<(), SandboxPanic>> {
+fn apply(
+    store: &Store,
+    region: u64,
+    index: u64,
+    entry: &Entry,
+) -> Result<Result<(), SandboxPanic>> {
     if let Err((file, reason)) = ingest(store, &entry.ssts) {
-        return Ok(Err(SandboxPanic { store: store.id, region, file, reason }));
+        return Ok(Err(SandboxPanic {
+            store: store.id,
+            region,
+            file,
+            reason,
+        }));
     }
     store.engine.apply(region, index, &entry.changes)?;
     // Only now: until the index is stored, a restart ingests the files once more.
@@ -180,9 +220,21 @@ fn ingest(store: &Store, metas: &[SstMeta]) -> Result<(), (String, String)> {
     for meta in metas {
         let name = || crate::import_dir::file_name(meta);
         sst::check_footer(&store.import.path(meta)).map_err(|reason| (name(), reason))?;
-        let cf = Cf::of_sst(&meta.cf_name).ok_or_else(|| (name(), "unknown column family".to_owned()))?;
-        files.push(store.import.clone_for_ingest(meta, cf).map_err(|error| (name(), error.to_string()))?);
+        let cf = Cf::of_sst(&meta.cf_name)
+            .ok_or_else(|| (name(), "unknown column family".to_owned()))?;
+        files.push(
+            store
+                .import
+                .clone_for_ingest(meta, cf)
+                .map_err(|error| (name(), error.to_string()))?,
+        );
     }
-    let first = metas.first().map(crate::import_dir::file_name).unwrap_or_default();
-    store.engine.ingest(&files).map_err(|error| (first, error.to_string()))
+    let first = metas
+        .first()
+        .map(crate::import_dir::file_name)
+        .unwrap_or_default();
+    store
+        .engine
+        .ingest(&files)
+        .map_err(|error| (first, error.to_string()))
 }

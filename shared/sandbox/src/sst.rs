@@ -22,7 +22,9 @@ const CRC32C: u8 = 1;
 pub(crate) fn check_footer(path: &Path) -> Result<(), String> {
     let read = || -> std::io::Result<Option<[u8; FOOTER_BYTES as usize]>> {
         let file = File::open(path)?;
-        let Some(at) = file.metadata()?.len().checked_sub(FOOTER_BYTES) else { return Ok(None) };
+        let Some(at) = file.metadata()?.len().checked_sub(FOOTER_BYTES) else {
+            return Ok(None);
+        };
         let mut footer = [0; FOOTER_BYTES as usize];
         file.read_exact_at(&mut footer, at)?;
         Ok(Some(footer))
@@ -34,14 +36,21 @@ pub(crate) fn check_footer(path: &Path) -> Result<(), String> {
     };
     let magic = u64::from_le_bytes(footer[45..].try_into().unwrap_or_default());
     if magic != MAGIC {
-        return Err(format!("Corruption: Bad table magic number: expected {MAGIC}, found {magic}"));
+        return Err(format!(
+            "Corruption: Bad table magic number: expected {MAGIC}, found {magic}"
+        ));
     }
     let version = u32::from_le_bytes(footer[41..45].try_into().unwrap_or_default());
     if version > FORMAT_VERSION_MAX {
-        return Err(format!("Corruption: Corrupt or unsupported format_version: {version}"));
+        return Err(format!(
+            "Corruption: Corrupt or unsupported format_version: {version}"
+        ));
     }
     if footer[0] != CRC32C {
-        return Err(format!("sandbox: block checksum type {} instead of CRC32c", footer[0]));
+        return Err(format!(
+            "sandbox: block checksum type {} instead of CRC32c",
+            footer[0]
+        ));
     }
     Ok(())
 }
@@ -65,13 +74,21 @@ pub(crate) struct WriterOptions {
 
 impl WriterOptions {
     pub(crate) fn new() -> Self {
-        Self { default: cf_options(Cf::Default, None), write: cf_options(Cf::Write, None) }
+        Self {
+            default: cf_options(Cf::Default, None),
+            write: cf_options(Cf::Write, None),
+        }
     }
 }
 
 impl<'a> PairWriter<'a> {
     /// Opens both files; `source` goes into every record unless 0.
-    pub(crate) fn create(options: &'a WriterOptions, default: &Path, write: &Path, source: u64) -> Result<Self> {
+    pub(crate) fn create(
+        options: &'a WriterOptions,
+        default: &Path,
+        write: &Path,
+        source: u64,
+    ) -> Result<Self> {
         let writer = |options: &'a Options, path: &Path| -> Result<SstFileWriter<'a>> {
             let writer = SstFileWriter::create(options);
             writer.open(path)?;
@@ -89,16 +106,30 @@ impl<'a> PairWriter<'a> {
     }
 
     /// Adds a version of `key`: a put, or with no value a delete. Keys must ascend.
-    pub(crate) fn add(&mut self, key: &[u8], value: Option<&[u8]>, commit_ts: Timestamp) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        commit_ts: Timestamp,
+    ) -> Result<()> {
         keys::version_key_to(&mut self.key, key, commit_ts);
         let short_value = value.filter(|value| value.len() <= SHORT_VALUE_MAX);
         if let (Some(value), None) = (value, short_value) {
             self.default.put(&self.key, value)?;
             self.defaults += 1;
         }
-        let kind = if value.is_some() { WriteKind::Put } else { WriteKind::Delete };
+        let kind = if value.is_some() {
+            WriteKind::Put
+        } else {
+            WriteKind::Delete
+        };
         self.record.clear();
-        WriteRecord { kind, start_ts: commit_ts, short_value }.encode_to(&mut self.record, self.source);
+        WriteRecord {
+            kind,
+            start_ts: commit_ts,
+            short_value,
+        }
+        .encode_to(&mut self.record, self.source);
         self.write.put(&self.key, &self.record)?;
         self.writes += 1;
         Ok(())
@@ -144,13 +175,22 @@ fn lint_in(db: &DB, files: &[SstFile], start: &[u8], end: &[u8]) -> Result<Verdi
     let mut options = IngestExternalFileOptions::default();
     options.set_allow_global_seqno(false);
     for cf in [Cf::Default, Cf::Write] {
-        let paths: Vec<_> = files.iter().filter(|f| f.cf == cf).map(|f| f.path.as_path()).collect();
-        let Some(family) = db.cf_handle(cf.name()).filter(|_| !paths.is_empty()) else { continue };
+        let paths: Vec<_> = files
+            .iter()
+            .filter(|f| f.cf == cf)
+            .map(|f| f.path.as_path())
+            .collect();
+        let Some(family) = db.cf_handle(cf.name()).filter(|_| !paths.is_empty()) else {
+            continue;
+        };
         if let Err(error) = db.ingest_external_file_cf_opts(family, &options, paths) {
             return Ok(Verdict::Unreadable(error.to_string()));
         }
     }
-    let Some((default, write)) = db.cf_handle(Cf::Default.name()).zip(db.cf_handle(Cf::Write.name())) else {
+    let Some((default, write)) = db
+        .cf_handle(Cf::Default.name())
+        .zip(db.cf_handle(Cf::Write.name()))
+    else {
         return Ok(Verdict::Good);
     };
     let mut long_values = HashSet::new();
@@ -173,16 +213,22 @@ fn lint_in(db: &DB, files: &[SstFile], start: &[u8], end: &[u8]) -> Result<Verdi
             return Ok(Verdict::Wrong("malformed write record".into()));
         };
         if keys::user_key(data).is_err() || record.start_ts > commit_ts {
-            return Ok(Verdict::Wrong("malformed key or start_ts above commit_ts".into()));
+            return Ok(Verdict::Wrong(
+                "malformed key or start_ts above commit_ts".into(),
+            ));
         }
         let long = record.kind == WriteKind::Put && record.short_value.is_none();
         if long && !long_values.remove(&[data, &(!record.start_ts).to_be_bytes()].concat()[..]) {
-            return Ok(Verdict::Wrong("write record without its default entry".into()));
+            return Ok(Verdict::Wrong(
+                "write record without its default entry".into(),
+            ));
         }
     }
     let left = long_values.len();
     if left > 0 {
-        return Ok(Verdict::Wrong(format!("{left} default entries without a write record")));
+        return Ok(Verdict::Wrong(format!(
+            "{left} default entries without a write record"
+        )));
     }
     Ok(Verdict::Good)
 }

@@ -53,7 +53,10 @@ impl Store {
 
     /// A fresh directory name for work on the side.
     pub(crate) fn scratch(&self) -> PathBuf {
-        self.dir.join(format!("scratch-{}", self.scratches.fetch_add(1, Ordering::Relaxed)))
+        self.dir.join(format!(
+            "scratch-{}",
+            self.scratches.fetch_add(1, Ordering::Relaxed)
+        ))
     }
 
     pub(crate) fn alive(&self) -> bool {
@@ -83,11 +86,15 @@ impl Store {
     }
 
     pub(crate) fn set_import_mode(&self, import: bool) {
-        self.switches.lock().import_mode_until = import.then(|| Instant::now() + IMPORT_MODE_TIMEOUT);
+        self.switches.lock().import_mode_until =
+            import.then(|| Instant::now() + IMPORT_MODE_TIMEOUT);
     }
 
     pub(crate) fn import_mode(&self) -> bool {
-        self.switches.lock().import_mode_until.is_some_and(|until| until > Instant::now())
+        self.switches
+            .lock()
+            .import_mode_until
+            .is_some_and(|until| until > Instant::now())
     }
 
     /// Suspends ingests for `time`, or resumes them; whether they were suspended before.
@@ -102,11 +109,16 @@ impl Store {
     /// How long ingests stay suspended.
     pub(crate) fn suspended_for(&self) -> Option<Duration> {
         let until = self.switches.lock().suspended_until?;
-        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
     }
 
     pub(crate) fn add_partition(&self, range: (Vec<u8>, Vec<u8>), ttl: Duration) {
-        self.switches.lock().partitions.insert(range, Instant::now() + ttl);
+        self.switches
+            .lock()
+            .partitions
+            .insert(range, Instant::now() + ttl);
     }
 
     pub(crate) fn remove_partition(&self, range: &(Vec<u8>, Vec<u8>)) {
@@ -116,6 +128,11 @@ impl Store {
     /// Force-partition ranges in force.
     pub(crate) fn partitions(&self) -> usize {
         let now = Instant::now();
-        self.switches.lock().partitions.values().filter(|until| **until > now).count()
+        self.switches
+            .lock()
+            .partitions
+            .values()
+            .filter(|until| **until > now)
+            .count()
     }
 }

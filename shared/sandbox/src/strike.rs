@@ -30,7 +30,12 @@ impl Cluster {
         }
     }
 
-    fn disturb(&self, action: Action, store: Option<u64>, region: Option<u64>) -> Result<Option<Action>> {
+    fn disturb(
+        &self,
+        action: Action,
+        store: Option<u64>,
+        region: Option<u64>,
+    ) -> Result<Option<Action>> {
         let region = region.unwrap_or(0);
         match action {
             Action::Split => _ = self.split_middle(region)?,

@@ -50,8 +50,14 @@ impl TikvService {
         self.cluster.check_target(&self.store, context.as_ref())?;
         let context = context.unwrap_or_default();
         let (store, region) = (self.store.id, context.region_id);
-        if let Some(Action::RegionError { error, backoff_ms }) = self.cluster.strike(point, Some(store), Some(region)).await? {
-            return Ok(Err(Box::new(self.cluster.region_error(error, backoff_ms, region, store))));
+        if let Some(Action::RegionError { error, backoff_ms }) = self
+            .cluster
+            .strike(point, Some(store), Some(region))
+            .await?
+        {
+            return Ok(Err(Box::new(
+                self.cluster.region_error(error, backoff_ms, region, store),
+            )));
         }
         let service = self.clone();
         let done = blocking(move || work(&service, &context)).await;
@@ -81,7 +87,9 @@ impl TikvService {
         &self,
         context: Option<Context>,
         keys: Vec<Bytes>,
-        work: impl FnOnce(&Engine, &RegionState) -> Result<(Vec<Change>, T), SandboxError> + Send + 'static,
+        work: impl FnOnce(&Engine, &RegionState) -> Result<(Vec<Change>, T), SandboxError>
+        + Send
+        + 'static,
     ) -> Checked<T> {
         self.run(Point::Kv, context, move |service, context| {
             let log = service.cluster.log(context.region_id);
@@ -92,8 +100,13 @@ impl TikvService {
             };
             let (changes, answer) = work(&service.store.engine, &region)?;
             if !changes.is_empty() {
-                let entry = Entry { changes, ssts: Vec::new() };
-                let proposed = service.cluster.propose(&mut log, &region, &service.store, entry)?;
+                let entry = Entry {
+                    changes,
+                    ssts: Vec::new(),
+                };
+                let proposed = service
+                    .cluster
+                    .propose(&mut log, &region, &service.store, entry)?;
                 proposed.map_err(|_| Status::unavailable("store is down"))?;
             }
             Ok(Ok(answer))
@@ -101,7 +114,11 @@ impl TikvService {
         .await
     }
 
-    fn checked(&self, context: &Context, keys: &[Bytes]) -> Result<RegionState, Box<errorpb::Error>> {
+    fn checked(
+        &self,
+        context: &Context,
+        keys: &[Bytes],
+    ) -> Result<RegionState, Box<errorpb::Error>> {
         let state = self.cluster.check(&self.store, context)?;
         for key in keys {
             let encoded = keys::encode(key);
@@ -112,37 +129,62 @@ impl TikvService {
         Ok(state)
     }
 
-    fn checksum(&self, context: &Context, request: &coprocessor::Request) -> Checked<coprocessor::Response> {
+    fn checksum(
+        &self,
+        context: &Context,
+        request: &coprocessor::Request,
+    ) -> Checked<coprocessor::Response> {
         let region = match self.checked(context, &[]) {
             Ok(region) => region,
             Err(error) => return Ok(Err(error)),
         };
-        let wanted: tipb::ChecksumRequest =
-            prost::Message::decode(&request.data[..]).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let wanted: tipb::ChecksumRequest = prost::Message::decode(&request.data[..])
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         if wanted.rule.is_some() {
-            return Ok(Ok(other_error("checksum rewrite rules are not supported here")));
+            return Ok(Ok(other_error(
+                "checksum rewrite rules are not supported here",
+            )));
         }
-        let start_ts = if request.start_ts != 0 { request.start_ts } else { wanted.start_ts_fallback };
+        let start_ts = if request.start_ts != 0 {
+            request.start_ts
+        } else {
+            wanted.start_ts_fallback
+        };
         let snapshot = Snapshot::new(&self.store.engine);
         let mut sum = Checksum::default();
         for range in &request.ranges {
             let range = KeyRange::new(range.start.to_vec(), range.end.to_vec());
-            let Some(range) = range.intersect(&region_range(&region.region)) else { continue };
+            let Some(range) = range.intersect(&region_range(&region.region)) else {
+                continue;
+            };
             match snapshot.checksum(&range, start_ts) {
                 Ok(part) => sum.merge(&part),
                 Err(ReadError::Locked(lock)) => {
-                    return Ok(Ok(coprocessor::Response { locked: Some(*lock), ..Default::default() }));
+                    return Ok(Ok(coprocessor::Response {
+                        locked: Some(*lock),
+                        ..Default::default()
+                    }));
                 }
                 Err(ReadError::Failed(error)) => return Ok(Ok(other_error(&error.to_string()))),
             }
         }
-        let sum = tipb::ChecksumResponse { checksum: sum.crc64_xor, total_kvs: sum.kvs, total_bytes: sum.bytes };
-        Ok(Ok(coprocessor::Response { data: prost::Message::encode_to_vec(&sum).into(), ..Default::default() }))
+        let sum = tipb::ChecksumResponse {
+            checksum: sum.crc64_xor,
+            total_kvs: sum.kvs,
+            total_bytes: sum.bytes,
+        };
+        Ok(Ok(coprocessor::Response {
+            data: prost::Message::encode_to_vec(&sum).into(),
+            ..Default::default()
+        }))
     }
 }
 
 fn other_error(text: &str) -> coprocessor::Response {
-    coprocessor::Response { other_error: text.to_owned(), ..Default::default() }
+    coprocessor::Response {
+        other_error: text.to_owned(),
+        ..Default::default()
+    }
 }
 
 /// Puts a region error where every response has one.
@@ -151,7 +193,10 @@ macro_rules! reply {
         match $checked {
             Ok(answer) => answer,
             Err(error) => {
-                return Ok(Response::new($response { region_error: Some(*error), ..Default::default() }));
+                return Ok(Response::new($response {
+                    region_error: Some(*error),
+                    ..Default::default()
+                }));
             }
         }
     };
@@ -159,30 +204,51 @@ macro_rules! reply {
 
 fn key_error(error: ReadError) -> Result<KeyError, Status> {
     match error {
-        ReadError::Locked(lock) => Ok(KeyError { locked: Some(*lock), ..Default::default() }),
+        ReadError::Locked(lock) => Ok(KeyError {
+            locked: Some(*lock),
+            ..Default::default()
+        }),
         ReadError::Failed(error) => Err(error.into()),
     }
 }
 
-fn scan_pairs(snapshot: &Snapshot<'_>, region: &RegionState, request: &ScanRequest) -> Result<Vec<KvPair>, Status> {
+fn scan_pairs(
+    snapshot: &Snapshot<'_>,
+    region: &RegionState,
+    request: &ScanRequest,
+) -> Result<Vec<KvPair>, Status> {
     let (low, high) = match request.reverse {
         false => (&request.start_key, &request.end_key),
         true => (&request.end_key, &request.start_key),
     };
     let range = KeyRange::new(low.to_vec(), high.to_vec());
-    let Some(range) = range.intersect(&region_range(&region.region)) else { return Ok(Vec::new()) };
+    let Some(range) = range.intersect(&region_range(&region.region)) else {
+        return Ok(Vec::new());
+    };
     let limit = request.limit as usize;
     let mut pairs = Vec::new();
     let done = snapshot.scan(&range, request.version, |key, value, commit_ts| {
-        let value = if request.key_only { Bytes::new() } else { value.to_vec().into() };
-        pairs.push(KvPair { error: None, key: key.to_vec().into(), value, commit_ts });
+        let value = if request.key_only {
+            Bytes::new()
+        } else {
+            value.to_vec().into()
+        };
+        pairs.push(KvPair {
+            error: None,
+            key: key.to_vec().into(),
+            value,
+            commit_ts,
+        });
         match !request.reverse && pairs.len() >= limit {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
     });
     if let Err(error) = done {
-        pairs.push(KvPair { error: Some(key_error(error)?), ..Default::default() });
+        pairs.push(KvPair {
+            error: Some(key_error(error)?),
+            ..Default::default()
+        });
     }
     if request.reverse {
         pairs.reverse();
@@ -196,11 +262,25 @@ impl tikv_server::Tikv for TikvService {
     async fn kv_get(&self, request: Request<GetRequest>) -> Reply<GetResponse> {
         let request = request.into_inner();
         let (key, version) = (request.key.clone(), request.version);
-        let got = self.read(request.context, vec![request.key], move |snapshot, _| match snapshot.get(&key, version) {
-            Ok(Some((value, commit_ts))) => Ok(GetResponse { value: value.into(), commit_ts, ..Default::default() }),
-            Ok(None) => Ok(GetResponse { not_found: true, ..Default::default() }),
-            Err(error) => Ok(GetResponse { error: Some(key_error(error)?), ..Default::default() }),
-        });
+        let got = self.read(
+            request.context,
+            vec![request.key],
+            move |snapshot, _| match snapshot.get(&key, version) {
+                Ok(Some((value, commit_ts))) => Ok(GetResponse {
+                    value: value.into(),
+                    commit_ts,
+                    ..Default::default()
+                }),
+                Ok(None) => Ok(GetResponse {
+                    not_found: true,
+                    ..Default::default()
+                }),
+                Err(error) => Ok(GetResponse {
+                    error: Some(key_error(error)?),
+                    ..Default::default()
+                }),
+            },
+        );
         Ok(Response::new(reply!(got.await?, GetResponse)))
     }
 
@@ -211,12 +291,24 @@ impl tikv_server::Tikv for TikvService {
             let mut pairs = Vec::new();
             for key in keys {
                 match snapshot.get(&key, version) {
-                    Ok(Some((value, commit_ts))) => pairs.push(KvPair { error: None, key, value: value.into(), commit_ts }),
+                    Ok(Some((value, commit_ts))) => pairs.push(KvPair {
+                        error: None,
+                        key,
+                        value: value.into(),
+                        commit_ts,
+                    }),
                     Ok(None) => {}
-                    Err(error) => pairs.push(KvPair { error: Some(key_error(error)?), key, ..Default::default() }),
+                    Err(error) => pairs.push(KvPair {
+                        error: Some(key_error(error)?),
+                        key,
+                        ..Default::default()
+                    }),
                 }
             }
-            Ok(BatchGetResponse { pairs, ..Default::default() })
+            Ok(BatchGetResponse {
+                pairs,
+                ..Default::default()
+            })
         });
         Ok(Response::new(reply!(got.await?, BatchGetResponse)))
     }
@@ -224,62 +316,117 @@ impl tikv_server::Tikv for TikvService {
     async fn kv_scan(&self, request: Request<ScanRequest>) -> Reply<ScanResponse> {
         let mut request = request.into_inner();
         let context = request.context.take();
-        let got = self.read(context, Vec::new(), move |snapshot, region| scan_pairs(snapshot, region, &request));
+        let got = self.read(context, Vec::new(), move |snapshot, region| {
+            scan_pairs(snapshot, region, &request)
+        });
         let pairs = reply!(got.await?, ScanResponse);
-        Ok(Response::new(ScanResponse { pairs, ..Default::default() }))
+        Ok(Response::new(ScanResponse {
+            pairs,
+            ..Default::default()
+        }))
     }
 
     async fn kv_prewrite(&self, request: Request<PrewriteRequest>) -> Reply<PrewriteResponse> {
         let mut request = request.into_inner();
         let context = request.context.take();
-        let keys = request.mutations.iter().map(|mutation| mutation.key.clone()).collect();
-        let done = self.write(context, keys, move |engine, _| txn::prewrite(engine, &request));
+        let keys = request
+            .mutations
+            .iter()
+            .map(|mutation| mutation.key.clone())
+            .collect();
+        let done = self.write(context, keys, move |engine, _| {
+            txn::prewrite(engine, &request)
+        });
         let errors = reply!(done.await?, PrewriteResponse);
-        Ok(Response::new(PrewriteResponse { errors, ..Default::default() }))
+        Ok(Response::new(PrewriteResponse {
+            errors,
+            ..Default::default()
+        }))
     }
 
     async fn kv_commit(&self, request: Request<CommitRequest>) -> Reply<CommitResponse> {
         let mut request = request.into_inner();
         let (context, commit_version) = (request.context.take(), request.commit_version);
         let keys = request.keys.clone();
-        let done = self.write(context, keys, move |engine, _| txn::commit(engine, &request));
+        let done = self.write(context, keys, move |engine, _| {
+            txn::commit(engine, &request)
+        });
         let error = reply!(done.await?, CommitResponse);
-        Ok(Response::new(CommitResponse { error, commit_version, ..Default::default() }))
+        Ok(Response::new(CommitResponse {
+            error,
+            commit_version,
+            ..Default::default()
+        }))
     }
 
-    async fn kv_check_txn_status(&self, request: Request<CheckTxnStatusRequest>) -> Reply<CheckTxnStatusResponse> {
+    async fn kv_check_txn_status(
+        &self,
+        request: Request<CheckTxnStatusRequest>,
+    ) -> Reply<CheckTxnStatusResponse> {
         let mut request = request.into_inner();
         let context = request.context.take();
         let keys = vec![request.primary_key.clone()];
-        let done = self.write(context, keys, move |engine, _| txn::check_status(engine, &request));
+        let done = self.write(context, keys, move |engine, _| {
+            txn::check_status(engine, &request)
+        });
         Ok(Response::new(reply!(done.await?, CheckTxnStatusResponse)))
     }
 
-    async fn kv_batch_rollback(&self, request: Request<BatchRollbackRequest>) -> Reply<BatchRollbackResponse> {
+    async fn kv_batch_rollback(
+        &self,
+        request: Request<BatchRollbackRequest>,
+    ) -> Reply<BatchRollbackResponse> {
         let request = request.into_inner();
         let (keys, start_ts) = (request.keys.clone(), request.start_version);
-        let done = self.write(request.context, request.keys, move |engine, _| txn::rollback(engine, start_ts, &keys));
+        let done = self.write(request.context, request.keys, move |engine, _| {
+            txn::rollback(engine, start_ts, &keys)
+        });
         let error = reply!(done.await?, BatchRollbackResponse);
-        Ok(Response::new(BatchRollbackResponse { error, ..Default::default() }))
+        Ok(Response::new(BatchRollbackResponse {
+            error,
+            ..Default::default()
+        }))
     }
 
     async fn kv_scan_lock(&self, request: Request<ScanLockRequest>) -> Reply<ScanLockResponse> {
         let request = request.into_inner();
         let got = self.read(request.context, Vec::new(), move |snapshot, region| {
             let range = KeyRange::new(request.start_key.to_vec(), request.end_key.to_vec());
-            let Some(range) = range.intersect(&region_range(&region.region)) else { return Ok(Vec::new()) };
-            let locks = snapshot.locks(&range)?.into_iter().filter(|(_, lock)| lock.start_ts <= request.max_version);
-            let limit = if request.limit == 0 { usize::MAX } else { request.limit as usize };
-            Ok(locks.take(limit).map(|(key, lock)| lock.info(&key)).collect())
+            let Some(range) = range.intersect(&region_range(&region.region)) else {
+                return Ok(Vec::new());
+            };
+            let locks = snapshot
+                .locks(&range)?
+                .into_iter()
+                .filter(|(_, lock)| lock.start_ts <= request.max_version);
+            let limit = if request.limit == 0 {
+                usize::MAX
+            } else {
+                request.limit as usize
+            };
+            Ok(locks
+                .take(limit)
+                .map(|(key, lock)| lock.info(&key))
+                .collect())
         });
         let locks = reply!(got.await?, ScanLockResponse);
-        Ok(Response::new(ScanLockResponse { locks, ..Default::default() }))
+        Ok(Response::new(ScanLockResponse {
+            locks,
+            ..Default::default()
+        }))
     }
 
-    async fn kv_resolve_lock(&self, request: Request<ResolveLockRequest>) -> Reply<ResolveLockResponse> {
+    async fn kv_resolve_lock(
+        &self,
+        request: Request<ResolveLockRequest>,
+    ) -> Reply<ResolveLockResponse> {
         let request = request.into_inner();
         let keys = request.keys.clone();
-        let mut txns: Vec<(u64, u64)> = request.txn_infos.iter().map(|txn| (txn.txn, txn.status)).collect();
+        let mut txns: Vec<(u64, u64)> = request
+            .txn_infos
+            .iter()
+            .map(|txn| (txn.txn, txn.status))
+            .collect();
         if txns.is_empty() {
             txns.push((request.start_version, request.commit_version));
         }
@@ -295,20 +442,36 @@ impl tikv_server::Tikv for TikvService {
         Ok(Response::new(ResolveLockResponse::default()))
     }
 
-    async fn coprocessor(&self, request: Request<coprocessor::Request>) -> Reply<coprocessor::Response> {
+    async fn coprocessor(
+        &self,
+        request: Request<coprocessor::Request>,
+    ) -> Reply<coprocessor::Response> {
         let mut request = request.into_inner();
         if request.tp != CHECKSUM {
-            return Ok(Response::new(other_error(&format!("unsupported tp {}", request.tp))));
+            return Ok(Response::new(other_error(&format!(
+                "unsupported tp {}",
+                request.tp
+            ))));
         }
         let context = request.context.take();
-        let done = self.run(Point::Checksum, context, move |service, context| service.checksum(context, &request)).await?;
+        let done = self
+            .run(Point::Checksum, context, move |service, context| {
+                service.checksum(context, &request)
+            })
+            .await?;
         Ok(Response::new(match done {
             Ok(response) => response,
-            Err(error) => coprocessor::Response { region_error: Some(*error), ..Default::default() },
+            Err(error) => coprocessor::Response {
+                region_error: Some(*error),
+                ..Default::default()
+            },
         }))
     }
 
-    async fn split_region(&self, request: Request<SplitRegionRequest>) -> Reply<SplitRegionResponse> {
+    async fn split_region(
+        &self,
+        request: Request<SplitRegionRequest>,
+    ) -> Reply<SplitRegionResponse> {
         let mut request = request.into_inner();
         let context = request.context.take();
         let done = self.run(Point::SplitRegion, context, move |service, context| {
@@ -316,8 +479,18 @@ impl tikv_server::Tikv for TikvService {
             if keys.is_empty() && !request.split_key.is_empty() {
                 keys.push(request.split_key);
             }
-            let encode = |key: Bytes| if request.is_raw_kv { key.to_vec() } else { keys::encode(&key) };
-            match service.cluster.split(&service.store, context, keys.into_iter().map(encode).collect()) {
+            let encode = |key: Bytes| {
+                if request.is_raw_kv {
+                    key.to_vec()
+                } else {
+                    keys::encode(&key)
+                }
+            };
+            match service.cluster.split(
+                &service.store,
+                context,
+                keys.into_iter().map(encode).collect(),
+            ) {
                 Ok(regions) => Ok(Ok(regions)),
                 Err(Refused::Region(error)) => Ok(Err(error)),
                 Err(Refused::Failed(error)) => Err(error.into()),
@@ -325,6 +498,11 @@ impl tikv_server::Tikv for TikvService {
         });
         let regions = reply!(done.await?, SplitRegionResponse);
         let (left, right) = (regions.first().cloned(), regions.get(1).cloned());
-        Ok(Response::new(SplitRegionResponse { region_error: None, left, right, regions }))
+        Ok(Response::new(SplitRegionResponse {
+            region_error: None,
+            left,
+            right,
+            regions,
+        }))
     }
 }

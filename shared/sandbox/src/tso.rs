@@ -29,7 +29,11 @@ struct State {
 impl Tso {
     pub(crate) fn open(meta: Arc<Meta>, clock: Arc<dyn Clock>) -> Result<Self> {
         let bound = meta.get(BOUND)?.unwrap_or(0);
-        let state = Mutex::new(State { physical: bound, logical: 0, bound });
+        let state = Mutex::new(State {
+            physical: bound,
+            logical: 0,
+            bound,
+        });
         Ok(Self { meta, clock, state })
     }
 

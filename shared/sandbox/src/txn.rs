@@ -8,8 +8,9 @@ use crate::mvcc::{Lock, Snapshot, Version};
 use crate::tso::LOGICAL_BITS;
 use std::ops::ControlFlow;
 use thunderhead_proto::kvrpcpb::{
-    Action, AlreadyExist, CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, KeyError, Mutation, Op,
-    PrewriteRequest, TxnLockNotFound, TxnNotFound, WriteConflict, write_conflict::Reason,
+    Action, AlreadyExist, CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, KeyError,
+    Mutation, Op, PrewriteRequest, TxnLockNotFound, TxnNotFound, WriteConflict,
+    write_conflict::Reason,
 };
 use thunderhead_types::{KeyRange, Timestamp};
 
@@ -48,7 +49,10 @@ fn outcome(snapshot: &Snapshot<'_>, key: &[u8], start_ts: Timestamp) -> Result<O
 }
 
 /// First phase: locks every key of the request, or says which keys stand in the way.
-pub(crate) fn prewrite(engine: &Engine, request: &PrewriteRequest) -> Result<(Vec<Change>, Vec<KeyError>)> {
+pub(crate) fn prewrite(
+    engine: &Engine,
+    request: &PrewriteRequest,
+) -> Result<(Vec<Change>, Vec<KeyError>)> {
     let snapshot = Snapshot::new(engine);
     let (mut changes, mut errors) = (Vec::new(), Vec::new());
     for mutation in &request.mutations {
@@ -63,18 +67,29 @@ pub(crate) fn prewrite(engine: &Engine, request: &PrewriteRequest) -> Result<(Ve
     Ok((changes, errors))
 }
 
-fn obstacle(snapshot: &Snapshot<'_>, request: &PrewriteRequest, mutation: &Mutation) -> Result<Option<KeyError>> {
+fn obstacle(
+    snapshot: &Snapshot<'_>,
+    request: &PrewriteRequest,
+    mutation: &Mutation,
+) -> Result<Option<KeyError>> {
     let start_ts = request.start_version;
     if let Some(lock) = snapshot.lock(&mutation.key)?
         && lock.start_ts != start_ts
     {
-        return Ok(Some(KeyError { locked: Some(lock.info(&mutation.key)), ..Default::default() }));
+        return Ok(Some(KeyError {
+            locked: Some(lock.info(&mutation.key)),
+            ..Default::default()
+        }));
     }
     if let Some(version) = newest(snapshot, &mutation.key)?
         && version.commit_ts >= start_ts
     {
         let rolled_back = version.kind == WriteKind::Rollback && version.start_ts == start_ts;
-        let reason = if rolled_back { Reason::SelfRolledBack } else { Reason::Optimistic };
+        let reason = if rolled_back {
+            Reason::SelfRolledBack
+        } else {
+            Reason::Optimistic
+        };
         let conflict = WriteConflict {
             start_ts,
             conflict_ts: version.start_ts,
@@ -83,11 +98,20 @@ fn obstacle(snapshot: &Snapshot<'_>, request: &PrewriteRequest, mutation: &Mutat
             conflict_commit_ts: version.commit_ts,
             reason: reason.into(),
         };
-        return Ok(Some(KeyError { conflict: Some(conflict), ..Default::default() }));
+        return Ok(Some(KeyError {
+            conflict: Some(conflict),
+            ..Default::default()
+        }));
     }
-    if matches!(mutation.op(), Op::Insert | Op::CheckNotExists) && exists(snapshot, &mutation.key)? {
-        let already_exist = Some(AlreadyExist { key: mutation.key.clone() });
-        return Ok(Some(KeyError { already_exist, ..Default::default() }));
+    if matches!(mutation.op(), Op::Insert | Op::CheckNotExists) && exists(snapshot, &mutation.key)?
+    {
+        let already_exist = Some(AlreadyExist {
+            key: mutation.key.clone(),
+        });
+        return Ok(Some(KeyError {
+            already_exist,
+            ..Default::default()
+        }));
     }
     Ok(None)
 }
@@ -127,7 +151,11 @@ fn lock_key(changes: &mut Vec<Change>, request: &PrewriteRequest, mutation: &Mut
         txn_size: request.txn_size,
         short_value,
     };
-    changes.push(Change::put(Cf::Lock, keys::data_key(&mutation.key), prost::Message::encode_to_vec(&lock)));
+    changes.push(Change::put(
+        Cf::Lock,
+        keys::data_key(&mutation.key),
+        prost::Message::encode_to_vec(&lock),
+    ));
 }
 
 fn commit_lock(changes: &mut Vec<Change>, key: &[u8], lock: Lock, commit_ts: Timestamp) {
@@ -136,8 +164,16 @@ fn commit_lock(changes: &mut Vec<Change>, key: &[u8], lock: Lock, commit_ts: Tim
         Op::Put => WriteKind::Put,
         _ => WriteKind::Lock,
     };
-    let record = WriteRecord { kind, start_ts: lock.start_ts, short_value: lock.short_value.as_deref() };
-    changes.push(Change::put(Cf::Write, keys::version_key(key, commit_ts), record.encode()));
+    let record = WriteRecord {
+        kind,
+        start_ts: lock.start_ts,
+        short_value: lock.short_value.as_deref(),
+    };
+    changes.push(Change::put(
+        Cf::Write,
+        keys::version_key(key, commit_ts),
+        record.encode(),
+    ));
     changes.push(Change::delete(Cf::Lock, keys::data_key(key)));
 }
 
@@ -145,19 +181,36 @@ fn roll_back_key(changes: &mut Vec<Change>, key: &[u8], lock: Option<&Lock>, sta
     if let Some(lock) = lock {
         changes.push(Change::delete(Cf::Lock, keys::data_key(key)));
         if lock.op() == Op::Put && lock.short_value.is_none() {
-            changes.push(Change::delete(Cf::Default, keys::version_key(key, start_ts)));
+            changes.push(Change::delete(
+                Cf::Default,
+                keys::version_key(key, start_ts),
+            ));
         }
     }
-    let record = WriteRecord { kind: WriteKind::Rollback, start_ts, short_value: None };
-    changes.push(Change::put(Cf::Write, keys::version_key(key, start_ts), record.encode()));
+    let record = WriteRecord {
+        kind: WriteKind::Rollback,
+        start_ts,
+        short_value: None,
+    };
+    changes.push(Change::put(
+        Cf::Write,
+        keys::version_key(key, start_ts),
+        record.encode(),
+    ));
 }
 
 /// Second phase: turns the locks into versions. Doing it again is no error.
-pub(crate) fn commit(engine: &Engine, request: &CommitRequest) -> Result<(Vec<Change>, Option<KeyError>)> {
+pub(crate) fn commit(
+    engine: &Engine,
+    request: &CommitRequest,
+) -> Result<(Vec<Change>, Option<KeyError>)> {
     let snapshot = Snapshot::new(engine);
     let mut changes = Vec::new();
     for key in &request.keys {
-        match snapshot.lock(key)?.filter(|lock| lock.start_ts == request.start_version) {
+        match snapshot
+            .lock(key)?
+            .filter(|lock| lock.start_ts == request.start_version)
+        {
             Some(lock) => commit_lock(&mut changes, key, lock, request.commit_version),
             None => match outcome(&snapshot, key, request.start_version)? {
                 Outcome::Committed(_) => {}
@@ -187,7 +240,10 @@ pub(crate) fn rollback<K: AsRef<[u8]>>(
         let lock = snapshot.lock(key)?.filter(|lock| lock.start_ts == start_ts);
         match outcome(&snapshot, key, start_ts)? {
             Outcome::Committed(_) => {
-                let error = KeyError { abort: "Error(Txn(Error(Mvcc(Error(Committed)))))".into(), ..Default::default() };
+                let error = KeyError {
+                    abort: "Error(Txn(Error(Mvcc(Error(Committed)))))".into(),
+                    ..Default::default()
+                };
                 return Ok((Vec::new(), Some(error)));
             }
             Outcome::RolledBack => {}
@@ -205,7 +261,10 @@ pub(crate) fn check_status(
     let snapshot = Snapshot::new(engine);
     let key = &request.primary_key[..];
     let (mut changes, mut response) = (Vec::new(), CheckTxnStatusResponse::default());
-    if let Some(lock) = snapshot.lock(key)?.filter(|lock| lock.start_ts == request.lock_ts) {
+    if let Some(lock) = snapshot
+        .lock(key)?
+        .filter(|lock| lock.start_ts == request.lock_ts)
+    {
         let ends_ms = (lock.start_ts >> LOGICAL_BITS).saturating_add(lock.ttl_ms);
         if ends_ms < request.current_ts >> LOGICAL_BITS {
             roll_back_key(&mut changes, key, Some(&lock), request.lock_ts);
@@ -224,8 +283,14 @@ pub(crate) fn check_status(
             response.set_action(Action::LockNotExistRollback);
         }
         Outcome::Unknown => {
-            let txn_not_found = TxnNotFound { start_ts: request.lock_ts, primary_key: request.primary_key.clone() };
-            response.error = Some(KeyError { txn_not_found: Some(txn_not_found), ..Default::default() });
+            let txn_not_found = TxnNotFound {
+                start_ts: request.lock_ts,
+                primary_key: request.primary_key.clone(),
+            };
+            response.error = Some(KeyError {
+                txn_not_found: Some(txn_not_found),
+                ..Default::default()
+            });
         }
     }
     Ok((changes, response))
@@ -249,7 +314,10 @@ pub(crate) fn resolve<K: AsRef<[u8]>>(
         locks.extend(snapshot.lock(key)?.map(|lock| (key.to_vec(), lock)));
     }
     let mut changes = Vec::new();
-    for (key, lock) in locks.into_iter().filter(|(_, lock)| lock.start_ts == start_ts) {
+    for (key, lock) in locks
+        .into_iter()
+        .filter(|(_, lock)| lock.start_ts == start_ts)
+    {
         if commit_ts > 0 {
             commit_lock(&mut changes, &key, lock, commit_ts);
         } else {
@@ -276,11 +344,27 @@ pub(crate) fn write_once(
         }
         let short_value = value.filter(|v| v.len() <= SHORT_VALUE_MAX);
         if let (Some(value), None) = (value, short_value) {
-            changes.push(Change::put(Cf::Default, keys::version_key(key, start_ts), value.to_vec()));
+            changes.push(Change::put(
+                Cf::Default,
+                keys::version_key(key, start_ts),
+                value.to_vec(),
+            ));
         }
-        let kind = if value.is_some() { WriteKind::Put } else { WriteKind::Delete };
-        let record = WriteRecord { kind, start_ts, short_value };
-        changes.push(Change::put(Cf::Write, keys::version_key(key, commit_ts), record.encode()));
+        let kind = if value.is_some() {
+            WriteKind::Put
+        } else {
+            WriteKind::Delete
+        };
+        let record = WriteRecord {
+            kind,
+            start_ts,
+            short_value,
+        };
+        changes.push(Change::put(
+            Cf::Write,
+            keys::version_key(key, commit_ts),
+            record.encode(),
+        ));
     }
     Ok(Some(changes))
 }
