@@ -25,10 +25,12 @@ pub(crate) fn parse_small(text: &[u8]) -> Option<(i64, u8)> {
             _ => return None,
         }
     }
-    let digits = body.len() - usize::from(point.is_some());
+    // Nineteen digits may have wrapped around.
+    if body.len() - usize::from(point.is_some()) > 18 {
+        return None;
+    }
     let scale = point.map_or(0, |at| body.len() - 1 - at);
-    let signed = if negative { -mantissa } else { mantissa };
-    (digits <= 18).then_some((signed, scale as u8))
+    Some((if negative { -mantissa } else { mantissa }, scale as u8))
 }
 
 /// `mantissa` rounded half away from zero, or filled up, from one scale to another; `None` when it needs
