@@ -26,7 +26,7 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
     let spec = task.table.as_ref().ok_or_else(|| bug("an encode task without its table"))?;
     let path = Path::new(&task.path);
     same_file(path, task)?;
-    let dir = held::create_attempt(&shared.config.sort_dir, task, &spec.job_id, epoch)?;
+    let dir = held::create_attempt(&shared.ledger, task, &spec.job_id, epoch)?;
 
     let (mut encoder, width) = compile(spec, &task.columns)?;
     let dialect = dialect(&spec.format_json)?;
@@ -48,9 +48,7 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
             encode_row(&mut encoder, width, &row, row_id, path, &mut pairs)?;
             row_id += 1;
             rows += 1;
-            if let Some(error) = pairs.failure.take() {
-                return Err(error);
-            }
+            pairs.spill_full()?;
         }
         let offset = reader.offset();
         shared.totals.source_bytes.fetch_add(offset - reported.0, Ordering::Relaxed);
@@ -168,8 +166,8 @@ struct Spiller {
     indexes: SortBuffer,
     runs: Vec<wire::Run>,
     checksum: Checksum,
-    /// The first failure to spill; a sink cannot return it.
-    failure: Option<Error>,
+    /// The buffers (records, indexes) that took their last pair.
+    full: [bool; 2],
 }
 
 impl Spiller {
@@ -181,7 +179,7 @@ impl Spiller {
             indexes: SortBuffer::new(buffer_bytes / 2),
             runs: Vec::new(),
             checksum: Checksum::default(),
-            failure: None,
+            full: [false; 2],
         }
     }
 
@@ -195,6 +193,16 @@ impl Spiller {
         let ledger = Arc::clone(&self.ledger);
         let meta = self.buffer(records).spill(&path, &ledger)?;
         self.runs.push(run_message(&meta));
+        Ok(())
+    }
+
+    /// After each row, so that a buffer never grows by more than one row past its budget.
+    fn spill_full(&mut self) -> Result<()> {
+        for records in [true, false] {
+            if std::mem::take(&mut self.full[usize::from(!records)]) {
+                self.spill(records)?;
+            }
+        }
         Ok(())
     }
 
@@ -212,15 +220,7 @@ impl PairSink for Spiller {
     fn pair(&mut self, slot: Slot, key: &[u8], value: &[u8]) {
         self.checksum.add(key, value);
         let records = slot == Slot::Record;
-        if self.buffer(records).push(key, value) || self.failure.is_some() {
-            return;
-        }
-        match self.spill(records) {
-            Ok(()) => {
-                let taken = self.buffer(records).push(key, value);
-                debug_assert!(taken, "an empty buffer takes any pair");
-            }
-            Err(error) => self.failure = Some(error),
-        }
+        let room = self.buffer(records).push(key, value);
+        self.full[usize::from(!records)] |= !room;
     }
 }

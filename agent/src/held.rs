@@ -5,6 +5,7 @@
 //! SORT_DIR/runs/JOB/TASK-EPOCH-ATTEMPT/{*.run, manifest}
 //! ```
 
+use crate::sort::Ledger;
 use prost::Message;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -21,11 +22,11 @@ pub(crate) fn job_dir(sort_dir: &Path, job: &str) -> PathBuf {
 
 /// Makes the directory of a new attempt, after removing what earlier attempts at the task left: the
 /// coordinator asks for a task again only when it has given up the earlier ones.
-pub(crate) fn create_attempt(sort_dir: &Path, task: &EncodeTask, job: &str, epoch: Epoch) -> Result<PathBuf> {
-    let job_dir = job_dir(sort_dir, job);
+pub(crate) fn create_attempt(ledger: &Ledger, task: &EncodeTask, job: &str, epoch: Epoch) -> Result<PathBuf> {
+    let job_dir = job_dir(ledger.dir(), job);
+    fs::create_dir_all(&job_dir).map_err(|e| disk_error(&job_dir, &e))?;
+    remove_attempts(ledger, &job_dir, task.task_id)?;
     let make = || {
-        fs::create_dir_all(&job_dir)?;
-        remove_attempts(&job_dir, task.task_id)?;
         let dir = job_dir.join(format!("{}-{epoch}-{}", task.task_id, task.attempt));
         fs::create_dir(&dir)?;
         Ok(dir)
@@ -46,10 +47,20 @@ pub(crate) fn publish(dir: &Path, manifest: &Manifest) -> Result<()> {
     write().map_err(|e: io::Error| disk_error(dir, &e))
 }
 
-/// Lists complete attempts and removes what a killed process left unfinished.
+/// Directory of runs that had to be merged first; they live no longer than the task that made them.
+pub(crate) fn scratch_dir(sort_dir: &Path) -> PathBuf {
+    sort_dir.join("merge")
+}
+
+/// Lists complete attempts and removes what a killed process left unfinished. Goes before the ledger is
+/// opened, which counts what it finds as used.
 pub(crate) fn sweep(sort_dir: &Path) -> Result<Vec<HeldAttempt>> {
     let root = sort_dir.join("runs");
     let list = || {
+        match fs::remove_dir_all(scratch_dir(sort_dir)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
         let mut held = Vec::new();
         if !root.exists() {
             return Ok(held);
@@ -74,25 +85,23 @@ pub(crate) fn sweep(sort_dir: &Path) -> Result<Vec<HeldAttempt>> {
 }
 
 /// Removes the runs of some tasks of a job, or of the whole job when `tasks` is empty.
-pub(crate) fn drop_runs(sort_dir: &Path, job: &str, tasks: &[u64]) -> Result<()> {
-    let job_dir = job_dir(sort_dir, job);
-    let remove = || {
-        if tasks.is_empty() {
-            return fs::remove_dir_all(&job_dir);
-        }
-        tasks.iter().try_for_each(|task| remove_attempts(&job_dir, *task))
-    };
-    match remove() {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(disk_error(&job_dir, &e)),
-        _ => Ok(()),
+pub(crate) fn drop_runs(ledger: &Ledger, job: &str, tasks: &[u64]) -> Result<()> {
+    let job_dir = job_dir(ledger.dir(), job);
+    if tasks.is_empty() {
+        return Ok(ledger.remove_dir(&job_dir)?);
     }
+    tasks.iter().try_for_each(|task| remove_attempts(ledger, &job_dir, *task))
 }
 
-fn remove_attempts(job_dir: &Path, task: u64) -> io::Result<()> {
-    for entry in fs::read_dir(job_dir)? {
-        let entry = entry?;
+fn remove_attempts(ledger: &Ledger, job_dir: &Path, task: u64) -> Result<()> {
+    let entries = match fs::read_dir(job_dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|e| disk_error(job_dir, &e))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| disk_error(job_dir, &e))?;
         if task_of(&entry.file_name().to_string_lossy()) == Some(task) {
-            fs::remove_dir_all(entry.path())?;
+            ledger.remove_dir(&entry.path())?;
         }
     }
     Ok(())
@@ -110,33 +119,46 @@ pub(crate) fn disk_error(place: &Path, error: &io::Error) -> Error {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::sync::Arc;
+
+    fn ledger(dir: &Path) -> Arc<Ledger> {
+        Arc::new(Ledger::open(dir, 1 << 20).unwrap())
+    }
+
+    fn task(task_id: u64, attempt: u32) -> EncodeTask {
+        EncodeTask { task_id, attempt, ..EncodeTask::default() }
+    }
 
     #[test]
     fn only_attempts_with_a_manifest_survive_a_sweep() {
         let dir = tempfile::tempdir().unwrap();
-        let task = |task_id, attempt| EncodeTask { task_id, attempt, ..EncodeTask::default() };
-        let complete = create_attempt(dir.path(), &task(1, 1), "j", 5).unwrap();
+        let ledger = ledger(dir.path());
+        let complete = create_attempt(&ledger, &task(1, 1), "j", 5).unwrap();
         publish(&complete, &Manifest::default()).unwrap();
-        let unfinished = create_attempt(dir.path(), &task(2, 1), "j", 5).unwrap();
+        let unfinished = create_attempt(&ledger, &task(2, 1), "j", 5).unwrap();
         fs::write(unfinished.join("a.run"), "x").unwrap();
+        fs::create_dir(scratch_dir(dir.path())).unwrap();
         let held = sweep(dir.path()).unwrap();
         assert_eq!(held.len(), 1);
         assert_eq!((held[0].task_id, held[0].attempt_dir.as_str()), (1, "1-5-1"));
-        assert!(!unfinished.exists());
+        assert!(!unfinished.exists() && !scratch_dir(dir.path()).exists());
     }
 
     #[test]
     fn a_new_attempt_replaces_the_runs_of_the_old_one_and_of_no_other_task() {
         let dir = tempfile::tempdir().unwrap();
-        let task = |task_id, attempt| EncodeTask { task_id, attempt, ..EncodeTask::default() };
-        let other = create_attempt(dir.path(), &task(12, 1), "j", 5).unwrap();
-        let old = create_attempt(dir.path(), &task(1, 1), "j", 5).unwrap();
-        let new = create_attempt(dir.path(), &task(1, 2), "j", 5).unwrap();
+        let ledger = ledger(dir.path());
+        let other = create_attempt(&ledger, &task(12, 1), "j", 5).unwrap();
+        let old = create_attempt(&ledger, &task(1, 1), "j", 5).unwrap();
+        ledger.reserve(100).unwrap().commit(100);
+        fs::write(old.join("a.run"), [0; 100]).unwrap();
+        let new = create_attempt(&ledger, &task(1, 2), "j", 5).unwrap();
         assert!(!old.exists() && new.exists() && other.exists());
-        drop_runs(dir.path(), "j", &[1]).unwrap();
+        assert_eq!(ledger.used(), 0);
+        drop_runs(&ledger, "j", &[1]).unwrap();
         assert!(!new.exists() && other.exists());
-        drop_runs(dir.path(), "j", &[]).unwrap();
-        drop_runs(dir.path(), "j", &[]).unwrap();
+        drop_runs(&ledger, "j", &[]).unwrap();
+        drop_runs(&ledger, "j", &[]).unwrap();
         assert!(!other.exists());
     }
 }

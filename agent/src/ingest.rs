@@ -1,6 +1,7 @@
 //! An ingest task: the runs of a range are merged, written to its regions, ingested, and the range is
 //! compared with what TiKV then holds. One range is one unit: done and verified, or to be done again.
 
+use crate::held;
 use crate::sort::{ConflictHook, MergeBudget, MergedRuns, SortError};
 use crate::worker::{Shared, on_thread};
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use thunderhead_codec::keys::{self, TableKey};
 use thunderhead_proto::thunderhead::{self as wire, IngestReport, IngestTask};
 use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result};
 
-/// Part of the agent's memory that all ingest slots together may use for the blocks of runs they merge.
+/// Part of the agent's memory that all open readers together may use for the blocks of runs they merge.
 const MERGE_MEMORY_SHARE: f64 = 0.2;
 
 /// Why a task failed, and which chunks must be encoded again because their runs are gone or damaged.
@@ -64,17 +65,16 @@ fn to_wire(c: Checksum) -> wire::Checksum {
 }
 
 async fn open_runs(shared: &Arc<Shared>, task: &IngestTask, range: &KeyRange, table: &str) -> Result<MergedRuns, Failed> {
-    let slots = f64::from(shared.config.ingest_slots.max(1));
     let budget = MergeBudget {
-        memory_bytes: (shared.config.memory_bytes as f64 * MERGE_MEMORY_SHARE / slots) as usize,
-        scratch_dir: shared.config.sort_dir.join("merge"),
+        memory_bytes: (shared.config.memory_bytes as f64 * MERGE_MEMORY_SHARE) as usize / shared.config.readers_max.max(1),
+        scratch_dir: held::scratch_dir(&shared.config.sort_dir),
     };
     let paths: Vec<PathBuf> = task.run_paths.iter().map(PathBuf::from).collect();
     let (range, ledger) = (range.clone(), Arc::clone(&shared.ledger));
     let hook: Arc<dyn ConflictHook> = Arc::new(StopAtConflict { table: table.to_owned() });
     // Too many runs are merged on disk first: not work for an I/O thread.
     let opened = on_thread("merge", move || {
-        std::fs::create_dir_all(&budget.scratch_dir).map_err(|e| crate::held::disk_error(&budget.scratch_dir, &e))?;
+        std::fs::create_dir_all(&budget.scratch_dir).map_err(|e| held::disk_error(&budget.scratch_dir, &e))?;
         Ok(MergedRuns::open(&paths, &range, &budget, &ledger, Some(hook)))
     });
     match opened.await? {

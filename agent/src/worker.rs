@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use thunderhead_cluster::Importer;
 use thunderhead_proto::thunderhead::{
-    AgentMessage, CoordinatorMessage, EncodeDone, Failure, Hello, IngestDone, Progress, TaskFailed,
+    AgentMessage, CoordinatorMessage, EncodeDone, Failure, HeldAttempt, Hello, IngestDone, Progress, TaskFailed,
     agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
@@ -34,6 +34,9 @@ pub struct AgentConfig {
     pub encode_slots: u32,
     /// Ingest tasks at a time.
     pub ingest_slots: u32,
+    /// Readers of merged runs that may be open at a time, over all ingest tasks: the importer's bound on
+    /// regions in flight.
+    pub readers_max: usize,
 }
 
 /// What the process has done so far, for progress and reports.
@@ -70,6 +73,7 @@ pub(crate) struct Shared {
 /// An agent that has not started yet.
 pub struct Agent {
     shared: Arc<Shared>,
+    held: Vec<HeldAttempt>,
 }
 
 /// A task that ended, however it ended.
@@ -85,8 +89,9 @@ impl Agent {
     /// When the sort directory cannot be used.
     pub fn new(config: AgentConfig, importer: Arc<Importer>, cancel: CancellationToken) -> Result<Self> {
         std::fs::create_dir_all(&config.sort_dir).map_err(|e| held::disk_error(&config.sort_dir, &e))?;
+        let held = held::sweep(&config.sort_dir)?;
         let ledger = Arc::new(Ledger::open(&config.sort_dir, config.disk_bytes_max)?);
-        Ok(Self { shared: Arc::new(Shared { config, importer, ledger, totals: Totals::default(), cancel }) })
+        Ok(Self { shared: Arc::new(Shared { config, importer, ledger, totals: Totals::default(), cancel }), held })
     }
 
     /// Works until `orders` is closed or the agent is cancelled; tasks in hand are stopped then.
@@ -99,7 +104,7 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             encode_slots: shared.config.encode_slots,
             ingest_slots: shared.config.ingest_slots,
-            held: held::sweep(&shared.config.sort_dir)?,
+            held: self.held,
         };
         let send = async |epoch, body| {
             let message = AgentMessage { agent_id: shared.config.id.clone(), epoch, body: Some(body) };
@@ -163,7 +168,7 @@ fn start(shared: &Arc<Shared>, epoch: Epoch, order: Option<Order>, tasks: &mut J
             });
         }
         Some(Order::DropRuns(drop)) => {
-            if let Err(error) = held::drop_runs(&shared.config.sort_dir, &drop.job_id, &drop.task_ids) {
+            if let Err(error) = held::drop_runs(&shared.ledger, &drop.job_id, &drop.task_ids) {
                 tracing::warn!(%error, "runs that are no longer needed stay on disk");
             }
         }

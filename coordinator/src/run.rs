@@ -8,7 +8,7 @@ use crate::plan::JobPlan;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::store::{Commit, EmbeddedStore, StateStore, Txn};
-use crate::target::Target;
+use crate::target::{REGIONS_IN_FLIGHT, Target};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -129,6 +129,7 @@ async fn lead(
         memory_bytes: job.memory_bytes,
         disk_bytes_max: job.disk_quota.unwrap_or(0),
         encode_slots: prepare::threads(job),
+        readers_max: REGIONS_IN_FLIGHT,
         ingest_slots: u32::try_from(job.ingest.range_concurrency).unwrap_or(1).clamp(1, INGEST_SLOTS_MAX),
     };
     let agent = Agent::new(config, Arc::clone(&target.importer), stop.child_token())?;

@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 /// A range fills most of a region, and leaves room for what TiKV adds to it.
 const RANGE_SHARE_OF_REGION: f64 = 0.75;
 
+/// Regions written to at a time by one process: each holds a merge open and buffers requests for every peer.
+pub(crate) const REGIONS_IN_FLIGHT: usize = 4;
+
 /// An open target.
 pub(crate) struct Target {
     /// SQL and status port.
@@ -40,7 +43,7 @@ impl Target {
         let pd = PdClient::connect_with(&job.tidb.pd_addrs, &security, retry).await?;
         let slice = |bytes: u64| ((bytes as f64) * RANGE_SHARE_OF_REGION) as u64;
         let slice_bytes = job.ingest.region_split_bytes.map(slice);
-        let options = ImporterOptions { retry, slice_bytes, ..ImporterOptions::default() };
+        let options = ImporterOptions { retry, slice_bytes, regions_in_flight: REGIONS_IN_FLIGHT, ..ImporterOptions::default() };
         let importer = Arc::new(Importer::new(Arc::clone(&pd), options, cancel));
         let tidb = connect_tidb(job, security).await?;
         let range_bytes = match slice_bytes {
