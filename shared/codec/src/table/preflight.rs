@@ -62,6 +62,17 @@ fn refuse_column(column: &ColumnInfo, found: &mut Vec<String>) {
             "column `{name}` is not public: a DDL job is running"
         ));
     }
+    if column
+        .field_type
+        .elems_is_binary_lit
+        .iter()
+        .flatten()
+        .any(|is| *is)
+    {
+        found.push(format!(
+            "column `{name}` has elements written as binary literals"
+        ));
+    }
     if column.changing_type.is_some() || column.change_state_info.is_some() {
         found.push(format!("the type of column `{name}` is being changed"));
     }
@@ -78,6 +89,9 @@ fn refuse_index(info: &TableInfo, index: &IndexInfo, session: &Session, found: &
         found.push(format!(
             "index `{name}` has a global index version this release does not know"
         ));
+    }
+    if index.columns().iter().any(|part| part.using_changing_type) {
+        found.push(format!("a column of index `{name}` is being changed"));
     }
     for part in index.columns() {
         let Some(column) = info.columns().get(part.offset) else {
