@@ -85,11 +85,18 @@ pub struct PartitionLocator {
 
 impl PartitionLocator {
     /// `None` for a table without partitions.
-    pub fn compile(info: &TableInfo, session: &Session) -> Result<Option<PartitionLocator>, PartitionError> {
+    pub fn compile(
+        info: &TableInfo,
+        session: &Session,
+    ) -> Result<Option<PartitionLocator>, PartitionError> {
         let Some(partition) = info.partitioning() else {
             return Ok(None);
         };
-        let ids: Vec<i64> = partition.definitions().iter().map(|definition| definition.id).collect();
+        let ids: Vec<i64> = partition
+            .definitions()
+            .iter()
+            .map(|definition| definition.id)
+            .collect();
         if ids.is_empty() {
             return Err(PartitionError::Empty);
         }
@@ -109,19 +116,35 @@ impl PartitionLocator {
             Method::Key(columns) => key_place(columns, row, self.ids.len()),
             Method::Range { expr, bounds } => {
                 let value = expr.integer(row)?;
-                let below = |bound: &Option<i128>| bound.is_none_or(|bound| value.is_none_or(|value| value < bound));
-                bounds.iter().position(below).ok_or_else(|| no_partition(value))?
+                let below = |bound: &Option<i128>| {
+                    bound.is_none_or(|bound| value.is_none_or(|value| value < bound))
+                };
+                bounds
+                    .iter()
+                    .position(below)
+                    .ok_or_else(|| no_partition(value))?
             }
             Method::RangeColumns { columns, bounds } => {
                 let below = |bound: &Vec<Bound>| is_below(columns, row, bound);
-                bounds.iter().position(below).ok_or_else(no_partition_columns)?
+                bounds
+                    .iter()
+                    .position(below)
+                    .ok_or_else(no_partition_columns)?
             }
-            Method::List { expr, places, default } => {
+            Method::List {
+                expr,
+                places,
+                default,
+            } => {
                 let value = expr.integer(row)?;
                 let found = places.get(&value).copied().or(*default);
                 found.ok_or_else(|| no_partition(value))?
             }
-            Method::ListColumns { columns, places, default } => {
+            Method::ListColumns {
+                columns,
+                places,
+                default,
+            } => {
                 let mut key = Vec::new();
                 for column in columns {
                     push_list_key(&mut key, datum_of(row, column), column.collation);
@@ -130,17 +153,26 @@ impl PartitionLocator {
                 found.ok_or_else(no_partition_columns)?
             }
         };
-        self.ids.get(place).copied().ok_or_else(|| no_partition(None))
+        self.ids
+            .get(place)
+            .copied()
+            .ok_or_else(|| no_partition(None))
     }
 }
 
 fn no_partition(value: Option<i128>) -> EvalError {
     let value = value.map_or("NULL".to_owned(), |value| value.to_string());
-    EvalError::new(code::NO_PARTITION, format!("Table has no partition for value {value}"))
+    EvalError::new(
+        code::NO_PARTITION,
+        format!("Table has no partition for value {value}"),
+    )
 }
 
 fn no_partition_columns() -> EvalError {
-    EvalError::new(code::NO_PARTITION, "Table has no partition for value from column_list")
+    EvalError::new(
+        code::NO_PARTITION,
+        "Table has no partition for value from column_list",
+    )
 }
 
 /// `|v mod n|` of the value as i64: a large unsigned one is negative here. NULL is 0.
@@ -191,7 +223,9 @@ fn is_below(columns: &[KeyColumn], row: &[Datum], bound: &[Bound]) -> bool {
 fn order(a: &Datum, b: &Datum, collation: Collation) -> Ordering {
     let whole = |datum: &Datum| match datum {
         Datum::Int(v) | Datum::Year(v) => Some(i128::from(*v)),
-        Datum::UInt(v) | Datum::Bit(v, _) | Datum::Enum(v, _) | Datum::Set(v, _) => Some(i128::from(*v)),
+        Datum::UInt(v) | Datum::Bit(v, _) | Datum::Enum(v, _) | Datum::Set(v, _) => {
+            Some(i128::from(*v))
+        }
         Datum::Time(v) => Some(i128::from(v.packed())),
         Datum::Duration(v) => Some(i128::from(v.nanos)),
         _ => None,
@@ -255,7 +289,11 @@ impl Compiler<'_> {
     }
 
     fn expression(&self) -> Result<Expression, PartitionError> {
-        Ok(Expression::compile(&self.partition.expr, self.info, self.session)?)
+        Ok(Expression::compile(
+            &self.partition.expr,
+            self.info,
+            self.session,
+        )?)
     }
 
     fn definitions(&self) -> &[PartitionDefinition] {
@@ -263,9 +301,18 @@ impl Compiler<'_> {
     }
 
     fn column_type(&self, index: usize) -> Result<(usize, &FieldType), PartitionError> {
-        let name = self.partition.columns().get(index).map(|name| name.lower.as_str());
-        let found = self.info.columns().iter().find(|column| Some(column.name.lower.as_str()) == name);
-        let column = found.ok_or_else(|| CompileError::Column(name.unwrap_or_default().to_owned()))?;
+        let name = self
+            .partition
+            .columns()
+            .get(index)
+            .map(|name| name.lower.as_str());
+        let found = self
+            .info
+            .columns()
+            .iter()
+            .find(|column| Some(column.name.lower.as_str()) == name);
+        let column =
+            found.ok_or_else(|| CompileError::Column(name.unwrap_or_default().to_owned()))?;
         Ok((column.offset, &column.field_type))
     }
 
@@ -292,7 +339,10 @@ impl Compiler<'_> {
                     Some(value) => Ok(Some(value)),
                     None => Err(PartitionError::Bound(format!("`{text}` is no number"))),
                 },
-                _ => Err(PartitionError::Bound(format!("partition {} has none", definition.name.original))),
+                _ => Err(PartitionError::Bound(format!(
+                    "partition {} has none",
+                    definition.name.original
+                ))),
             })
             .collect()
     }
@@ -303,7 +353,9 @@ impl Compiler<'_> {
             return Ok(Some(value));
         }
         let expression = Expression::compile(text, &TableInfo::default(), self.session)?;
-        expression.integer(&[]).map_err(|error| PartitionError::Bound(error.message))
+        expression
+            .integer(&[])
+            .map_err(|error| PartitionError::Bound(error.message))
     }
 
     /// A literal as a value of the column.
@@ -319,15 +371,21 @@ impl Compiler<'_> {
         let wrong = |error: crate::cast::CastError| PartitionError::Bound(error.message);
         let cell = match &node {
             Node::Literal(Literal::Null) => return Ok(Datum::Null),
-            Node::Literal(Literal::Str { bytes, .. }) => cast.cast(Field::Text(bytes)).map_err(wrong)?,
+            Node::Literal(Literal::Str { bytes, .. }) => {
+                cast.cast(Field::Text(bytes)).map_err(wrong)?
+            }
             Node::Literal(Literal::Bits(bytes)) if field_type.is_string() => {
                 // Unprintable text is written as its bytes.
                 cast.cast(Field::Text(bytes)).map_err(wrong)?
             }
-            Node::Literal(Literal::Bits(bytes)) => cast.cast(Field::Binary(bytes)).map_err(wrong)?,
+            Node::Literal(Literal::Bits(bytes)) => {
+                cast.cast(Field::Binary(bytes)).map_err(wrong)?
+            }
             _ => {
                 let expression = Expression::from_node(&node, &TableInfo::default(), &lenient)?;
-                let datum = expression.eval(&[]).map_err(|error| PartitionError::Bound(error.message))?;
+                let datum = expression
+                    .eval(&[])
+                    .map_err(|error| PartitionError::Bound(error.message))?;
                 cast.cast_datum(&datum).map_err(wrong)?
             }
         };
@@ -343,7 +401,15 @@ impl Compiler<'_> {
         };
         self.definitions()
             .iter()
-            .map(|definition| definition.less_than.iter().flatten().enumerate().map(bound).collect())
+            .map(|definition| {
+                definition
+                    .less_than
+                    .iter()
+                    .flatten()
+                    .enumerate()
+                    .map(bound)
+                    .collect()
+            })
             .collect()
     }
 
@@ -362,7 +428,11 @@ impl Compiler<'_> {
             match tuple {
                 [text] if is_keyword(text, "DEFAULT") => default = Some(place),
                 [text] => {
-                    let value = if is_keyword(text, "NULL") { None } else { self.integer(text)? };
+                    let value = if is_keyword(text, "NULL") {
+                        None
+                    } else {
+                        self.integer(text)?
+                    };
                     places.insert(value, place);
                 }
                 _ => return Err(PartitionError::Bound("a tuple in LIST".to_owned())),

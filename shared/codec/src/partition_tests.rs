@@ -43,7 +43,9 @@ fn places(columns: Vec<ColumnInfo>, partition: PartitionInfo, rows: &[Vec<Datum>
         }),
         ..TableInfo::default()
     };
-    let locator = PartitionLocator::compile(&info, &Session::default()).unwrap().unwrap();
+    let locator = PartitionLocator::compile(&info, &Session::default())
+        .unwrap()
+        .unwrap();
     rows.iter()
         .map(|row| match locator.locate(row) {
             Ok(id) => id,
@@ -83,12 +85,19 @@ fn hash_takes_unsigned_numbers_by_their_bits() {
     let values = [u64::MAX, 9_223_372_036_854_775_809, 5].map(Datum::UInt);
     assert_eq!(hash(unsigned.clone(), &values), [1, 3, 1]);
     assert_eq!(hash(unsigned, &[Datum::Null]), [0]);
-    assert_eq!(hash(typed(tp::LONGLONG), &[Datum::Int(-5), Datum::Int(i64::MIN)]), [1, 0]);
+    assert_eq!(
+        hash(typed(tp::LONGLONG), &[Datum::Int(-5), Datum::Int(i64::MIN)]),
+        [1, 0]
+    );
 }
 
 fn key(types: Vec<FieldType>, count: i64, rows: &[Vec<Datum>]) -> Vec<i64> {
     let names: Vec<String> = (0..types.len()).map(|i| format!("c{i}")).collect();
-    let columns = types.into_iter().enumerate().map(|(i, ty)| column(&names[i], i, ty)).collect();
+    let columns = types
+        .into_iter()
+        .enumerate()
+        .map(|(i, ty)| column(&names[i], i, ty))
+        .collect();
     let partition = PartitionInfo {
         partition_type: partition_type::KEY,
         columns: Some(names.iter().map(Name::new).collect()),
@@ -109,9 +118,15 @@ fn key_hashes_texts_by_sort_key_and_the_rest_by_text() {
     assert_eq!(key(vec![typed(tp::LONG)], 4, &[vec![Datum::Null]]), [1]);
     let texts: Vec<Vec<Datum>> = ["abc", "abc ", "ABC", ""].map(|v| vec![bytes(v)]).into();
     assert_eq!(key(vec![text_type("utf8mb4_bin")], 4, &texts), [2, 2, 0, 0]);
-    assert_eq!(key(vec![text_type("utf8mb4_general_ci")], 4, &texts[..3]), [2, 2, 2]);
+    assert_eq!(
+        key(vec![text_type("utf8mb4_general_ci")], 4, &texts[..3]),
+        [2, 2, 2]
+    );
     let both = vec![typed(tp::LONG), text_type("utf8mb4_bin")];
-    let rows = [vec![Datum::Int(1), bytes("abc")], vec![Datum::Int(1), Datum::Null]];
+    let rows = [
+        vec![Datum::Int(1), bytes("abc")],
+        vec![Datum::Int(1), Datum::Null],
+    ];
     assert_eq!(key(both, 4, &rows), [0, 1]);
     let civil = Civil {
         year: 2024,
@@ -129,12 +144,19 @@ fn key_hashes_texts_by_sort_key_and_the_rest_by_text() {
         ],
         vec![Datum::Null, Datum::Decimal(MyDecimal::from_i128(0, 2))],
     ];
-    assert_eq!(key(vec![typed(tp::DATETIME), typed(tp::NEW_DECIMAL)], 7, &rows), [0, 1]);
+    assert_eq!(
+        key(vec![typed(tp::DATETIME), typed(tp::NEW_DECIMAL)], 7, &rows),
+        [0, 1]
+    );
 }
 
 fn range_columns(types: Vec<FieldType>, bounds: &[&[&str]], rows: &[Vec<Datum>]) -> Vec<i64> {
     let names: Vec<String> = (0..types.len()).map(|i| format!("c{i}")).collect();
-    let columns = types.into_iter().enumerate().map(|(i, ty)| column(&names[i], i, ty)).collect();
+    let columns = types
+        .into_iter()
+        .enumerate()
+        .map(|(i, ty)| column(&names[i], i, ty))
+        .collect();
     let definition = |(id, bound): (usize, &&[&str])| PartitionDefinition {
         id: id as i64,
         less_than: Some(bound.iter().map(|text| (*text).to_owned()).collect()),
@@ -165,10 +187,18 @@ fn range_columns_compare_tuples_with_null_lowest() {
     assert_eq!(range_columns(types, &bounds, &rows), [0, 0, 0, 1, 1, 2]);
     let rows: Vec<Vec<Datum>> = ["L", "M", "Z"].map(|v| vec![bytes(v)]).into();
     let types = vec![text_type("utf8mb4_general_ci")];
-    assert_eq!(range_columns(types, &[&["'m'"], &["'z'"]], &rows), [0, 1, -1]);
+    assert_eq!(
+        range_columns(types, &[&["'m'"], &["'z'"]], &rows),
+        [0, 1, -1]
+    );
 }
 
-fn list(columns: Option<&str>, lists: &[&[&str]], field_type: FieldType, values: &[Datum]) -> Vec<i64> {
+fn list(
+    columns: Option<&str>,
+    lists: &[&[&str]],
+    field_type: FieldType,
+    values: &[Datum],
+) -> Vec<i64> {
     let definition = |(id, list): (usize, &&[&str])| PartitionDefinition {
         id: id as i64,
         in_values: Some(list.iter().map(|text| vec![(*text).to_owned()]).collect()),
@@ -176,7 +206,11 @@ fn list(columns: Option<&str>, lists: &[&[&str]], field_type: FieldType, values:
     };
     let partition = PartitionInfo {
         partition_type: partition_type::LIST,
-        expr: if columns.is_none() { "`a`".to_owned() } else { String::new() },
+        expr: if columns.is_none() {
+            "`a`".to_owned()
+        } else {
+            String::new()
+        },
         columns: columns.map(|name| vec![Name::new(name)]),
         definitions: Some(lists.iter().enumerate().map(definition).collect()),
         ..PartitionInfo::default()
@@ -191,8 +225,17 @@ fn lists_match_by_sort_key_and_fall_back_to_default() {
     let lists: [&[&str]; 2] = [&["'a'", "'B'"], &["'c '", "NULL"]];
     let ci = || text_type("utf8mb4_general_ci");
     assert_eq!(list(Some("a"), &lists, ci(), &texts), [0, 0, 1]);
-    assert_eq!(list(Some("a"), &lists, ci(), &[Datum::Null, bytes("d")]), [1, -1]);
+    assert_eq!(
+        list(Some("a"), &lists, ci(), &[Datum::Null, bytes("d")]),
+        [1, -1]
+    );
     let ints = [Datum::Int(1), Datum::Int(2), Datum::Int(9), Datum::Null];
-    assert_eq!(list(None, &[&["1", "3"], &["2", "NULL"]], typed(tp::LONG), &ints), [0, 1, -1, 1]);
-    assert_eq!(list(None, &[&["1"], &["DEFAULT"]], typed(tp::LONG), &ints), [0, 1, 1, 1]);
+    assert_eq!(
+        list(None, &[&["1", "3"], &["2", "NULL"]], typed(tp::LONG), &ints),
+        [0, 1, -1, 1]
+    );
+    assert_eq!(
+        list(None, &[&["1"], &["DEFAULT"]], typed(tp::LONG), &ints),
+        [0, 1, 1, 1]
+    );
 }

@@ -83,9 +83,9 @@ fn maps() -> &'static Maps {
             codes[usize::from(*point)] = two_byte_code(index);
         }
         let mut linear = 0;
-        for point in 0x80..0x1_0000usize {
-            if codes[point] == 0 && !(0xd800..0xe000).contains(&point) {
-                codes[point] = four_byte_code(linear);
+        for (point, code) in codes.iter_mut().enumerate().skip(0x80) {
+            if *code == 0 && !(0xd800..0xe000).contains(&point) {
+                *code = four_byte_code(linear);
                 linear += 1;
             }
         }

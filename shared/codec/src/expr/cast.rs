@@ -67,7 +67,11 @@ pub(super) fn cast(ctx: &Ctx<'_>, target: &Target, inner: &Expr, ty: &Ty) -> Val
         CastName::Float => {
             let value = ctx.datum_real(&datum)?;
             Ok(value.map_or(Datum::Null, |v| {
-                if ty.tp == tp::DOUBLE { Datum::Double(v) } else { Datum::Float(v as f32) }
+                if ty.tp == tp::DOUBLE {
+                    Datum::Double(v)
+                } else {
+                    Datum::Float(v as f32)
+                }
             }))
         }
         CastName::Date | CastName::Datetime | CastName::Time => temporal(ctx, &datum, ty),
@@ -97,6 +101,12 @@ fn integer(ctx: &Ctx<'_>, datum: &Datum, unsigned: bool) -> Value {
             "Truncated incorrect INTEGER value".to_owned()
         })?;
     }
+    // A text too large for both counts as the largest unsigned number.
+    let value = if matches!(datum, Datum::Bytes(_)) {
+        value.min(i128::from(u64::MAX))
+    } else {
+        value
+    };
     if unsigned {
         let wraps = value < 0 && range.contains(&value);
         return Ok(Datum::UInt(if wraps {
@@ -118,7 +128,11 @@ fn decimal(target: &Target, datum: &Datum) -> Value {
     let cell = cast.cast_datum(datum).map_err(|error| {
         // What a column calls an incorrect value a cast calls a truncated one.
         let truncated = error.code == code::WRONG_VALUE_FOR_FIELD;
-        let code = if truncated { code::TRUNCATED_WRONG_VALUE } else { error.code };
+        let code = if truncated {
+            code::TRUNCATED_WRONG_VALUE
+        } else {
+            error.code
+        };
         EvalError::new(code, error.message)
     })?;
     let field_type = FieldType {
@@ -165,7 +179,11 @@ pub(super) fn temporal(ctx: &Ctx<'_>, datum: &Datum, ty: &Ty) -> Value {
     if ty.tp == tp::DURATION {
         return cast_duration(ctx, datum, fsp);
     }
-    let kind = if ty.tp == tp::DATE { TimeKind::Date } else { TimeKind::Datetime };
+    let kind = if ty.tp == tp::DATE {
+        TimeKind::Date
+    } else {
+        TimeKind::Datetime
+    };
     let time = match datum {
         Datum::Bytes(text) => {
             let zone = &ctx.session.time_zone;
@@ -205,9 +223,8 @@ fn null_time(outcome: Result<Option<Time>, EvalError>) -> Value {
 
 fn cast_duration(ctx: &Ctx<'_>, datum: &Datum, fsp: u8) -> Value {
     let parsed = match datum {
-        Datum::Bytes(text) => {
-            duration::parse(text, fsp, &ctx.session.time_zone).map_err(|nanos| (nanos, text.clone()))
-        }
+        Datum::Bytes(text) => duration::parse(text, fsp, &ctx.session.time_zone)
+            .map_err(|nanos| (nanos, text.clone())),
         _ => match ctx.datum_duration(datum)? {
             Some(value) => duration::rounded(value.nanos, fsp).map_err(|nanos| (nanos, Vec::new())),
             None => return Ok(Datum::Null),
@@ -220,7 +237,11 @@ fn cast_duration(ctx: &Ctx<'_>, datum: &Datum, fsp: u8) -> Value {
                 let text = String::from_utf8_lossy(&text);
                 format!("Truncated incorrect time value: '{text}'")
             })?;
-            Ok(if nanos == 0 { Datum::Null } else { Datum::Duration(MyDuration { nanos, fsp }) })
+            Ok(if nanos == 0 {
+                Datum::Null
+            } else {
+                Datum::Duration(MyDuration { nanos, fsp })
+            })
         }
     }
 }
@@ -250,7 +271,10 @@ fn recode(text: Vec<u8>, from: &Ty, to: &Ty) -> Result<Vec<u8>, EvalError> {
     };
     match std::str::from_utf8(&text) {
         Ok(valid) if !valid.chars().all(holds) => {
-            let replaced: String = valid.chars().map(|c| if holds(c) { c } else { '?' }).collect();
+            let replaced: String = valid
+                .chars()
+                .map(|c| if holds(c) { c } else { '?' })
+                .collect();
             Ok(replaced.into_bytes())
         }
         _ => Ok(text),
@@ -261,5 +285,7 @@ fn recode(text: Vec<u8>, from: &Ty, to: &Ty) -> Result<Vec<u8>, EvalError> {
 pub(super) fn convert_using(ctx: &Ctx<'_>, call: &Call) -> Value {
     let from = &call.args[0].ty;
     let text = ctx.text(&call.args[0])?;
-    text.map(|text| recode(text, from, &call.ty)).transpose().map(text_datum)
+    text.map(|text| recode(text, from, &call.ty))
+        .transpose()
+        .map(text_datum)
 }

@@ -18,7 +18,12 @@ fn boolean(_: &[Expr]) -> Ty {
     Ty::boolean()
 }
 
-const fn function(name: &'static str, least: usize, most: usize, eval: super::compile::Eval) -> Function {
+const fn function(
+    name: &'static str,
+    least: usize,
+    most: usize,
+    eval: super::compile::Eval,
+) -> Function {
     Function {
         name,
         args: (least, most),
@@ -102,7 +107,10 @@ pub(super) fn order(
     let ((a, left_ty), (b, right_ty)) = (left, right);
     Ok(match common(left_ty, right_ty) {
         Family::Json => {
-            let (a, b) = (ctx.json_element(a, left_ty)?, ctx.json_element(b, right_ty)?);
+            let (a, b) = (
+                ctx.json_element(a, left_ty)?,
+                ctx.json_element(b, right_ty)?,
+            );
             a.zip(b).map(|(a, b)| super::json::compare(&a, &b))
         }
         Family::Str => {
@@ -133,7 +141,8 @@ pub(super) fn order(
                 return Ok(Some(order));
             }
             let (a, b) = (ctx.datum_real(a)?, ctx.datum_real(b)?);
-            a.zip(b).map(|(a, b)| a.partial_cmp(&b).unwrap_or(Ordering::Equal))
+            a.zip(b)
+                .map(|(a, b)| a.partial_cmp(&b).unwrap_or(Ordering::Equal))
         }
     })
 }
@@ -152,10 +161,16 @@ fn time_with_number(
     };
     let one_is_time = matches!(left.0, Datum::Time(_)) != matches!(right.0, Datum::Time(_));
     let _ = ctx;
-    Ok(as_time(left.0).zip(as_time(right.0)).filter(|_| one_is_time).map(|(a, b)| a.cmp(&b)))
+    Ok(as_time(left.0)
+        .zip(as_time(right.0))
+        .filter(|_| one_is_time)
+        .map(|(a, b)| a.cmp(&b)))
 }
 
-pub(super) fn decimal_order(a: &crate::decimal::MyDecimal, b: &crate::decimal::MyDecimal) -> Ordering {
+pub(super) fn decimal_order(
+    a: &crate::decimal::MyDecimal,
+    b: &crate::decimal::MyDecimal,
+) -> Ordering {
     match a.checked_sub(b) {
         Ok(difference) if difference.is_zero() => Ordering::Equal,
         Ok(difference) if difference.is_negative() => Ordering::Less,
@@ -203,7 +218,11 @@ fn is_in(ctx: &Ctx<'_>, call: &Call) -> Value {
             return Ok(bool_datum(true));
         }
     }
-    Ok(if unknown { Datum::Null } else { bool_datum(false) })
+    Ok(if unknown {
+        Datum::Null
+    } else {
+        bool_datum(false)
+    })
 }
 
 fn strcmp(ctx: &Ctx<'_>, call: &Call) -> Value {
@@ -211,7 +230,9 @@ fn strcmp(ctx: &Ctx<'_>, call: &Call) -> Value {
     let (a, b) = (ctx.text(left)?, ctx.text(right)?);
     let (collation, _) = merge_collations(&left.ty, &right.ty);
     let collation = collation.under(ctx.session.new_collation);
-    Ok(a.zip(b).map_or(Datum::Null, |(a, b)| Datum::Int(collation.compare(&a, &b) as i64)))
+    Ok(a.zip(b).map_or(Datum::Null, |(a, b)| {
+        Datum::Int(collation.compare(&a, &b) as i64)
+    }))
 }
 
 /// Index of the last bound that is not above the first argument; -1 for NULL.
@@ -231,10 +252,16 @@ fn interval(ctx: &Ctx<'_>, call: &Call) -> Value {
 
 fn extreme_ty(args: &[Expr]) -> Ty {
     let types = || args.iter().map(|arg| &arg.ty);
-    let mixed = types().any(|ty| ty.family() == Family::Str) && types().any(|ty| ty.family() != Family::Str);
-    let numbers = types().any(|ty| matches!(ty.family(), Family::Int | Family::Real | Family::Decimal));
+    let mixed = types().any(|ty| ty.family() == Family::Str)
+        && types().any(|ty| ty.family() != Family::Str);
+    let numbers =
+        types().any(|ty| matches!(ty.family(), Family::Int | Family::Real | Family::Decimal));
     // Numbers and texts compare as numbers.
-    if mixed && numbers { Ty::real() } else { one_of(types()) }
+    if mixed && numbers {
+        Ty::real()
+    } else {
+        one_of(types())
+    }
 }
 
 fn extreme(ctx: &Ctx<'_>, call: &Call, wanted: Ordering) -> Value {
@@ -259,7 +286,10 @@ fn extreme(ctx: &Ctx<'_>, call: &Call, wanted: Ordering) -> Value {
 fn like(ctx: &Ctx<'_>, call: &Call) -> Value {
     let (left, right) = (&call.args[0], &call.args[1]);
     let escape = match call.args.get(2) {
-        Some(arg) => ctx.string(arg)?.and_then(|text| text.chars().next()).unwrap_or('\\'),
+        Some(arg) => ctx
+            .string(arg)?
+            .and_then(|text| text.chars().next())
+            .unwrap_or('\\'),
         None => '\\',
     };
     let (Some(text), Some(pattern)) = (ctx.text(left)?, ctx.text(right)?) else {
@@ -327,5 +357,7 @@ fn matches_pattern(text: &[char], pattern: &[Piece], same: &dyn Fn(char, char) -
         back = Some((from, tried + 1));
         (piece, at) = (from, tried + 1);
     }
-    pattern[piece.min(pattern.len())..].iter().all(|piece| *piece == Piece::Any)
+    pattern[piece.min(pattern.len())..]
+        .iter()
+        .all(|piece| *piece == Piece::Any)
 }

@@ -1,15 +1,18 @@
 //! From a parsed expression to one that can be evaluated: columns become offsets, names become functions,
 //! types are worked out from below.
 
-use super::convert::Ctx;
+use super::convert::{Ctx, text_of};
 use super::lex::SyntaxError;
 use super::tree::{CastName, Literal, Node};
 use super::types::{Ty, coercibility, of_cast};
-use super::{EvalError, cast, compare, control, hash, json, math, net, temporal, temporal_add, text, text_more};
+use super::{
+    EvalError, cast, compare, control, hash, json, math, net, temporal, temporal_add, text,
+    text_more,
+};
 use crate::collation::Collation;
 use crate::datum::Datum;
 use crate::decimal::MyDecimal;
-use crate::mysql::code;
+use crate::mysql::{code, tp};
 use crate::schema::TableInfo;
 use crate::session::Session;
 use std::sync::Arc;
@@ -100,12 +103,20 @@ pub struct Expression {
 
 impl Expression {
     /// Compiles the text of an expression.
-    pub fn compile(text: &str, info: &TableInfo, session: &Session) -> Result<Expression, CompileError> {
+    pub fn compile(
+        text: &str,
+        info: &TableInfo,
+        session: &Session,
+    ) -> Result<Expression, CompileError> {
         Self::from_node(&super::parse(text)?, info, &Arc::new(session.clone()))
     }
 
     /// Compiles a parsed expression.
-    pub fn from_node(node: &Node, info: &TableInfo, session: &Arc<Session>) -> Result<Expression, CompileError> {
+    pub fn from_node(
+        node: &Node,
+        info: &TableInfo,
+        session: &Arc<Session>,
+    ) -> Result<Expression, CompileError> {
         let mut compiler = Compiler {
             info,
             session,
@@ -155,6 +166,20 @@ impl Expression {
         let row_seed = (row_id as u64).wrapping_mul(0x2545_f491_4f6c_dd1d);
         ctx.random.set(self.session.seed ^ row_seed);
         ctx.forgive(ctx.eval(&self.root))
+    }
+
+    /// Text of the value as a client sees it.
+    pub fn shown(&self, row: &[Datum]) -> Result<Option<Vec<u8>>, EvalError> {
+        let datum = match self.eval(row)? {
+            Datum::Decimal(v)
+                if self.root.ty.tp == tp::NEW_DECIMAL
+                    && self.root.ty.scale > i32::from(v.scale()) =>
+            {
+                Datum::Decimal(v.round(self.root.ty.digits()))
+            }
+            other => other,
+        };
+        Ok(text_of(&datum, &self.root.ty))
     }
 
     fn ctx<'a>(&'a self, row: &'a [Datum]) -> Ctx<'a> {
@@ -246,7 +271,11 @@ impl Compiler<'_> {
     }
 
     fn column(&mut self, name: &str) -> Result<Expr, CompileError> {
-        let found = self.info.columns().iter().find(|column| column.name.lower == name);
+        let found = self
+            .info
+            .columns()
+            .iter()
+            .find(|column| column.name.lower == name);
         let column = found.ok_or_else(|| CompileError::Column(name.to_owned()))?;
         if !self.columns.contains(&column.offset) {
             self.columns.push(column.offset);
@@ -266,13 +295,19 @@ impl Compiler<'_> {
         if args.len() < least || args.len() > most {
             return Err(CompileError::Arguments(name.to_owned()));
         }
-        let args = args.iter().map(|arg| self.node(arg)).collect::<Result<Vec<_>, _>>()?;
+        let args = args
+            .iter()
+            .map(|arg| self.node(arg))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut ty = (function.ty)(&args);
-        if ty.tp == crate::mysql::tp::NEW_DECIMAL && name == "div" {
+        if ty.tp == tp::NEW_DECIMAL && name == "div" {
             let increment = i32::from(self.session.div_precision_increment);
             ty.scale = (ty.scale.max(0) + increment).min(30);
         }
-        let call = Call { args, ty: ty.clone() };
+        let call = Call {
+            args,
+            ty: ty.clone(),
+        };
         Ok(Expr {
             ty,
             op: Op::Call(function.eval, call),
@@ -285,7 +320,6 @@ fn find(name: &str) -> Option<&'static Function> {
         compare::FUNCTIONS,
         control::FUNCTIONS,
         math::FUNCTIONS,
-        math::REAL_FUNCTIONS,
         text::FUNCTIONS,
         text_more::FUNCTIONS,
         json::FUNCTIONS,
@@ -297,7 +331,10 @@ fn find(name: &str) -> Option<&'static Function> {
         hash::FUNCTIONS,
         net::FUNCTIONS,
     ];
-    tables.into_iter().flatten().find(|function| function.name == name)
+    tables
+        .into_iter()
+        .flatten()
+        .find(|function| function.name == name)
 }
 
 fn charset_collation(charset: &str) -> Result<Collation, CompileError> {
@@ -336,13 +373,21 @@ fn literal_expr(literal: &Literal, session: &Arc<Session>) -> Result<Expr, Compi
                 Datum::Bytes(bytes.clone()),
             )
         }
-        Literal::Bits(bytes) => Expr::constant(
-            Ty {
+        Literal::Bits(bytes) => {
+            let ty = Ty {
                 coercibility: coercibility::LITERAL,
                 ..Ty::bytes()
-            },
-            Datum::Bytes(bytes.clone()),
-        ),
+            };
+            // Text that is a number where one is wanted.
+            let datum = match bytes.len() {
+                1..=8 => {
+                    let number = bytes.iter().fold(0, |v, byte| v << 8 | u64::from(*byte));
+                    Datum::Bit(number, bytes.len() as u8)
+                }
+                _ => Datum::Bytes(bytes.clone()),
+            };
+            Expr::constant(ty, datum)
+        }
         Literal::Temporal { kind, text } => {
             let name = match *kind {
                 "date" => CastName::Date,

@@ -25,7 +25,12 @@ const fn function(
     ty: fn(&[Expr]) -> Ty,
     eval: super::compile::Eval,
 ) -> Function {
-    Function { name, args, ty, eval }
+    Function {
+        name,
+        args,
+        ty,
+        eval,
+    }
 }
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -33,17 +38,45 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("or", (2, 2), boolean, or),
     function("xor", (2, 2), boolean, xor),
     function("not", (1, 1), boolean, |ctx, call| {
-        Ok(ctx.truth(&call.args[0])?.map_or(Datum::Null, |v| bool_datum(!v)))
+        Ok(ctx
+            .truth(&call.args[0])?
+            .map_or(Datum::Null, |v| bool_datum(!v)))
     }),
-    function("if", (3, 3), |args| one_of([&args[1].ty, &args[2].ty]), if_else),
-    function("ifnull", (2, 2), |args| one_of(args.iter().map(|a| &a.ty)), coalesce),
-    function("coalesce", (1, MANY), |args| one_of(args.iter().map(|a| &a.ty)), coalesce),
+    function(
+        "if",
+        (3, 3),
+        |args| one_of([&args[1].ty, &args[2].ty]),
+        if_else,
+    ),
+    function(
+        "ifnull",
+        (2, 2),
+        |args| one_of(args.iter().map(|a| &a.ty)),
+        coalesce,
+    ),
+    function(
+        "coalesce",
+        (1, MANY),
+        |args| one_of(args.iter().map(|a| &a.ty)),
+        coalesce,
+    ),
     function("nullif", (2, 2), |args| args[0].ty.clone(), nullif),
     function("case", (2, MANY), case_ty, case),
-    function("any_value", (1, 1), |args| args[0].ty.clone(), |ctx, call| ctx.eval(&call.args[0])),
-    function("bitand", (2, 2), uint, |ctx, call| bits(ctx, call, |a, b| a & b)),
-    function("bitor", (2, 2), uint, |ctx, call| bits(ctx, call, |a, b| a | b)),
-    function("bitxor", (2, 2), uint, |ctx, call| bits(ctx, call, |a, b| a ^ b)),
+    function(
+        "any_value",
+        (1, 1),
+        |args| args[0].ty.clone(),
+        |ctx, call| ctx.eval(&call.args[0]),
+    ),
+    function("bitand", (2, 2), uint, |ctx, call| {
+        bits(ctx, call, |a, b| a & b)
+    }),
+    function("bitor", (2, 2), uint, |ctx, call| {
+        bits(ctx, call, |a, b| a | b)
+    }),
+    function("bitxor", (2, 2), uint, |ctx, call| {
+        bits(ctx, call, |a, b| a ^ b)
+    }),
     function("leftshift", (2, 2), uint, |ctx, call| {
         bits(ctx, call, |a, b| if b < 64 { a << b } else { 0 })
     }),
@@ -51,7 +84,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
         bits(ctx, call, |a, b| if b < 64 { a >> b } else { 0 })
     }),
     function("bitneg", (1, 1), uint, |ctx, call| {
-        Ok(ctx.int(&call.args[0])?.map_or(Datum::Null, |v| Datum::UInt(!(v as u64))))
+        Ok(ctx
+            .int(&call.args[0])?
+            .map_or(Datum::Null, |v| Datum::UInt(!(v as u64))))
     }),
     function("bit_count", (1, 1), int, |ctx, call| {
         let count = ctx.int(&call.args[0])?.map(|v| (v as u64).count_ones());
@@ -85,12 +120,15 @@ fn or(ctx: &Ctx<'_>, call: &Call) -> Value {
 
 fn xor(ctx: &Ctx<'_>, call: &Call) -> Value {
     let (left, right) = (ctx.truth(&call.args[0])?, ctx.truth(&call.args[1])?);
-    Ok(left.zip(right).map_or(Datum::Null, |(a, b)| bool_datum(a != b)))
+    Ok(left
+        .zip(right)
+        .map_or(Datum::Null, |(a, b)| bool_datum(a != b)))
 }
 
 fn bits(ctx: &Ctx<'_>, call: &Call, apply: fn(u64, u64) -> u64) -> Value {
     let (a, b) = (ctx.int(&call.args[0])?, ctx.int(&call.args[1])?);
-    Ok(a.zip(b).map_or(Datum::Null, |(a, b)| Datum::UInt(apply(a as u64, b as u64))))
+    Ok(a.zip(b)
+        .map_or(Datum::Null, |(a, b)| Datum::UInt(apply(a as u64, b as u64))))
 }
 
 fn chosen(ctx: &Ctx<'_>, call: &Call, arg: &Expr) -> Value {

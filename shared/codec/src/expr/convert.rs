@@ -144,12 +144,14 @@ impl Ctx<'_> {
         Ok(Some(match datum {
             Datum::Null => return Ok(None),
             Datum::Int(v) | Datum::Year(v) => i128::from(*v),
-            Datum::UInt(v) | Datum::Enum(v, _) | Datum::Set(v, _) | Datum::Bit(v, _) => i128::from(*v),
+            Datum::UInt(v) | Datum::Enum(v, _) | Datum::Set(v, _) | Datum::Bit(v, _) => {
+                i128::from(*v)
+            }
             Datum::Float(_) | Datum::Double(_) => {
                 let rounded = number_of(datum).round_ties_even();
                 rounded as i128
             }
-            Datum::Decimal(v) => decimal_int(v)?,
+            Datum::Decimal(v) => decimal_int(v),
             Datum::Bytes(text) => return self.text_int(text).map(Some),
             Datum::Time(v) => {
                 let rounded = v.rounded(0).unwrap_or(*v);
@@ -168,7 +170,10 @@ impl Ctx<'_> {
     fn text_int(&self, text: &[u8]) -> Result<i128, EvalError> {
         let trimmed = trim_text(text);
         let signed = usize::from(matches!(trimmed.first(), Some(b'-' | b'+')));
-        let digits = trimmed[signed..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let digits = trimmed[signed..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
         let prefix = &trimmed[..signed + digits];
         if digits == 0 || prefix.len() < trimmed.len() {
             self.truncated("INTEGER", text)?;
@@ -176,7 +181,11 @@ impl Ctx<'_> {
         let magnitude = prefix[signed..].iter().fold(0i128, |v, b| {
             (v * 10 + i128::from(b - b'0')).min(i128::from(u64::MAX) + 1)
         });
-        Ok(if trimmed.first() == Some(&b'-') { -magnitude } else { magnitude })
+        Ok(if trimmed.first() == Some(&b'-') {
+            -magnitude
+        } else {
+            magnitude
+        })
     }
 
     fn json_int(&self, document: &[u8]) -> Opt<i128> {
@@ -284,6 +293,12 @@ impl Ctx<'_> {
                 },
                 _ => (None, 0),
             },
+            Datum::Float(_) | Datum::Double(_) | Datum::Decimal(_) => {
+                let text = text_of(datum, &Ty::plain_text()).unwrap_or_default();
+                let text = number_as_time_text(&text);
+                let fsp = fraction_digits(text);
+                (time_text::datetime(text, fsp, &self.session.time_zone), fsp)
+            }
             _ => {
                 let text = text_of(datum, &Ty::plain_text()).unwrap_or_default();
                 let fsp = fraction_digits(&text);
@@ -308,7 +323,10 @@ impl Ctx<'_> {
 
     /// A TIME on the session's day.
     pub fn on_today(&self, nanos: i64, fsp: u8) -> Time {
-        let now = self.session.time_zone.at(self.session.now_us, TimeKind::Datetime, 6);
+        let now = self
+            .session
+            .time_zone
+            .at(self.session.now_us, TimeKind::Datetime, 6);
         let seconds = now.to_date().civil().seconds() + nanos.div_euclid(1_000_000_000);
         let micro = (nanos.rem_euclid(1_000_000_000) / 1000) as u32;
         let civil = Civil::from_seconds(seconds, micro).unwrap_or_default();
@@ -348,9 +366,9 @@ impl Ctx<'_> {
     /// A value as JSON: text is a document to be read, unlike in JSON_ARRAY and JSON_OBJECT.
     pub fn datum_json(&self, datum: &Datum, ty: &Ty) -> Opt<json::Value> {
         match datum {
-            Datum::Bytes(text) if !ty.is_binary_text() => {
-                json::parse_value(text).map(Some).map_err(|_| invalid_json())
-            }
+            Datum::Bytes(text) if !ty.is_binary_text() => json::parse_value(text)
+                .map(Some)
+                .map_err(|_| invalid_json()),
             Datum::Bytes(_) => Err(EvalError::new(
                 code::INVALID_JSON_CHARSET,
                 "Cannot create a JSON value from a string with CHARACTER SET 'binary'.",
@@ -394,23 +412,35 @@ impl Ctx<'_> {
 
     /// A value as it is when CASE, IF or COALESCE give it: cast to the common type.
     pub fn unified(&self, datum: Datum, from: &Ty, to: &Ty) -> Value {
-        if datum.is_null() || from.family() == to.family() && !from.is_hybrid() && from.tp != tp::DATE {
+        if datum.is_null()
+            || from.family() == to.family() && !from.is_hybrid() && from.tp != tp::DATE
+        {
             return Ok(datum);
         }
         Ok(match to.family() {
             Family::Int => int_datum(self.datum_int(&datum)?, to),
             Family::Real => self.datum_real(&datum)?.map_or(Datum::Null, Datum::Double),
-            Family::Decimal => self.datum_decimal(&datum)?.map_or(Datum::Null, Datum::Decimal),
+            Family::Decimal => self
+                .datum_decimal(&datum)?
+                .map_or(Datum::Null, Datum::Decimal),
             Family::Str => text_of(&datum, from).map_or(Datum::Null, Datum::Bytes),
             Family::Time if from.tp == to.tp => datum,
             Family::Time => {
                 let time = self.datum_time(&datum, TimeKind::Datetime)?;
                 time.map_or(Datum::Null, |time| {
-                    Datum::Time(Time::from_packed(time.packed(), TimeKind::Datetime, to.digits()))
+                    Datum::Time(Time::from_packed(
+                        time.packed(),
+                        TimeKind::Datetime,
+                        to.digits(),
+                    ))
                 })
             }
-            Family::Duration => self.datum_duration(&datum)?.map_or(Datum::Null, Datum::Duration),
-            Family::Json => self.json_element(&datum, from)?.map_or(Datum::Null, json_datum),
+            Family::Duration => self
+                .datum_duration(&datum)?
+                .map_or(Datum::Null, Datum::Duration),
+            Family::Json => self
+                .json_element(&datum, from)?
+                .map_or(Datum::Null, json_datum),
         })
     }
 }
@@ -421,7 +451,10 @@ pub(super) fn invalid_json() -> EvalError {
 
 pub(super) fn unsupported(what: &str) -> EvalError {
     const NOT_SUPPORTED: u16 = 1235;
-    EvalError::new(NOT_SUPPORTED, format!("{what} is not supported in an expression"))
+    EvalError::new(
+        NOT_SUPPORTED,
+        format!("{what} is not supported in an expression"),
+    )
 }
 
 fn other_json(document: Vec<u8>) -> json::Value {
@@ -453,13 +486,12 @@ fn number_of(datum: &Datum) -> f64 {
     }
 }
 
-pub(super) fn decimal_int(v: &MyDecimal) -> Result<i128, EvalError> {
-    let rounded = if v.is_negative() {
-        v.to_i64().map(i128::from).ok()
-    } else {
-        v.to_u64().map(i128::from).ok()
-    };
-    rounded.ok_or_else(|| super::compile::out_of_range("BIGINT"))
+/// Rounded; just beyond both integer ranges when it does not fit.
+pub(super) fn decimal_int(v: &MyDecimal) -> i128 {
+    if v.is_negative() {
+        return v.to_i64().map_or(i128::from(i64::MIN) - 1, i128::from);
+    }
+    v.to_u64().map_or(i128::from(u64::MAX) + 1, i128::from)
 }
 
 fn with_micro(number: i64, micro: u32, fsp: u8) -> MyDecimal {
@@ -469,22 +501,39 @@ fn with_micro(number: i64, micro: u32, fsp: u8) -> MyDecimal {
 }
 
 pub(super) fn clock_nanos(civil: &Civil) -> i64 {
-    let seconds = i64::from(civil.hour) * 3600 + i64::from(civil.minute) * 60 + i64::from(civil.second);
+    let seconds =
+        i64::from(civil.hour) * 3600 + i64::from(civil.minute) * 60 + i64::from(civil.second);
     seconds * 1_000_000_000 + i64::from(civil.micro) * 1000
+}
+
+/// The text of a number that is a date: behind a date without a clock a fraction means nothing.
+fn number_as_time_text(text: &[u8]) -> &[u8] {
+    match text.iter().position(|byte| *byte == b'.') {
+        Some(point) if !matches!(point, 12 | 14) => &text[..point],
+        _ => text,
+    }
 }
 
 /// Digits behind the last point, at most six.
 pub(super) fn fraction_digits(text: &[u8]) -> u8 {
     let point = text.iter().rposition(|byte| *byte == b'.');
     let digits = point.map_or(0, |at| {
-        text[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+        text[at + 1..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count()
     });
     digits.min(6) as u8
 }
 
 /// Longest number a text begins with, and whether something else follows or there is none.
 fn float_prefix(text: &[u8]) -> (&[u8], bool) {
-    let digits = |from: usize| text[from..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let digits = |from: usize| {
+        text[from..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count()
+    };
     let sign = usize::from(matches!(text.first(), Some(b'-' | b'+')));
     let integer = digits(sign);
     let mut end = sign + integer;
@@ -513,7 +562,9 @@ pub(super) fn text_of(datum: &Datum, ty: &Ty) -> Option<Vec<u8>> {
         Datum::Float(v) => Field::Float(*v),
         Datum::Double(v) => Field::Double(*v),
         // A quotient keeps more digits inside than it shows.
-        Datum::Decimal(v) if ty.tp == tp::NEW_DECIMAL && ty.scale >= 0 && v.scale() > ty.digits() => {
+        Datum::Decimal(v)
+            if ty.tp == tp::NEW_DECIMAL && ty.scale >= 0 && v.scale() > ty.digits() =>
+        {
             return Some(v.round(ty.digits()).to_string().into_bytes());
         }
         other => return other.to_text(),

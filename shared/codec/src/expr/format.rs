@@ -11,10 +11,28 @@ use crate::time::{Civil, MyDuration, Time, TimeKind, civil_from_days, days_from_
 use std::fmt::Write as _;
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
 fn weekday(c: &Civil) -> usize {
     // 1970-01-01 was a Thursday.
@@ -26,7 +44,9 @@ pub(super) fn day_name(c: &Civil) -> &'static str {
 }
 
 pub(super) fn month_name(c: &Civil) -> &'static str {
-    MONTHS.get(usize::from(c.month).wrapping_sub(1)).unwrap_or(&"")
+    MONTHS
+        .get(usize::from(c.month).wrapping_sub(1))
+        .unwrap_or(&"")
 }
 
 fn ordinal(day: u8) -> &'static str {
@@ -61,7 +81,9 @@ pub(super) fn date(c: &Civil, mask: &str) -> String {
 
 fn date_part(out: &mut String, c: &Civil, specifier: char) -> std::fmt::Result {
     let day_of_year = || {
-        days_from_civil(i64::from(c.year), c.month, c.day) - days_from_civil(i64::from(c.year), 1, 1) + 1
+        days_from_civil(i64::from(c.year), c.month, c.day)
+            - days_from_civil(i64::from(c.year), 1, 1)
+            + 1
     };
     match specifier {
         'b' => out.write_str(&month_name(c)[..month_name(c).len().min(3)]),
@@ -87,8 +109,14 @@ fn date_part(out: &mut String, c: &Civil, specifier: char) -> std::fmt::Result {
     }
 }
 
-fn clock_part(out: &mut String, hour: u64, (minute, second): (u8, u8), micro: u32, specifier: char) -> std::fmt::Result {
-    let twelve = if hour % 12 == 0 { 12 } else { hour % 12 };
+fn clock_part(
+    out: &mut String,
+    hour: u64,
+    (minute, second): (u8, u8),
+    micro: u32,
+    specifier: char,
+) -> std::fmt::Result {
+    let twelve = if hour.is_multiple_of(12) { 12 } else { hour % 12 };
     let half = if hour % 24 < 12 { "AM" } else { "PM" };
     match specifier {
         'H' => write!(out, "{hour:02}"),
@@ -138,7 +166,9 @@ fn mask_parts(mask: &str) -> (bool, bool, bool) {
         if c == '%' {
             match chars.next() {
                 Some('f') => (clock, fraction) = (true, true),
-                Some('H' | 'k' | 'h' | 'I' | 'l' | 'i' | 'p' | 'r' | 'T' | 'S' | 's') => clock = true,
+                Some('H' | 'k' | 'h' | 'I' | 'l' | 'i' | 'p' | 'r' | 'T' | 'S' | 's') => {
+                    clock = true
+                }
                 Some('%') | None => {}
                 Some(_) => date = true,
             }
@@ -167,8 +197,10 @@ pub(super) fn str_to_date(ctx: &Ctx<'_>, call: &Call) -> Value {
     };
     let wrong = || {
         const WRONG_VALUE: u16 = 1411;
-        ctx.adjusted(WRONG_VALUE, || format!("Incorrect datetime value: '{text}' for function str_to_date"))
-            .map(|()| Datum::Null)
+        ctx.adjusted(WRONG_VALUE, || {
+            format!("Incorrect datetime value: '{text}' for function str_to_date")
+        })
+        .map(|()| Datum::Null)
     };
     let Some(read) = Reader::read(&text, &mask) else {
         return wrong();
@@ -183,13 +215,25 @@ pub(super) fn str_to_date(ctx: &Ctx<'_>, call: &Call) -> Value {
     }
     use crate::session::SqlMode;
     let mode = ctx.session.sql_mode;
-    if (read.month == 0 || read.day == 0) && (mode.has(SqlMode::NO_ZERO_IN_DATE) || mode.has(SqlMode::NO_ZERO_DATE)) {
-        ctx.adjusted(code::TRUNCATED_WRONG_VALUE, || format!("Incorrect datetime value: '{text}'"))?;
+    if (read.month == 0 || read.day == 0)
+        && (mode.has(SqlMode::NO_ZERO_IN_DATE) || mode.has(SqlMode::NO_ZERO_DATE))
+    {
+        ctx.adjusted(code::TRUNCATED_WRONG_VALUE, || {
+            format!("Incorrect datetime value: '{text}'")
+        })?;
         return Ok(Datum::Null);
     }
-    let kind = if call.ty.tp == tp::DATE { TimeKind::Date } else { TimeKind::Datetime };
+    let kind = if call.ty.tp == tp::DATE {
+        TimeKind::Date
+    } else {
+        TimeKind::Datetime
+    };
     let time = Time::new(read, kind, fsp);
-    Ok(Datum::Time(if kind == TimeKind::Date { time.to_date() } else { time }))
+    Ok(Datum::Time(if kind == TimeKind::Date {
+        time.to_date()
+    } else {
+        time
+    }))
 }
 
 /// Reads a text under a mask.
@@ -250,7 +294,12 @@ impl Reader<'_> {
     }
 
     fn number(&mut self, digits_max: usize) -> Option<u32> {
-        let len = self.rest.bytes().take(digits_max).take_while(u8::is_ascii_digit).count();
+        let len = self
+            .rest
+            .bytes()
+            .take(digits_max)
+            .take_while(u8::is_ascii_digit)
+            .count();
         let (digits, rest) = self.rest.split_at(len);
         self.rest = rest;
         digits.parse().ok()
@@ -265,7 +314,9 @@ impl Reader<'_> {
     fn name(&mut self, names: &[&str], len: Option<usize>) -> Option<usize> {
         let starts = |name: &&str| {
             let name = &name[..len.unwrap_or(name.len()).min(name.len())];
-            self.rest.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name))
+            self.rest
+                .get(..name.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(name))
         };
         let found = names.iter().position(starts)?;
         let name = names[found];

@@ -8,8 +8,18 @@ use super::types::Ty;
 use crate::datum::Datum;
 use sha1::Digest as _;
 
-const fn function(name: &'static str, args: (usize, usize), ty: fn(&[Expr]) -> Ty, eval: Eval) -> Function {
-    Function { name, args, ty, eval }
+const fn function(
+    name: &'static str,
+    args: (usize, usize),
+    ty: fn(&[Expr]) -> Ty,
+    eval: Eval,
+) -> Function {
+    Function {
+        name,
+        args,
+        ty,
+        eval,
+    }
 }
 
 fn text(_: &[Expr]) -> Ty {
@@ -28,22 +38,36 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("sha1", (1, 1), text, sha1_hex),
     function("sha", (1, 1), text, sha1_hex),
     function("sha2", (2, 2), text, sha2_hex),
-    function("is_uuid", (1, 1), |_| Ty::boolean(), |ctx, call| {
-        let text = ctx.text(&call.args[0])?;
-        Ok(text.map_or(Datum::Null, |text| Datum::Int(i64::from(parse_uuid(&text).is_some()))))
-    }),
+    function(
+        "is_uuid",
+        (1, 1),
+        |_| Ty::boolean(),
+        |ctx, call| {
+            let text = ctx.text(&call.args[0])?;
+            Ok(text.map_or(Datum::Null, |text| {
+                Datum::Int(i64::from(parse_uuid(&text).is_some()))
+            }))
+        },
+    ),
     function("uuid_to_bin", (1, 2), bytes, uuid_to_bin),
     function("bin_to_uuid", (1, 2), text, bin_to_uuid),
-    function("uuid", (0, 0), text, |ctx, _| Ok(Datum::Bytes(random_uuid(ctx)))),
+    function("uuid", (0, 0), text, |ctx, _| {
+        Ok(Datum::Bytes(random_uuid(ctx)))
+    }),
 ];
 
 fn hex(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| format!("{byte:02x}").into_bytes())
+        .collect()
 }
 
 fn sha1_hex(ctx: &Ctx<'_>, call: &Call) -> Value {
     let value = ctx.encoded(&call.args[0])?;
-    Ok(text_datum(value.map(|value| hex(&sha1::Sha1::digest(&value)))))
+    Ok(text_datum(
+        value.map(|value| hex(&sha1::Sha1::digest(&value))),
+    ))
 }
 
 fn sha2_hex(ctx: &Ctx<'_>, call: &Call) -> Value {
@@ -63,7 +87,12 @@ fn sha2_hex(ctx: &Ctx<'_>, call: &Call) -> Value {
 
 /// MD5 as RFC 1321 defines it.
 fn md5(message: &[u8]) -> [u8; 16] {
-    const SHIFTS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
+    const SHIFTS: [[u32; 4]; 4] = [
+        [7, 12, 17, 22],
+        [5, 9, 14, 20],
+        [4, 11, 16, 23],
+        [6, 10, 15, 21],
+    ];
     let mut padded = message.to_vec();
     padded.push(0x80);
     // The length takes the last eight bytes of a block.
@@ -86,7 +115,10 @@ fn md5(message: &[u8]) -> [u8; 16] {
             };
             // The constants are the sine's: floor(2^32 * |sin(i + 1)|).
             let constant = (((i + 1) as f64).sin().abs() * 4_294_967_296.0) as u32;
-            let sum = a.wrapping_add(mix).wrapping_add(constant).wrapping_add(words[at % 16]);
+            let sum = a
+                .wrapping_add(mix)
+                .wrapping_add(constant)
+                .wrapping_add(words[at % 16]);
             (a, d, c) = (d, c, b);
             b = b.wrapping_add(sum.rotate_left(SHIFTS[i / 16][i % 4]));
         }
@@ -104,7 +136,10 @@ fn md5(message: &[u8]) -> [u8; 16] {
 /// 32 digits, with dashes at their places or without, in braces or not.
 fn parse_uuid(text: &[u8]) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
-    let inner = text.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or(text);
+    let inner = text
+        .strip_prefix(b"{")
+        .and_then(|rest| rest.strip_suffix(b"}"))
+        .unwrap_or(text);
     let digits: Vec<u8> = match inner.len() {
         32 => inner.to_vec(),
         36 if [8, 13, 18, 23].iter().all(|at| inner[*at] == b'-') => {
@@ -124,12 +159,23 @@ fn random_uuid(ctx: &Ctx<'_>) -> Vec<u8> {
 }
 
 fn dashed(bytes: &[u8]) -> Vec<u8> {
-    [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]].map(hex).join(&b'-')
+    [
+        &bytes[..4],
+        &bytes[4..6],
+        &bytes[6..8],
+        &bytes[8..10],
+        &bytes[10..],
+    ]
+    .map(hex)
+    .join(&b'-')
 }
 
 fn bad_uuid(name: &str) -> EvalError {
     const WRONG_VALUE: u16 = 1411;
-    EvalError::new(WRONG_VALUE, format!("Incorrect string value for function {name}"))
+    EvalError::new(
+        WRONG_VALUE,
+        format!("Incorrect string value for function {name}"),
+    )
 }
 
 fn swap_flag(ctx: &Ctx<'_>, call: &Call) -> Result<bool, EvalError> {
@@ -148,7 +194,9 @@ fn uuid_to_bin(ctx: &Ctx<'_>, call: &Call) -> Value {
     if !swap_flag(ctx, call)? {
         return Ok(Datum::Bytes(bytes));
     }
-    Ok(Datum::Bytes([&bytes[6..8], &bytes[4..6], &bytes[..4], &bytes[8..]].concat()))
+    Ok(Datum::Bytes(
+        [&bytes[6..8], &bytes[4..6], &bytes[..4], &bytes[8..]].concat(),
+    ))
 }
 
 fn bin_to_uuid(ctx: &Ctx<'_>, call: &Call) -> Value {
@@ -175,7 +223,8 @@ mod tests {
         let shown = |text: &str| String::from_utf8(hex(&md5(text.as_bytes()))).unwrap_or_default();
         assert_eq!(shown(""), "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(shown("abc"), "900150983cd24fb0d6963f7d28e17f72");
-        let digits = "12345678901234567890123456789012345678901234567890123456789012345678901234567890";
+        let digits =
+            "12345678901234567890123456789012345678901234567890123456789012345678901234567890";
         assert_eq!(shown(digits), "57edf4a22be3c955ac49da2e2107b67a");
         assert_eq!(shown(&"a".repeat(55)), "ef1772b6dff9a122358552954ad0df65");
         assert_eq!(shown(&"a".repeat(63)), "b06521f39153d618550606be297466d5");

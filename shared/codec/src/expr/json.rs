@@ -12,8 +12,18 @@ use crate::json::{self, Value};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-const fn function(name: &'static str, args: (usize, usize), ty: fn(&[Expr]) -> Ty, eval: Eval) -> Function {
-    Function { name, args, ty, eval }
+const fn function(
+    name: &'static str,
+    args: (usize, usize),
+    ty: fn(&[Expr]) -> Ty,
+    eval: Eval,
+) -> Function {
+    Function {
+        name,
+        args,
+        ty,
+        eval,
+    }
 }
 
 fn document(_: &[Expr]) -> Ty {
@@ -38,11 +48,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("json_quote", (1, 1), text, quote),
     function("json_length", (1, 2), int, length),
     function("json_depth", (1, 1), int, |ctx, call| {
-        Ok(ctx.json(&call.args[0])?.map_or(Datum::Null, |value| Datum::Int(depth(&value))))
+        Ok(ctx
+            .json(&call.args[0])?
+            .map_or(Datum::Null, |value| Datum::Int(depth(&value))))
     }),
     function("json_type", (1, 1), text, |ctx, call| {
         let value = ctx.json(&call.args[0])?;
-        Ok(text_datum(value.map(|value| type_name(&value).as_bytes().to_vec())))
+        Ok(text_datum(
+            value.map(|value| type_name(&value).as_bytes().to_vec()),
+        ))
     }),
     function("json_valid", (1, 1), boolean, valid),
     function("json_contains", (2, 3), boolean, contains),
@@ -52,9 +66,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("json_array", (0, MANY), document, array),
     function("json_object", (0, MANY), document, object),
     function("json_keys", (1, 2), document, keys),
-    function("json_set", (3, MANY), document, |ctx, call| modify(ctx, call, true, true)),
-    function("json_insert", (3, MANY), document, |ctx, call| modify(ctx, call, true, false)),
-    function("json_replace", (3, MANY), document, |ctx, call| modify(ctx, call, false, true)),
+    function("json_set", (3, MANY), document, |ctx, call| {
+        modify(ctx, call, true, true)
+    }),
+    function("json_insert", (3, MANY), document, |ctx, call| {
+        modify(ctx, call, true, false)
+    }),
+    function("json_replace", (3, MANY), document, |ctx, call| {
+        modify(ctx, call, false, true)
+    }),
     function("json_remove", (2, MANY), document, remove),
     function("json_array_append", (3, MANY), document, append),
     function("json_merge_patch", (2, MANY), document, merge_patch),
@@ -111,7 +131,10 @@ fn unquote(ctx: &Ctx<'_>, call: &Call) -> Outcome {
     if let Datum::Json(document) = &datum {
         return Ok(Datum::Bytes(match json::decode(document) {
             Some(Value::String(text)) => text.into_bytes(),
-            Some(Value::Other(..)) => json::to_text(document).trim_matches('"').as_bytes().to_vec(),
+            Some(Value::Other(..)) => json::to_text(document)
+                .trim_matches('"')
+                .as_bytes()
+                .to_vec(),
             _ => json::to_text(document).into_bytes(),
         }));
     }
@@ -192,7 +215,9 @@ fn valid(ctx: &Ctx<'_>, call: &Call) -> Outcome {
     Ok(match &datum {
         Datum::Null => Datum::Null,
         Datum::Json(_) => bool_datum(true),
-        Datum::Bytes(text) if !call.args[0].ty.is_binary_text() => bool_datum(json::parse_value(text).is_ok()),
+        Datum::Bytes(text) if !call.args[0].ty.is_binary_text() => {
+            bool_datum(json::parse_value(text).is_ok())
+        }
         _ => bool_datum(false),
     })
 }
@@ -221,12 +246,22 @@ pub(super) fn compare(a: &Value, b: &Value) -> Ordering {
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
         (Value::String(a), Value::String(b)) => a.as_bytes().cmp(b.as_bytes()),
         (Value::Array(a), Value::Array(b)) => {
-            let first = a.iter().zip(b).map(|(a, b)| compare(a, b)).find(|order| order.is_ne());
+            let first = a
+                .iter()
+                .zip(b)
+                .map(|(a, b)| compare(a, b))
+                .find(|order| order.is_ne());
             first.unwrap_or_else(|| a.len().cmp(&b.len()))
         }
         (Value::Object(a), Value::Object(b)) => a.len().cmp(&b.len()).then_with(|| {
-            let member = |(x, y): ((&String, &Value), (&String, &Value))| x.0.cmp(y.0).then_with(|| compare(x.1, y.1));
-            a.iter().zip(b).map(member).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+            let member = |(x, y): ((&String, &Value), (&String, &Value))| {
+                x.0.cmp(y.0).then_with(|| compare(x.1, y.1))
+            };
+            a.iter()
+                .zip(b)
+                .map(member)
+                .find(|order| order.is_ne())
+                .unwrap_or(Ordering::Equal)
         }),
         (Value::Other(x, a), Value::Other(y, b)) if x == y => a.iter().rev().cmp(b.iter().rev()),
         _ if rank(a) == 1 && rank(b) == 1 => compare_numbers(a, b),
@@ -268,7 +303,9 @@ fn holds(whole: &Value, part: &Value) -> bool {
 fn contains(ctx: &Ctx<'_>, call: &Call) -> Outcome {
     let part = ctx.json(&call.args[1])?;
     let whole = target(ctx, call, 2)?;
-    Ok(whole.zip(part).map_or(Datum::Null, |(whole, part)| bool_datum(holds(&whole, &part))))
+    Ok(whole.zip(part).map_or(Datum::Null, |(whole, part)| {
+        bool_datum(holds(&whole, &part))
+    }))
 }
 
 fn contains_path(ctx: &Ctx<'_>, call: &Call) -> Outcome {
@@ -312,8 +349,12 @@ fn overlaps(ctx: &Ctx<'_>, call: &Call) -> Outcome {
     Ok(a.zip(b).map_or(Datum::Null, |(a, b)| {
         bool_datum(match (&a, &b) {
             (Value::Array(a), Value::Array(b)) => a.iter().any(|x| b.iter().any(|y| same(x, y))),
-            (Value::Array(items), other) | (other, Value::Array(items)) => items.iter().any(|item| same(item, other)),
-            (Value::Object(a), Value::Object(b)) => a.iter().any(|(key, x)| b.get(key).is_some_and(|y| same(x, y))),
+            (Value::Array(items), other) | (other, Value::Array(items)) => {
+                items.iter().any(|item| same(item, other))
+            }
+            (Value::Object(a), Value::Object(b)) => a
+                .iter()
+                .any(|(key, x)| b.get(key).is_some_and(|y| same(x, y))),
             _ => same(&a, &b),
         })
     }))
@@ -325,7 +366,8 @@ fn element(ctx: &Ctx<'_>, arg: &Expr) -> Result<Value, EvalError> {
 }
 
 fn array(ctx: &Ctx<'_>, call: &Call) -> Outcome {
-    let items: Result<Vec<Value>, EvalError> = call.args.iter().map(|arg| element(ctx, arg)).collect();
+    let items: Result<Vec<Value>, EvalError> =
+        call.args.iter().map(|arg| element(ctx, arg)).collect();
     Ok(json_datum(Value::Array(items?)))
 }
 
@@ -339,7 +381,10 @@ fn object(ctx: &Ctx<'_>, call: &Call) -> Outcome {
             return Err(EvalError::new(ODD_ARGUMENTS, message));
         };
         let Some(key) = ctx.string(key)? else {
-            return Err(EvalError::new(NULL_KEY, "JSON documents may not contain NULL member names."));
+            return Err(EvalError::new(
+                NULL_KEY,
+                "JSON documents may not contain NULL member names.",
+            ));
         };
         members.insert(key, element(ctx, value)?);
     }
@@ -348,9 +393,9 @@ fn object(ctx: &Ctx<'_>, call: &Call) -> Outcome {
 
 fn keys(ctx: &Ctx<'_>, call: &Call) -> Outcome {
     Ok(match target(ctx, call, 1)? {
-        Some(Value::Object(members)) => {
-            json_datum(Value::Array(members.into_keys().map(Value::String).collect()))
-        }
+        Some(Value::Object(members)) => json_datum(Value::Array(
+            members.into_keys().map(Value::String).collect(),
+        )),
         _ => Datum::Null,
     })
 }
@@ -408,7 +453,12 @@ fn modify(ctx: &Ctx<'_>, call: &Call, insert: bool, replace: bool) -> Outcome {
         let Some(path) = single_path(ctx, at)? else {
             return Ok(Datum::Null);
         };
-        apply(&path.legs, &mut value, &element(ctx, new)?, Change { insert, replace });
+        apply(
+            &path.legs,
+            &mut value,
+            &element(ctx, new)?,
+            Change { insert, replace },
+        );
     }
     Ok(json_datum(value))
 }
@@ -479,7 +529,15 @@ fn append(ctx: &Ctx<'_>, call: &Call) -> Outcome {
             }
             other => Value::Array(vec![other, new]),
         };
-        apply(&path.legs, &mut value, &grown, Change { insert: false, replace: true });
+        apply(
+            &path.legs,
+            &mut value,
+            &grown,
+            Change {
+                insert: false,
+                replace: true,
+            },
+        );
     }
     Ok(json_datum(value))
 }

@@ -50,9 +50,12 @@ impl Path {
 
     /// Whether the path can match more than one value.
     pub fn is_multiple(&self) -> bool {
-        self.legs
-            .iter()
-            .any(|leg| matches!(leg, Leg::AnyKey | Leg::AnyIndex | Leg::Deep | Leg::Range(..)))
+        self.legs.iter().any(|leg| {
+            matches!(
+                leg,
+                Leg::AnyKey | Leg::AnyIndex | Leg::Deep | Leg::Range(..)
+            )
+        })
     }
 
     /// What the path leads to.
@@ -78,7 +81,9 @@ fn walk<'a>(legs: &[Leg], value: &'a Value, found: &mut Vec<&'a Value>) {
             }
         }
         (Leg::AnyKey, Value::Object(members)) => {
-            members.values().for_each(|member| walk(rest, member, found));
+            members
+                .values()
+                .for_each(|member| walk(rest, member, found));
         }
         (Leg::Index(index), Value::Array(items)) => {
             if let Some(item) = index.place(items.len()).and_then(|at| items.get(at)) {
@@ -86,20 +91,21 @@ fn walk<'a>(legs: &[Leg], value: &'a Value, found: &mut Vec<&'a Value>) {
             }
         }
         // A value that is no array is an array of one.
-        (Leg::Index(index), other) => {
-            if index.place(1) == Some(0) {
-                walk(rest, other, found);
-            }
-        }
+        (Leg::Index(index), other) if index.place(1) == Some(0) => walk(rest, other, found),
         (Leg::Range(from, to), Value::Array(items)) => {
-            let end = to.place(items.len()).map_or(0, |to| to.saturating_add(1)).min(items.len());
+            let end = to
+                .place(items.len())
+                .map_or(0, |to| to.saturating_add(1))
+                .min(items.len());
             let start = from.place(items.len()).unwrap_or(0);
-            items.iter().take(end).skip(start).for_each(|item| walk(rest, item, found));
+            items
+                .iter()
+                .take(end)
+                .skip(start)
+                .for_each(|item| walk(rest, item, found));
         }
-        (Leg::Range(from, to), other) => {
-            if from.place(1) == Some(0) && to.place(1).is_some() {
-                walk(rest, other, found);
-            }
+        (Leg::Range(from, to), other) if from.place(1) == Some(0) && to.place(1).is_some() => {
+            walk(rest, other, found);
         }
         (Leg::AnyIndex, Value::Array(items)) => {
             items.iter().for_each(|item| walk(rest, item, found));
@@ -108,7 +114,9 @@ fn walk<'a>(legs: &[Leg], value: &'a Value, found: &mut Vec<&'a Value>) {
             walk(rest, value, found);
             match value {
                 Value::Array(items) => items.iter().for_each(|item| walk(legs, item, found)),
-                Value::Object(members) => members.values().for_each(|member| walk(legs, member, found)),
+                Value::Object(members) => members
+                    .values()
+                    .for_each(|member| walk(legs, member, found)),
                 _ => {}
             }
         }
@@ -215,10 +223,16 @@ impl Reader<'_> {
     }
 
     fn number(&mut self) -> Option<usize> {
-        let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(self.rest.len());
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
-        digits.parse::<u32>().ok().and_then(|number| usize::try_from(number).ok())
+        digits
+            .parse::<u32>()
+            .ok()
+            .and_then(|number| usize::try_from(number).ok())
     }
 }
 

@@ -66,7 +66,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn error(&self) -> SyntaxError {
-        SyntaxError::near(String::from_utf8_lossy(&self.text[self.at.min(self.text.len())..]))
+        SyntaxError::near(String::from_utf8_lossy(
+            &self.text[self.at.min(self.text.len())..],
+        ))
     }
 
     fn take_while(&mut self, keep: impl Fn(u8) -> bool) -> &'a [u8] {
@@ -91,7 +93,9 @@ impl<'a> Lexer<'a> {
                 self.at += 2;
                 let radix = if next == b'x' { 16 } else { 2 };
                 let digits = self.take_while(|b| b.is_ascii_hexdigit());
-                bits(digits, radix).ok_or_else(|| self.error()).map(Token::Bits)
+                bits(digits, radix)
+                    .ok_or_else(|| self.error())
+                    .map(Token::Bits)
             }
             b'0'..=b'9' => Ok(Token::Number(self.number())),
             b'.' if next.is_ascii_digit() => Ok(Token::Number(self.number())),
@@ -162,7 +166,9 @@ impl<'a> Lexer<'a> {
     fn bits_quoted(&mut self, radix: u32) -> Result<Token, SyntaxError> {
         self.at += 1;
         let digits = self.quoted(b'\'')?;
-        bits(&digits, radix).ok_or_else(|| self.error()).map(Token::Bits)
+        bits(&digits, radix)
+            .ok_or_else(|| self.error())
+            .map(Token::Bits)
     }
 }
 
@@ -174,7 +180,9 @@ fn is_word(byte: u8) -> bool {
 fn bits(digits: &[u8], radix: u32) -> Option<Vec<u8>> {
     let group = if radix == 16 { 2 } else { 8 };
     let pad = (group - digits.len() % group) % group;
-    let padded: Vec<u8> = std::iter::repeat_n(b'0', pad).chain(digits.iter().copied()).collect();
+    let padded: Vec<u8> = std::iter::repeat_n(b'0', pad)
+        .chain(digits.iter().copied())
+        .collect();
     padded
         .chunks(group)
         .map(|chunk| u8::from_str_radix(std::str::from_utf8(chunk).ok()?, radix).ok())

@@ -7,8 +7,8 @@
 //! (`math`, `text`, `json`, `temporal`, …); each group ends in a table of names that [`compile`] searches.
 
 mod cast;
-mod compile;
 mod compare;
+mod compile;
 mod control;
 mod convert;
 mod format;

@@ -6,8 +6,18 @@ use super::types::Ty;
 use crate::datum::Datum;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-const fn function(name: &'static str, args: (usize, usize), ty: fn(&[Expr]) -> Ty, eval: Eval) -> Function {
-    Function { name, args, ty, eval }
+const fn function(
+    name: &'static str,
+    args: (usize, usize),
+    ty: fn(&[Expr]) -> Ty,
+    eval: Eval,
+) -> Function {
+    Function {
+        name,
+        args,
+        ty,
+        eval,
+    }
 }
 
 fn text(_: &[Expr]) -> Ty {
@@ -19,23 +29,41 @@ fn boolean(_: &[Expr]) -> Ty {
 }
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    function("inet_aton", (1, 1), |_| Ty::uint(), |ctx, call| {
-        let text = ctx.text(&call.args[0])?;
-        Ok(text.and_then(|text| inet_aton(&text)).map_or(Datum::Null, Datum::UInt))
-    }),
+    function(
+        "inet_aton",
+        (1, 1),
+        |_| Ty::uint(),
+        |ctx, call| {
+            let text = ctx.text(&call.args[0])?;
+            Ok(text
+                .and_then(|text| inet_aton(&text))
+                .map_or(Datum::Null, Datum::UInt))
+        },
+    ),
     function("inet_ntoa", (1, 1), text, |ctx, call| {
-        let number = ctx.int(&call.args[0])?.and_then(|number| u32::try_from(number).ok());
-        Ok(text_datum(number.map(|number| Ipv4Addr::from(number).to_string().into_bytes())))
-    }),
-    function("inet6_aton", (1, 1), |_| Ty::bytes(), |ctx, call| {
-        let text = ctx.string(&call.args[0])?;
-        Ok(text_datum(text.and_then(|text| {
-            if let Ok(address) = text.parse::<Ipv4Addr>() {
-                return Some(address.octets().to_vec());
-            }
-            text.parse::<Ipv6Addr>().ok().map(|address| address.octets().to_vec())
+        let number = ctx
+            .int(&call.args[0])?
+            .and_then(|number| u32::try_from(number).ok());
+        Ok(text_datum(number.map(|number| {
+            Ipv4Addr::from(number).to_string().into_bytes()
         })))
     }),
+    function(
+        "inet6_aton",
+        (1, 1),
+        |_| Ty::bytes(),
+        |ctx, call| {
+            let text = ctx.string(&call.args[0])?;
+            Ok(text_datum(text.and_then(|text| {
+                if let Ok(address) = text.parse::<Ipv4Addr>() {
+                    return Some(address.octets().to_vec());
+                }
+                text.parse::<Ipv6Addr>()
+                    .ok()
+                    .map(|address| address.octets().to_vec())
+            })))
+        },
+    ),
     function("inet6_ntoa", (1, 1), text, |ctx, call| {
         let bytes = ctx.text(&call.args[0])?;
         Ok(text_datum(bytes.and_then(|bytes| {
@@ -46,8 +74,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
             Some(Ipv6Addr::from(octets).to_string().into_bytes())
         })))
     }),
-    function("is_ipv4", (1, 1), boolean, |ctx, call| is(ctx, call, |text| text.parse::<Ipv4Addr>().is_ok())),
-    function("is_ipv6", (1, 1), boolean, |ctx, call| is(ctx, call, |text| text.parse::<Ipv6Addr>().is_ok())),
+    function("is_ipv4", (1, 1), boolean, |ctx, call| {
+        is(ctx, call, |text| text.parse::<Ipv4Addr>().is_ok())
+    }),
+    function("is_ipv6", (1, 1), boolean, |ctx, call| {
+        is(ctx, call, |text| text.parse::<Ipv6Addr>().is_ok())
+    }),
 ];
 
 fn is(ctx: &Ctx<'_>, call: &Call, holds: fn(&str) -> bool) -> Value {
@@ -65,7 +97,9 @@ fn inet_aton(text: &[u8]) -> Option<u64> {
     for (i, part) in parts.iter().enumerate() {
         let number = match std::str::from_utf8(part).ok()? {
             "" if i + 1 < parts.len() => 0,
-            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<u8>().ok()?,
+            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse::<u8>().ok()?
+            }
             _ => return None,
         };
         numbers.push(u64::from(number));

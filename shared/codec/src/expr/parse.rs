@@ -74,7 +74,11 @@ fn operator(token: &Token) -> Option<(u8, &'static str)> {
 }
 
 fn negated(not: bool, node: Node) -> Node {
-    if not { Node::call("not", vec![node]) } else { node }
+    if not {
+        Node::call("not", vec![node])
+    } else {
+        node
+    }
 }
 
 impl Parser<'_> {
@@ -113,11 +117,19 @@ impl Parser<'_> {
     }
 
     fn expect_word(&mut self, word: &str) -> Parsed<()> {
-        if self.eat_word(word) { Ok(()) } else { Err(self.error()) }
+        if self.eat_word(word) {
+            Ok(())
+        } else {
+            Err(self.error())
+        }
     }
 
     fn expect_op(&mut self, op: &str) -> Parsed<()> {
-        if self.eat_op(op) { Ok(()) } else { Err(self.error()) }
+        if self.eat_op(op) {
+            Ok(())
+        } else {
+            Err(self.error())
+        }
     }
 
     fn expr(&mut self, min: u8) -> Parsed {
@@ -183,7 +195,12 @@ impl Parser<'_> {
     fn predicate(&mut self, left: Node) -> Parsed<(Node, bool)> {
         if self.eat_word("is") {
             let not = self.eat_word("not");
-            let names = [("null", "isnull"), ("unknown", "isnull"), ("true", "istrue"), ("false", "isfalse")];
+            let names = [
+                ("null", "isnull"),
+                ("unknown", "isnull"),
+                ("true", "istrue"),
+                ("false", "isfalse"),
+            ];
             let found = names.iter().find(|(word, _)| self.is_word(0, word));
             let (_, name) = found.ok_or_else(|| self.error())?;
             self.at += 1;
@@ -191,7 +208,13 @@ impl Parser<'_> {
         }
         if self.eat_word("collate") {
             let collation = self.name()?;
-            return Ok((Node::Collate { expr: left.into(), collation }, true));
+            return Ok((
+                Node::Collate {
+                    expr: left.into(),
+                    collation,
+                },
+                true,
+            ));
         }
         if self.is_word(0, "member") && self.is_word(1, "of") {
             self.at += 2;
@@ -241,11 +264,15 @@ impl Parser<'_> {
         if self.eat_op("+") {
             return self.expr(TIGHT);
         }
-        let closes = |token: Option<&Token>| matches!(token, None | Some(Token::Op(")" | "," | ".")));
+        let closes =
+            |token: Option<&Token>| matches!(token, None | Some(Token::Op(")" | "," | ".")));
         if self.is_word(0, "binary") && !closes(self.peek(1)) {
             self.at += 1;
             let to = cast_type(CastName::Binary);
-            return Ok(Node::Cast { expr: self.expr(TIGHT)?.into(), to });
+            return Ok(Node::Cast {
+                expr: self.expr(TIGHT)?.into(),
+                to,
+            });
         }
         let mut node = self.primary()?;
         loop {
@@ -259,7 +286,10 @@ impl Parser<'_> {
                 }
             } else if min > COMPARISON && self.eat_word("collate") {
                 let collation = self.name()?;
-                node = Node::Collate { expr: node.into(), collation };
+                node = Node::Collate {
+                    expr: node.into(),
+                    collation,
+                };
             } else {
                 return Ok(node);
             }
@@ -356,18 +386,28 @@ impl Parser<'_> {
                 let (amount, unit) = self.interval()?;
                 self.expect_op("+")?;
                 let date = self.expr(ADDITION + 1)?.into();
-                return Ok(Node::DateArith { minus: false, date, amount: amount.into(), unit });
+                return Ok(Node::DateArith {
+                    minus: false,
+                    date,
+                    amount: amount.into(),
+                    unit,
+                });
             }
             "date" | "time" | "timestamp" if self.literal_follows() => {
-                let kind = ["date", "time", "timestamp"].into_iter().find(|kind| *kind == word);
+                let kind = ["date", "time", "timestamp"]
+                    .into_iter()
+                    .find(|kind| *kind == word);
                 if matches!(self.peek(0), Some(Token::Word(_))) {
                     self.at += 1;
                 }
                 let text = self.text()?;
-                return Ok(Node::Literal(Literal::Temporal { kind: kind.unwrap_or("date"), text }));
+                return Ok(Node::Literal(Literal::Temporal {
+                    kind: kind.unwrap_or("date"),
+                    text,
+                }));
             }
-            "current_timestamp" | "current_date" | "current_time" | "localtime" | "localtimestamp"
-            | "utc_timestamp" | "utc_date" | "utc_time" | "current_user"
+            "current_timestamp" | "current_date" | "current_time" | "localtime"
+            | "localtimestamp" | "utc_timestamp" | "utc_date" | "utc_time" | "current_user"
                 if !call =>
             {
                 return Ok(Node::call(word, Vec::new()));
@@ -427,7 +467,11 @@ impl Parser<'_> {
 
     /// CASE becomes `when, then, …[, else]`; an operand is compared with every WHEN.
     fn case(&mut self) -> Parsed {
-        let operand = if self.is_word(0, "when") { None } else { Some(self.expr(0)?) };
+        let operand = if self.is_word(0, "when") {
+            None
+        } else {
+            Some(self.expr(0)?)
+        };
         let mut args = Vec::new();
         while self.eat_word("when") {
             let when = self.expr(0)?;
@@ -510,7 +554,12 @@ impl Parser<'_> {
         };
         self.expect_op(")")?;
         let minus = matches!(name, "date_sub" | "subdate");
-        Ok(Node::DateArith { minus, date, amount: amount.into(), unit })
+        Ok(Node::DateArith {
+            minus,
+            date,
+            amount: amount.into(),
+            unit,
+        })
     }
 
     /// `TRIM([[side] [what] FROM] text)` becomes `trim(text, what, side)`.
@@ -533,7 +582,10 @@ impl Parser<'_> {
             }
         };
         self.expect_op(")")?;
-        Ok(Node::call("trim", vec![text, what, Node::text(side.unwrap_or("both"))]))
+        Ok(Node::call(
+            "trim",
+            vec![text, what, Node::text(side.unwrap_or("both"))],
+        ))
     }
 
     fn substring(&mut self) -> Parsed {
@@ -585,7 +637,10 @@ impl Parser<'_> {
         ];
         let error = self.error();
         let word = self.name()?;
-        let (_, name) = *NAMES.iter().find(|(known, _)| *known == word).ok_or(error)?;
+        let (_, name) = *NAMES
+            .iter()
+            .find(|(known, _)| *known == word)
+            .ok_or(error)?;
         if !self.eat_word("integer") {
             self.eat_word("int");
         }

@@ -1,18 +1,31 @@
 //! Functions that take dates and times apart or make them from numbers.
 
+use super::EvalError;
 use super::compile::{Call, Eval, Expr, Function, Value, wrong_arguments};
 use super::convert::{Ctx, Opt, clock_nanos, fraction_digits};
 use super::format;
 use super::tree::Unit;
 use super::types::{Family, Ty};
-use super::EvalError;
 use crate::datum::Datum;
 use crate::decimal::MyDecimal;
 use crate::mysql::tp;
-use crate::time::{Civil, LocalTime, MyDuration, Time, TimeKind, Zone, civil_from_days, days_from_civil, days_in_month, is_leap_year};
+use crate::time::{
+    Civil, LocalTime, MyDuration, Time, TimeKind, Zone, civil_from_days, days_from_civil,
+    days_in_month, is_leap_year,
+};
 
-const fn function(name: &'static str, args: (usize, usize), ty: fn(&[Expr]) -> Ty, eval: Eval) -> Function {
-    Function { name, args, ty, eval }
+const fn function(
+    name: &'static str,
+    args: (usize, usize),
+    ty: fn(&[Expr]) -> Ty,
+    eval: Eval,
+) -> Function {
+    Function {
+        name,
+        args,
+        ty,
+        eval,
+    }
 }
 
 fn int(_: &[Expr]) -> Ty {
@@ -61,7 +74,8 @@ pub(super) const DAY_FUNCTIONS: &[Function] = day_functions![
     ("dayofyear", day_of_year),
     ("weekofyear", |c| week(c, 3).1),
     ("to_days", day_number),
-    ("to_seconds", |c| day_number(c) * 86_400 + clock_nanos(c) / 1_000_000_000),
+    ("to_seconds", |c| day_number(c) * 86_400
+        + clock_nanos(c) / 1_000_000_000),
 ];
 
 macro_rules! clock_functions {
@@ -86,16 +100,34 @@ pub(super) const CLOCK_FUNCTIONS: &[Function] = clock_functions![
 
 pub(super) const FUNCTIONS: &[Function] = &[
     function("date", (1, 1), date, |ctx, call| {
-        Ok(ctx.time(&call.args[0])?.map_or(Datum::Null, |time| Datum::Time(time.to_date())))
+        Ok(ctx
+            .time(&call.args[0])?
+            .map_or(Datum::Null, |time| Datum::Time(time.to_date())))
     }),
-    function("time", (1, 1), |args| Ty::time(tp::DURATION, fsp_of(&args[0])), |ctx, call| {
-        Ok(ctx.duration(&call.args[0])?.map_or(Datum::Null, Datum::Duration))
-    }),
-    function("timestamp", (1, 2), |args| Ty::time(tp::DATETIME, fsp_of(&args[0])), timestamp),
+    function(
+        "time",
+        (1, 1),
+        |args| Ty::time(tp::DURATION, fsp_of(&args[0])),
+        |ctx, call| {
+            Ok(ctx
+                .duration(&call.args[0])?
+                .map_or(Datum::Null, Datum::Duration))
+        },
+    ),
+    function(
+        "timestamp",
+        (1, 2),
+        |args| Ty::time(tp::DATETIME, fsp_of(&args[0])),
+        timestamp,
+    ),
     function("week", (1, 2), int, week_function),
     function("yearweek", (1, 2), int, year_week),
-    function("dayname", (1, 1), text, |ctx, call| name_of(ctx, call, format::day_name)),
-    function("monthname", (1, 1), text, |ctx, call| name_of(ctx, call, format::month_name)),
+    function("dayname", (1, 1), text, |ctx, call| {
+        name_of(ctx, call, format::day_name)
+    }),
+    function("monthname", (1, 1), text, |ctx, call| {
+        name_of(ctx, call, format::month_name)
+    }),
     function("from_days", (1, 1), date, from_days),
     function("datediff", (2, 2), int, date_diff),
     function("unix_timestamp", (0, 1), unix_timestamp_ty, unix_timestamp),
@@ -104,14 +136,29 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let clock = ctx.duration(&call.args[0])?;
         Ok(clock.map_or(Datum::Null, |clock| Datum::Int(clock.nanos / SECOND as i64)))
     }),
-    function("sec_to_time", (1, 1), |args| Ty::time(tp::DURATION, number_fsp(&args[0])), sec_to_time),
+    function(
+        "sec_to_time",
+        (1, 1),
+        |args| Ty::time(tp::DURATION, number_fsp(&args[0])),
+        sec_to_time,
+    ),
     function("extract", (2, 2), int, extract),
     function("last_day", (1, 1), date, last_day),
     function("makedate", (2, 2), date, make_date),
-    function("maketime", (3, 3), |args| Ty::time(tp::DURATION, number_fsp(&args[2])), make_time),
+    function(
+        "maketime",
+        (3, 3),
+        |args| Ty::time(tp::DURATION, number_fsp(&args[2])),
+        make_time,
+    ),
     function("period_add", (2, 2), int, period_add),
     function("period_diff", (2, 2), int, period_diff),
-    function("convert_tz", (3, 3), |args| Ty::time(tp::DATETIME, fsp_of(&args[0])), convert_tz),
+    function(
+        "convert_tz",
+        (3, 3),
+        |args| Ty::time(tp::DATETIME, fsp_of(&args[0])),
+        convert_tz,
+    ),
     function("date_format", (2, 2), text, |ctx, call| {
         let (time, mask) = (real_time(ctx, &call.args[0])?, ctx.string(&call.args[1])?);
         Ok(time.zip(mask).map_or(Datum::Null, |(time, mask)| {
@@ -124,19 +171,38 @@ pub(super) const FUNCTIONS: &[Function] = &[
             Datum::Bytes(format::clock(clock.nanos, &mask).into_bytes())
         }))
     }),
-    function("str_to_date", (2, 2), format::str_to_date_ty, format::str_to_date),
+    function(
+        "str_to_date",
+        (2, 2),
+        format::str_to_date_ty,
+        format::str_to_date,
+    ),
     function("now", (0, 1), now_ty, now),
     function("current_timestamp", (0, 1), now_ty, now),
     function("localtime", (0, 1), now_ty, now),
     function("localtimestamp", (0, 1), now_ty, now),
     function("sysdate", (0, 1), now_ty, now),
-    function("utc_timestamp", (0, 1), now_ty, |ctx, call| Ok(now_in(ctx, call, &Zone::utc()))),
-    function("curdate", (0, 0), date, |ctx, _| Ok(Datum::Time(today(ctx, &ctx.session.time_zone)))),
-    function("current_date", (0, 0), date, |ctx, _| Ok(Datum::Time(today(ctx, &ctx.session.time_zone)))),
-    function("utc_date", (0, 0), date, |ctx, _| Ok(Datum::Time(today(ctx, &Zone::utc())))),
-    function("curtime", (0, 1), clock_ty, |ctx, call| Ok(clock_in(ctx, call, &ctx.session.time_zone))),
-    function("current_time", (0, 1), clock_ty, |ctx, call| Ok(clock_in(ctx, call, &ctx.session.time_zone))),
-    function("utc_time", (0, 1), clock_ty, |ctx, call| Ok(clock_in(ctx, call, &Zone::utc()))),
+    function("utc_timestamp", (0, 1), now_ty, |ctx, call| {
+        Ok(now_in(ctx, call, &Zone::utc()))
+    }),
+    function("curdate", (0, 0), date, |ctx, _| {
+        Ok(Datum::Time(today(ctx, &ctx.session.time_zone)))
+    }),
+    function("current_date", (0, 0), date, |ctx, _| {
+        Ok(Datum::Time(today(ctx, &ctx.session.time_zone)))
+    }),
+    function("utc_date", (0, 0), date, |ctx, _| {
+        Ok(Datum::Time(today(ctx, &Zone::utc())))
+    }),
+    function("curtime", (0, 1), clock_ty, |ctx, call| {
+        Ok(clock_in(ctx, call, &ctx.session.time_zone))
+    }),
+    function("current_time", (0, 1), clock_ty, |ctx, call| {
+        Ok(clock_in(ctx, call, &ctx.session.time_zone))
+    }),
+    function("utc_time", (0, 1), clock_ty, |ctx, call| {
+        Ok(clock_in(ctx, call, &Zone::utc()))
+    }),
 ];
 
 /// Digits of the fraction that a value taken as a date has.
@@ -153,15 +219,17 @@ pub(super) fn fsp_of(arg: &Expr) -> i32 {
 fn number_fsp(arg: &Expr) -> i32 {
     match arg.ty.family() {
         Family::Int => 0,
-        Family::Decimal => arg.ty.scale.clamp(0, 6),
-        _ => fsp_of(arg),
+        Family::Str | Family::Real | Family::Json => 6,
+        _ => arg.ty.scale.clamp(0, 6),
     }
 }
 
 /// A date of the calendar; month or day 0 is as bad as no date.
 pub(super) fn real_time(ctx: &Ctx<'_>, arg: &Expr) -> Opt<Time> {
     match ctx.time(arg)? {
-        Some(time) if time.is_zero_in_date() => ctx.incorrect_time("datetime", time.to_string().as_bytes()),
+        Some(time) if time.is_zero_in_date() => {
+            ctx.incorrect_time("datetime", time.to_string().as_bytes())
+        }
         other => Ok(other),
     }
 }
@@ -172,7 +240,8 @@ pub(super) fn day_number(c: &Civil) -> i64 {
 }
 
 fn day_of_year(c: &Civil) -> i64 {
-    days_from_civil(i64::from(c.year), c.month, c.day) - days_from_civil(i64::from(c.year), 1, 1) + 1
+    days_from_civil(i64::from(c.year), c.month, c.day) - days_from_civil(i64::from(c.year), 1, 1)
+        + 1
 }
 
 fn days_in_year(year: i64) -> i64 {
@@ -191,7 +260,13 @@ pub(super) fn week(c: &Civil, mode: i64) -> (i64, i64) {
     let mut first_day = number - day_of_year(c) + 1;
     let mut weekday = (first_day + 5 + i64::from(!monday_first)) % 7;
     // Whether the days before the first full week belong to the year before.
-    let late = |weekday: i64| if first_weekday { weekday != 0 } else { weekday >= 4 };
+    let late = |weekday: i64| {
+        if first_weekday {
+            weekday != 0
+        } else {
+            weekday >= 4
+        }
+    };
     if c.month == 1 && i64::from(c.day) <= 7 - weekday {
         if !own_year && late(weekday) {
             return (year, 0);
@@ -240,10 +315,14 @@ fn year_week(ctx: &Ctx<'_>, call: &Call) -> Value {
 
 fn name_of(ctx: &Ctx<'_>, call: &Call, name: fn(&Civil) -> &'static str) -> Value {
     if ctx.session.lc_time_names != "en_US" {
-        return Err(super::convert::unsupported("a name of a day or month in another language than English"));
+        return Err(super::convert::unsupported(
+            "a name of a day or month in another language than English",
+        ));
     }
     let time = real_time(ctx, &call.args[0])?;
-    Ok(time.map_or(Datum::Null, |time| Datum::Bytes(name(&time.civil()).as_bytes().to_vec())))
+    Ok(time.map_or(Datum::Null, |time| {
+        Datum::Bytes(name(&time.civil()).as_bytes().to_vec())
+    }))
 }
 
 fn timestamp(ctx: &Ctx<'_>, call: &Call) -> Value {
@@ -266,7 +345,12 @@ fn timestamp(ctx: &Ctx<'_>, call: &Call) -> Value {
 fn date_of_days(days: i64) -> Option<Time> {
     let (year, month, day) = civil_from_days(days - 719_528);
     let year = u16::try_from(year).ok().filter(|year| *year <= 9999)?;
-    let civil = Civil { year, month, day, ..Civil::default() };
+    let civil = Civil {
+        year,
+        month,
+        day,
+        ..Civil::default()
+    };
     Some(Time::new(civil, TimeKind::Date, 0))
 }
 
@@ -283,8 +367,13 @@ fn from_days(ctx: &Ctx<'_>, call: &Call) -> Value {
 }
 
 fn date_diff(ctx: &Ctx<'_>, call: &Call) -> Value {
-    let (a, b) = (real_time(ctx, &call.args[0])?, real_time(ctx, &call.args[1])?);
-    Ok(a.zip(b).map_or(Datum::Null, |(a, b)| Datum::Int(day_number(&a.civil()) - day_number(&b.civil()))))
+    let (a, b) = (
+        real_time(ctx, &call.args[0])?,
+        real_time(ctx, &call.args[1])?,
+    );
+    Ok(a.zip(b).map_or(Datum::Null, |(a, b)| {
+        Datum::Int(day_number(&a.civil()) - day_number(&b.civil()))
+    }))
 }
 
 fn unix_timestamp_ty(args: &[Expr]) -> Ty {
@@ -313,7 +402,11 @@ fn unix_timestamp(ctx: &Ctx<'_>, call: &Call) -> Value {
         }
     };
     const MICROS_MAX: i64 = (i32::MAX as i64 + 1) * 1_000_000;
-    let micros = if (0..MICROS_MAX).contains(&micros) { micros } else { 0 };
+    let micros = if (0..MICROS_MAX).contains(&micros) {
+        micros
+    } else {
+        0
+    };
     Ok(match call.ty.family() {
         Family::Int => Datum::Int(micros / 1_000_000),
         _ => Datum::Decimal(MyDecimal::from_i128(i128::from(micros), 6).truncate(call.ty.digits())),
@@ -337,7 +430,8 @@ fn from_unixtime(ctx: &Ctx<'_>, call: &Call) -> Value {
         .checked_mul(&number.round(fsp))
         .ok()
         .and_then(|micros| micros.to_i64().ok());
-    let Some(micros) = micros.filter(|v| (0..=SECONDS_MAX * 1_000_000 + 999_999).contains(v)) else {
+    let Some(micros) = micros.filter(|v| (0..=SECONDS_MAX * 1_000_000 + 999_999).contains(v))
+    else {
         return Ok(Datum::Null);
     };
     let time = ctx.session.time_zone.at(micros, TimeKind::Datetime, fsp);
@@ -387,7 +481,12 @@ fn extract(ctx: &Ctx<'_>, call: &Call) -> Value {
 
 /// Hours apart, because those of a TIME go beyond a day.
 fn extracted(unit: Unit, c: &Civil, hour: i64) -> i64 {
-    let (day, minute, second, micro) = (i64::from(c.day), i64::from(c.minute), i64::from(c.second), i64::from(c.micro));
+    let (day, minute, second, micro) = (
+        i64::from(c.day),
+        i64::from(c.minute),
+        i64::from(c.second),
+        i64::from(c.micro),
+    );
     let clock = hour * 10_000 + minute * 100 + second;
     match unit {
         Unit::Microsecond => micro,
@@ -431,8 +530,12 @@ fn windowed(year: i64) -> i64 {
 
 fn make_date(ctx: &Ctx<'_>, call: &Call) -> Value {
     let (year, day) = (ctx.small(&call.args[0])?, ctx.small(&call.args[1])?);
-    let date = year.zip(day).filter(|(year, day)| (0..=9999).contains(year) && (1..4_000_000).contains(day));
-    let date = date.and_then(|(year, day)| date_of_days(days_from_civil(windowed(year), 1, 1) + 719_528 + day - 1));
+    let date = year
+        .zip(day)
+        .filter(|(year, day)| (0..=9999).contains(year) && (1..4_000_000).contains(day));
+    let date = date.and_then(|(year, day)| {
+        date_of_days(days_from_civil(windowed(year), 1, 1) + 719_528 + day - 1)
+    });
     Ok(date.map_or(Datum::Null, Datum::Time))
 }
 
@@ -448,7 +551,8 @@ fn make_time(ctx: &Ctx<'_>, call: &Call) -> Value {
     let fsp = number_fsp(&call.args[2]) as u8;
     let nanos = (hour.unsigned_abs().min(839) as i64 * 3600 + minute * 60) * SECOND as i64
         + (second * 1e6).round() as i64 * 1000;
-    let (Ok(nanos) | Err(nanos)) = crate::time::duration::rounded(if hour < 0 { -nanos } else { nanos }, fsp);
+    let (Ok(nanos) | Err(nanos)) =
+        crate::time::duration::rounded(if hour < 0 { -nanos } else { nanos }, fsp);
     Ok(Datum::Duration(MyDuration { nanos, fsp }))
 }
 
@@ -467,7 +571,9 @@ fn period_add(ctx: &Ctx<'_>, call: &Call) -> Value {
         return Ok(Datum::Null);
     };
     let sum = months_of(period)?.saturating_add(months);
-    Ok(Datum::Int(sum.div_euclid(12) * 100 + sum.rem_euclid(12) + 1))
+    Ok(Datum::Int(
+        sum.div_euclid(12) * 100 + sum.rem_euclid(12) + 1,
+    ))
 }
 
 fn period_diff(ctx: &Ctx<'_>, call: &Call) -> Value {
@@ -527,7 +633,10 @@ fn clock_in(ctx: &Ctx<'_>, call: &Call, zone: &Zone) -> Datum {
     match now_in(ctx, call, zone) {
         Datum::Time(time) => {
             let nanos = clock_nanos(&time.civil());
-            Datum::Duration(MyDuration { nanos, fsp: time.fsp })
+            Datum::Duration(MyDuration {
+                nanos,
+                fsp: time.fsp,
+            })
         }
         other => other,
     }

@@ -76,7 +76,13 @@ impl DateArith {
             tp::DURATION => Ty::time(tp::DATETIME, fsp),
             _ => Ty::plain_text(),
         };
-        DateArith { minus, date, amount, unit, ty }
+        DateArith {
+            minus,
+            date,
+            amount,
+            unit,
+            ty,
+        }
     }
 
     pub fn ty(&self) -> Ty {
@@ -93,8 +99,14 @@ struct Amount {
 
 impl Amount {
     fn of(unit: Unit, count: i64) -> Amount {
-        let nanos = |each: i64| Amount { months: 0, nanos: i128::from(count) * i128::from(each) };
-        let months = |each: i64| Amount { months: count.saturating_mul(each), nanos: 0 };
+        let nanos = |each: i64| Amount {
+            months: 0,
+            nanos: i128::from(count) * i128::from(each),
+        };
+        let months = |each: i64| Amount {
+            months: count.saturating_mul(each),
+            nanos: 0,
+        };
         match unit {
             Unit::Microsecond => nanos(1000),
             Unit::Second => nanos(SECOND),
@@ -109,7 +121,10 @@ impl Amount {
     }
 
     fn negated(self) -> Amount {
-        Amount { months: -self.months, nanos: -self.nanos }
+        Amount {
+            months: -self.months,
+            nanos: -self.nanos,
+        }
     }
 }
 
@@ -146,8 +161,14 @@ fn amount(ctx: &Ctx<'_>, arg: &Expr, unit: Unit) -> Opt<Amount> {
     Ok(number.map(|number| {
         if unit == Unit::Second {
             let nanos = MyDecimal::from_i64(SECOND).checked_mul(&number.truncate(6));
-            let nanos = nanos.ok().and_then(|nanos| nanos.to_i64().ok()).unwrap_or(i64::MAX);
-            return Amount { months: 0, nanos: i128::from(nanos) };
+            let nanos = nanos
+                .ok()
+                .and_then(|nanos| nanos.to_i64().ok())
+                .unwrap_or(i64::MAX);
+            return Amount {
+                months: 0,
+                nanos: i128::from(nanos),
+            };
         }
         let (Ok(count) | Err(count)) = number.round(0).to_i64();
         Amount::of(unit, count)
@@ -157,7 +178,10 @@ fn amount(ctx: &Ctx<'_>, arg: &Expr, unit: Unit) -> Opt<Amount> {
 /// Numbers of a text from the right: what is missing is the larger units.
 fn composed(text: &str, units: &[Unit]) -> Amount {
     let negative = text.trim_start().starts_with('-');
-    let numbers: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
+    let numbers: Vec<&str> = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|part| !part.is_empty())
+        .collect();
     let mut total = Amount::default();
     for (unit, digits) in units.iter().rev().zip(numbers.iter().rev()) {
         let mut count: i64 = digits.parse().unwrap_or(i64::from(i32::MAX));
@@ -173,7 +197,15 @@ fn composed(text: &str, units: &[Unit]) -> Amount {
 
 /// A wall time moved by nanoseconds; `None` outside the calendar.
 pub(super) fn plus_nanos(time: &Time, nanos: i64, fsp: u8) -> Option<Time> {
-    add(time, Amount { months: 0, nanos: i128::from(nanos) }, TimeKind::Datetime, fsp)
+    add(
+        time,
+        Amount {
+            months: 0,
+            nanos: i128::from(nanos),
+        },
+        TimeKind::Datetime,
+        fsp,
+    )
 }
 
 fn add(time: &Time, amount: Amount, kind: TimeKind, fsp: u8) -> Option<Time> {
@@ -181,12 +213,15 @@ fn add(time: &Time, amount: Amount, kind: TimeKind, fsp: u8) -> Option<Time> {
     if amount.months != 0 {
         let months = i64::from(civil.year) * 12 + i64::from(civil.month) - 1;
         let months = months.checked_add(amount.months)?;
-        civil.year = u16::try_from(months.div_euclid(12)).ok().filter(|year| *year <= 9999)?;
+        civil.year = u16::try_from(months.div_euclid(12))
+            .ok()
+            .filter(|year| *year <= 9999)?;
         civil.month = (months.rem_euclid(12) + 1) as u8;
         civil.day = civil.day.min(days_in_month(civil.year, civil.month));
     }
     if amount.nanos != 0 {
-        let micros = i128::from(civil.seconds()) * 1_000_000 + i128::from(civil.micro) + amount.nanos / 1000;
+        let micros =
+            i128::from(civil.seconds()) * 1_000_000 + i128::from(civil.micro) + amount.nanos / 1000;
         let seconds = i64::try_from(micros.div_euclid(1_000_000)).ok()?;
         // Years beyond the calendar by far would overflow the day arithmetic.
         const FAR: i64 = 1 << 42;
@@ -200,7 +235,9 @@ fn add(time: &Time, amount: Amount, kind: TimeKind, fsp: u8) -> Option<Time> {
 
 fn overflow<T>(ctx: &Ctx<'_>) -> Opt<T> {
     const DATETIME_OVERFLOW: u16 = 1441;
-    ctx.adjusted(DATETIME_OVERFLOW, || "Datetime function: datetime field overflow".to_owned())?;
+    ctx.adjusted(DATETIME_OVERFLOW, || {
+        "Datetime function: datetime field overflow".to_owned()
+    })?;
     Ok(None)
 }
 
@@ -208,7 +245,11 @@ pub(super) fn date_arith(ctx: &Ctx<'_>, arith: &DateArith) -> Value {
     let Some(amount) = amount(ctx, &arith.amount, arith.unit)? else {
         return Ok(Datum::Null);
     };
-    let amount = if arith.minus { amount.negated() } else { amount };
+    let amount = if arith.minus {
+        amount.negated()
+    } else {
+        amount
+    };
     if arith.ty.tp == tp::DURATION {
         let Some(clock) = ctx.duration(&arith.date)? else {
             return Ok(Datum::Null);
@@ -237,13 +278,20 @@ pub(super) fn date_arith(ctx: &Ctx<'_>, arith: &DateArith) -> Value {
 }
 
 /// How the sum of a text and an amount is written: as a date when neither has a clock.
-fn text_form(ctx: &Ctx<'_>, arith: &DateArith, time: &Time, amount: Amount) -> Result<(TimeKind, u8), EvalError> {
+fn text_form(
+    ctx: &Ctx<'_>,
+    arith: &DateArith,
+    time: &Time,
+    amount: Amount,
+) -> Result<(TimeKind, u8), EvalError> {
     const DATE_LEN: usize = 10;
     let text = ctx.text(&arith.date)?.unwrap_or_default();
     if text.trim_ascii().len() <= DATE_LEN && arith.unit.is_date_part() {
         return Ok((TimeKind::Date, 0));
     }
-    let fraction = time.civil().micro != 0 || amount.nanos % i128::from(SECOND) != 0 || arith.unit.has_microseconds();
+    let fraction = time.civil().micro != 0
+        || amount.nanos % i128::from(SECOND) != 0
+        || arith.unit.has_microseconds();
     Ok((TimeKind::Datetime, if fraction { 6 } else { 0 }))
 }
 
@@ -278,14 +326,22 @@ fn add_time(ctx: &Ctx<'_>, call: &Call, sign: i64) -> Value {
         let Some(time) = ctx.datum_time(&first, TimeKind::Datetime)? else {
             return Ok(Datum::Null);
         };
-        let fsp = if text.is_some() { fraction_shown(time.fsp.max(clock.fsp)) } else { call.ty.digits() };
+        let fsp = if text.is_some() {
+            fraction_shown(time.fsp.max(clock.fsp))
+        } else {
+            call.ty.digits()
+        };
         let sum = plus_nanos(&time, sign * clock.nanos, fsp);
         return Ok(sum.map_or(Datum::Null, |sum| written(Datum::Time(sum))));
     }
     let Some(time) = ctx.datum_duration(&first)? else {
         return Ok(Datum::Null);
     };
-    let fsp = if text.is_some() { fraction_shown(time.fsp.max(clock.fsp)) } else { call.ty.digits() };
+    let fsp = if text.is_some() {
+        fraction_shown(time.fsp.max(clock.fsp))
+    } else {
+        call.ty.digits()
+    };
     let (Ok(nanos) | Err(nanos)) = duration::rounded(time.nanos + sign * clock.nanos, 6);
     Ok(written(Datum::Duration(MyDuration { nanos, fsp })))
 }
@@ -308,14 +364,23 @@ fn time_diff(ctx: &Ctx<'_>, call: &Call) -> Value {
         return Ok(Datum::Null);
     }
     let nanos = if dated(&a) {
-        let (a, b) = (ctx.datum_time(&a, TimeKind::Datetime)?, ctx.datum_time(&b, TimeKind::Datetime)?);
-        a.zip(b).map(|(a, b)| (micros(&a) - micros(&b)).saturating_mul(1000))
+        let (a, b) = (
+            ctx.datum_time(&a, TimeKind::Datetime)?,
+            ctx.datum_time(&b, TimeKind::Datetime)?,
+        );
+        a.zip(b)
+            .map(|(a, b)| (micros(&a) - micros(&b)).saturating_mul(1000))
     } else {
-        ctx.datum_duration(&a)?.zip(ctx.datum_duration(&b)?).map(|(a, b)| a.nanos - b.nanos)
+        ctx.datum_duration(&a)?
+            .zip(ctx.datum_duration(&b)?)
+            .map(|(a, b)| a.nanos - b.nanos)
     };
     Ok(nanos.map_or(Datum::Null, |nanos| {
         let (Ok(nanos) | Err(nanos)) = duration::rounded(nanos, 6);
-        Datum::Duration(MyDuration { nanos, fsp: call.ty.digits() })
+        Datum::Duration(MyDuration {
+            nanos,
+            fsp: call.ty.digits(),
+        })
     }))
 }
 
@@ -332,7 +397,10 @@ fn unit_arg(ctx: &Ctx<'_>, call: &Call) -> Result<Unit, EvalError> {
 /// Whole units from the first date to the second.
 fn timestamp_diff(ctx: &Ctx<'_>, call: &Call) -> Value {
     let unit = unit_arg(ctx, call)?;
-    let (from, to) = (real_time(ctx, &call.args[1])?, real_time(ctx, &call.args[2])?);
+    let (from, to) = (
+        real_time(ctx, &call.args[1])?,
+        real_time(ctx, &call.args[2])?,
+    );
     let (Some(from), Some(to)) = (from, to) else {
         return Ok(Datum::Null);
     };
@@ -370,9 +438,15 @@ fn timestamp_add(ctx: &Ctx<'_>, call: &Call) -> Value {
     };
     let fraction = time.civil().micro != 0 || amount.nanos % i128::from(SECOND) != 0;
     let date_only = call.args[2].ty.tp == tp::DATE && unit.is_date_part();
-    let kind = if date_only { TimeKind::Date } else { TimeKind::Datetime };
-    Ok(match add(&time, amount, kind, if fraction { 6 } else { 0 }) {
-        Some(sum) => Datum::Bytes(sum.to_string().into_bytes()),
-        None => overflow::<Datum>(ctx)?.unwrap_or(Datum::Null),
-    })
+    let kind = if date_only {
+        TimeKind::Date
+    } else {
+        TimeKind::Datetime
+    };
+    Ok(
+        match add(&time, amount, kind, if fraction { 6 } else { 0 }) {
+            Some(sum) => Datum::Bytes(sum.to_string().into_bytes()),
+            None => overflow::<Datum>(ctx)?.unwrap_or(Datum::Null),
+        },
+    )
 }

@@ -7,8 +7,18 @@ use super::types::{Ty, joined_text, merge_collations};
 use crate::collation::Collation;
 use crate::datum::Datum;
 
-const fn function(name: &'static str, args: (usize, usize), ty: fn(&[Expr]) -> Ty, eval: Eval) -> Function {
-    Function { name, args, ty, eval }
+const fn function(
+    name: &'static str,
+    args: (usize, usize),
+    ty: fn(&[Expr]) -> Ty,
+    eval: Eval,
+) -> Function {
+    Function {
+        name,
+        args,
+        ty,
+        eval,
+    }
 }
 
 fn int(_: &[Expr]) -> Ty {
@@ -28,12 +38,22 @@ pub(super) fn first(args: &[Expr]) -> Ty {
 pub(super) const FUNCTIONS: &[Function] = &[
     function("concat", (1, MANY), joined, concat),
     function("concat_ws", (2, MANY), joined, concat_ws),
-    function("lower", (1, 1), first, |ctx, call| change_case(ctx, call, false)),
-    function("lcase", (1, 1), first, |ctx, call| change_case(ctx, call, false)),
-    function("upper", (1, 1), first, |ctx, call| change_case(ctx, call, true)),
-    function("ucase", (1, 1), first, |ctx, call| change_case(ctx, call, true)),
+    function("lower", (1, 1), first, |ctx, call| {
+        change_case(ctx, call, false)
+    }),
+    function("lcase", (1, 1), first, |ctx, call| {
+        change_case(ctx, call, false)
+    }),
+    function("upper", (1, 1), first, |ctx, call| {
+        change_case(ctx, call, true)
+    }),
+    function("ucase", (1, 1), first, |ctx, call| {
+        change_case(ctx, call, true)
+    }),
     function("length", (1, 1), int, |ctx, call| length(ctx, call, 1)),
-    function("octet_length", (1, 1), int, |ctx, call| length(ctx, call, 1)),
+    function("octet_length", (1, 1), int, |ctx, call| {
+        length(ctx, call, 1)
+    }),
     function("bit_length", (1, 1), int, |ctx, call| length(ctx, call, 8)),
     function("char_length", (1, 1), int, char_length),
     function("character_length", (1, 1), int, char_length),
@@ -41,19 +61,40 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("left", (2, 2), first, left),
     function("right", (2, 2), first, right),
     function("trim", (3, 3), first, trim),
-    function("ltrim", (1, 1), first, |ctx, call| trim_spaces(ctx, call, true)),
-    function("rtrim", (1, 1), first, |ctx, call| trim_spaces(ctx, call, false)),
+    function("ltrim", (1, 1), first, |ctx, call| {
+        trim_spaces(ctx, call, true)
+    }),
+    function("rtrim", (1, 1), first, |ctx, call| {
+        trim_spaces(ctx, call, false)
+    }),
     function("replace", (3, 3), joined, replace),
     function("repeat", (2, 2), first, repeat),
     function("reverse", (1, 1), first, reverse),
     function("space", (1, 1), |_| Ty::plain_text(), space),
-    function("lpad", (3, 3), |args| joined_text([&args[0].ty, &args[2].ty]), |ctx, call| pad(ctx, call, true)),
-    function("rpad", (3, 3), |args| joined_text([&args[0].ty, &args[2].ty]), |ctx, call| pad(ctx, call, false)),
-    function("instr", (2, 2), int, |ctx, call| locate(ctx, &call.args[1], &call.args[0], None)),
+    function(
+        "lpad",
+        (3, 3),
+        |args| joined_text([&args[0].ty, &args[2].ty]),
+        |ctx, call| pad(ctx, call, true),
+    ),
+    function(
+        "rpad",
+        (3, 3),
+        |args| joined_text([&args[0].ty, &args[2].ty]),
+        |ctx, call| pad(ctx, call, false),
+    ),
+    function("instr", (2, 2), int, |ctx, call| {
+        locate(ctx, &call.args[1], &call.args[0], None)
+    }),
     function("locate", (2, 3), int, |ctx, call| {
         locate(ctx, &call.args[0], &call.args[1], call.args.get(2))
     }),
-    function("substring_index", (3, 3), |args| joined_text([&args[0].ty, &args[1].ty]), substring_index),
+    function(
+        "substring_index",
+        (3, 3),
+        |args| joined_text([&args[0].ty, &args[1].ty]),
+        substring_index,
+    ),
     function("field", (2, MANY), int, field),
     function("find_in_set", (2, 2), int, find_in_set),
 ];
@@ -136,8 +177,8 @@ fn lower(c: char) -> char {
 fn upper(c: char, gbk: bool) -> char {
     // MySQL's GBK has no pairs for these letters, and TiDB follows.
     const GBK_ALONE: [char; 26] = [
-        'à', 'á', 'è', 'é', 'ê', 'ì', 'í', 'ò', 'ó', 'ù', 'ú', 'ü', 'ā', 'ē', 'ě', 'ī', 'ń', 'ň', 'ō', 'ū',
-        'ǎ', 'ǐ', 'ǒ', 'ǔ', 'ǖ', 'ǘ',
+        'à', 'á', 'è', 'é', 'ê', 'ì', 'í', 'ò', 'ó', 'ù', 'ú', 'ü', 'ā', 'ē', 'ě', 'ī', 'ń', 'ň',
+        'ō', 'ū', 'ǎ', 'ǐ', 'ǒ', 'ǔ', 'ǖ', 'ǘ',
     ];
     if gbk && (GBK_ALONE.contains(&c) || matches!(c, 'ǚ' | 'ǜ')) {
         return c;
@@ -167,7 +208,9 @@ fn length(ctx: &Ctx<'_>, call: &Call, bits: i64) -> Value {
 fn char_length(ctx: &Ctx<'_>, call: &Call) -> Value {
     let arg = &call.args[0];
     let text = ctx.text(arg)?;
-    Ok(text.map_or(Datum::Null, |text| Datum::Int(units(&text, is_bytes(arg)).len() as i64)))
+    Ok(text.map_or(Datum::Null, |text| {
+        Datum::Int(units(&text, is_bytes(arg)).len() as i64)
+    }))
 }
 
 fn substring(ctx: &Ctx<'_>, call: &Call) -> Value {
@@ -181,7 +224,11 @@ fn substring(ctx: &Ctx<'_>, call: &Call) -> Value {
     };
     let units = units(&text, is_bytes(&call.args[0]));
     let count = units.len() as i64;
-    let start = if position < 0 { count.saturating_add(position) } else { position - 1 };
+    let start = if position < 0 {
+        count.saturating_add(position)
+    } else {
+        position - 1
+    };
     if position == 0 || start < 0 || start >= count || length <= 0 {
         return Ok(Datum::Bytes(Vec::new()));
     }
@@ -235,9 +282,13 @@ fn trim_spaces(ctx: &Ctx<'_>, call: &Call, leading: bool) -> Value {
     Ok(text.map_or(Datum::Null, |text| {
         let other = |byte: &u8| *byte != b' ';
         let kept = if leading {
-            text.iter().position(other).map_or(&[][..], |at| &text[at..])
+            text.iter()
+                .position(other)
+                .map_or(&[][..], |at| &text[at..])
         } else {
-            text.iter().rposition(other).map_or(&[][..], |at| &text[..=at])
+            text.iter()
+                .rposition(other)
+                .map_or(&[][..], |at| &text[..=at])
         };
         Datum::Bytes(kept.to_vec())
     }))
@@ -249,7 +300,11 @@ pub(super) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 fn replace(ctx: &Ctx<'_>, call: &Call) -> Value {
-    let (text, from, to) = (ctx.text(&call.args[0])?, ctx.text(&call.args[1])?, ctx.text(&call.args[2])?);
+    let (text, from, to) = (
+        ctx.text(&call.args[0])?,
+        ctx.text(&call.args[1])?,
+        ctx.text(&call.args[2])?,
+    );
     let (Some(text), Some(from), Some(to)) = (text, from, to) else {
         return Ok(Datum::Null);
     };
@@ -297,7 +352,11 @@ fn space(ctx: &Ctx<'_>, call: &Call) -> Value {
 }
 
 fn pad(ctx: &Ctx<'_>, call: &Call, before: bool) -> Value {
-    let (text, length, filler) = (ctx.text(&call.args[0])?, ctx.small(&call.args[1])?, ctx.text(&call.args[2])?);
+    let (text, length, filler) = (
+        ctx.text(&call.args[0])?,
+        ctx.small(&call.args[1])?,
+        ctx.text(&call.args[2])?,
+    );
     let (Some(text), Some(length), Some(filler)) = (text, length, filler) else {
         return Ok(Datum::Null);
     };
@@ -312,9 +371,19 @@ fn pad(ctx: &Ctx<'_>, call: &Call, before: bool) -> Value {
     if length <= text.len() {
         return Ok(Datum::Bytes(text[..length].concat()));
     }
-    let fill: Vec<u8> = filler.iter().cycle().take(length - text.len()).copied().collect::<Vec<_>>().concat();
+    let fill: Vec<u8> = filler
+        .iter()
+        .cycle()
+        .take(length - text.len())
+        .copied()
+        .collect::<Vec<_>>()
+        .concat();
     let text = text.concat();
-    Ok(Datum::Bytes(if before { [fill, text].concat() } else { [text, fill].concat() }))
+    Ok(Datum::Bytes(if before {
+        [fill, text].concat()
+    } else {
+        [text, fill].concat()
+    }))
 }
 
 /// Position from 1 in characters; 0 when it is not there. Under a `_ci` collation the search ignores case.
@@ -331,7 +400,10 @@ fn locate(ctx: &Ctx<'_>, needle: &Expr, text: &Expr, from: Option<&Expr>) -> Val
     let collation = collation.under(ctx.session.new_collation);
     let bytes = collation == Collation::Binary;
     let (needle, text) = (units(&needle_text, bytes), units(&in_text, bytes));
-    let Some(start) = usize::try_from(from).ok().and_then(|from| from.checked_sub(1)) else {
+    let Some(start) = usize::try_from(from)
+        .ok()
+        .and_then(|from| from.checked_sub(1))
+    else {
         return Ok(Datum::Int(0));
     };
     if start > text.len() || needle.len() > text.len() - start {
@@ -344,8 +416,14 @@ fn locate(ctx: &Ctx<'_>, needle: &Expr, text: &Expr, from: Option<&Expr>) -> Val
 }
 
 fn same_unit(collation: Collation, a: &[u8], b: &[u8]) -> bool {
-    let char_of = |unit: &[u8]| std::str::from_utf8(unit).ok().and_then(|text| text.chars().next());
-    char_of(a).zip(char_of(b)).is_some_and(|(a, b)| collation.same_character(a, b))
+    let char_of = |unit: &[u8]| {
+        std::str::from_utf8(unit)
+            .ok()
+            .and_then(|text| text.chars().next())
+    };
+    char_of(a)
+        .zip(char_of(b))
+        .is_some_and(|(a, b)| collation.same_character(a, b))
 }
 
 /// What stands before the n-th delimiter, or behind the n-th from the end.
@@ -365,8 +443,14 @@ fn substring_index(ctx: &Ctx<'_>, call: &Call) -> Value {
         rest = &rest[at + delimiter.len()..];
     }
     parts.push(rest);
-    let kept = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX).min(parts.len());
-    let parts = if count < 0 { &parts[parts.len() - kept..] } else { &parts[..kept] };
+    let kept = usize::try_from(count.unsigned_abs())
+        .unwrap_or(usize::MAX)
+        .min(parts.len());
+    let parts = if count < 0 {
+        &parts[parts.len() - kept..]
+    } else {
+        &parts[..kept]
+    };
     Ok(Datum::Bytes(parts.join(delimiter.as_slice())))
 }
 

@@ -8,8 +8,18 @@ use crate::collation::Collation;
 use crate::datum::Datum;
 use base64::Engine as _;
 
-const fn function(name: &'static str, args: (usize, usize), ty: fn(&[Expr]) -> Ty, eval: Eval) -> Function {
-    Function { name, args, ty, eval }
+const fn function(
+    name: &'static str,
+    args: (usize, usize),
+    ty: fn(&[Expr]) -> Ty,
+    eval: Eval,
+) -> Function {
+    Function {
+        name,
+        args,
+        ty,
+        eval,
+    }
 }
 
 fn int(_: &[Expr]) -> Ty {
@@ -27,7 +37,9 @@ fn bytes(_: &[Expr]) -> Ty {
 pub(super) const FUNCTIONS: &[Function] = &[
     function("ascii", (1, 1), int, |ctx, call| {
         let text = ctx.encoded(&call.args[0])?;
-        Ok(text.map_or(Datum::Null, |text| Datum::Int(text.first().map_or(0, |b| i64::from(*b)))))
+        Ok(text.map_or(Datum::Null, |text| {
+            Datum::Int(text.first().map_or(0, |b| i64::from(*b)))
+        }))
     }),
     function("ord", (1, 1), int, ord),
     function("char", (2, MANY), char_ty, char_of),
@@ -35,19 +47,43 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("unhex", (1, 1), bytes, unhex),
     function("bin", (1, 1), plain, |ctx, call| {
         let value = ctx.int(&call.args[0])?;
-        Ok(text_datum(value.map(|v| format!("{:b}", v as u64).into_bytes())))
+        Ok(text_datum(
+            value.map(|v| format!("{:b}", v as u64).into_bytes()),
+        ))
     }),
     function("oct", (1, 1), plain, |ctx, call| {
         let value = ctx.int(&call.args[0])?;
-        Ok(text_datum(value.map(|v| format!("{:o}", v as u64).into_bytes())))
+        Ok(text_datum(
+            value.map(|v| format!("{:o}", v as u64).into_bytes()),
+        ))
     }),
-    function("elt", (2, MANY), |args| joined_text(args[1..].iter().map(|a| &a.ty)), elt),
-    function("insert", (4, 4), |args| joined_text([&args[0].ty, &args[3].ty]), insert),
-    function("insert_func", (4, 4), |args| joined_text([&args[0].ty, &args[3].ty]), insert),
+    function(
+        "elt",
+        (2, MANY),
+        |args| joined_text(args[1..].iter().map(|a| &a.ty)),
+        elt,
+    ),
+    function(
+        "insert",
+        (4, 4),
+        |args| joined_text([&args[0].ty, &args[3].ty]),
+        insert,
+    ),
+    function(
+        "insert_func",
+        (4, 4),
+        |args| joined_text([&args[0].ty, &args[3].ty]),
+        insert,
+    ),
     function("quote", (1, 1), first, quote),
     function("to_base64", (1, 1), plain, to_base64),
     function("from_base64", (1, 1), bytes, from_base64),
-    function("make_set", (2, MANY), |args| joined_text(args[1..].iter().map(|a| &a.ty)), make_set),
+    function(
+        "make_set",
+        (2, MANY),
+        |args| joined_text(args[1..].iter().map(|a| &a.ty)),
+        make_set,
+    ),
     function("export_set", (3, 5), plain, export_set),
     function("format", (2, 3), plain, format_number),
 ];
@@ -57,9 +93,13 @@ fn ord(ctx: &Ctx<'_>, call: &Call) -> Value {
         return Ok(Datum::Null);
     };
     let bytes = call.args[0].ty.is_binary_text();
-    let head = units(&text, bytes).first().map_or(Vec::new(), |unit| unit.to_vec());
+    let head = units(&text, bytes)
+        .first()
+        .map_or(Vec::new(), |unit| unit.to_vec());
     let head = super::convert::encode_charset(head, &call.args[0].ty);
-    Ok(Datum::Int(head.iter().fold(0, |v, byte| v << 8 | i64::from(*byte))))
+    Ok(Datum::Int(
+        head.iter().fold(0, |v, byte| v << 8 | i64::from(*byte)),
+    ))
 }
 
 fn char_ty(args: &[Expr]) -> Ty {
@@ -88,15 +128,23 @@ fn char_of(ctx: &Ctx<'_>, call: &Call) -> Value {
 }
 
 pub(super) fn hex_text(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().flat_map(|byte| format!("{byte:02X}").into_bytes()).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| format!("{byte:02X}").into_bytes())
+        .collect()
 }
 
 fn hex(ctx: &Ctx<'_>, call: &Call) -> Value {
     let arg = &call.args[0];
-    let number = matches!(arg.ty.family(), Family::Int | Family::Real | Family::Decimal) && !arg.ty.is_hybrid();
+    let number = matches!(
+        arg.ty.family(),
+        Family::Int | Family::Real | Family::Decimal
+    ) && !arg.ty.is_hybrid();
     if number {
         let value = ctx.int(arg)?;
-        return Ok(text_datum(value.map(|v| format!("{:X}", v as u64).into_bytes())));
+        return Ok(text_datum(
+            value.map(|v| format!("{:X}", v as u64).into_bytes()),
+        ));
     }
     Ok(text_datum(ctx.encoded(arg)?.map(|text| hex_text(&text))))
 }
@@ -122,8 +170,13 @@ pub(super) fn unhex_text(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn elt(ctx: &Ctx<'_>, call: &Call) -> Value {
-    let index = ctx.small(&call.args[0])?.and_then(|index| usize::try_from(index).ok());
-    match index.filter(|index| *index > 0).and_then(|index| call.args.get(index)) {
+    let index = ctx
+        .small(&call.args[0])?
+        .and_then(|index| usize::try_from(index).ok());
+    match index
+        .filter(|index| *index > 0)
+        .and_then(|index| call.args.get(index))
+    {
         Some(arg) => ctx.text(arg).map(text_datum),
         None => Ok(Datum::Null),
     }
@@ -133,7 +186,8 @@ fn insert(ctx: &Ctx<'_>, call: &Call) -> Value {
     let text = ctx.text(&call.args[0])?;
     let (position, length) = (ctx.small(&call.args[1])?, ctx.small(&call.args[2])?);
     let new = ctx.text(&call.args[3])?;
-    let (Some(text), Some(position), Some(length), Some(new)) = (text, position, length, new) else {
+    let (Some(text), Some(position), Some(length), Some(new)) = (text, position, length, new)
+    else {
         return Ok(Datum::Null);
     };
     let units = units(&text, call.ty.collation == Collation::Binary);
@@ -142,7 +196,11 @@ fn insert(ctx: &Ctx<'_>, call: &Call) -> Value {
         return Ok(Datum::Bytes(text));
     }
     let start = (position - 1) as usize;
-    let end = if length < 0 { count } else { (position - 1).saturating_add(length).min(count) };
+    let end = if length < 0 {
+        count
+    } else {
+        (position - 1).saturating_add(length).min(count)
+    };
     let out = [units[..start].concat(), new, units[end as usize..].concat()].concat();
     Ok(Datum::Bytes(out))
 }
@@ -169,7 +227,9 @@ fn to_base64(ctx: &Ctx<'_>, call: &Call) -> Value {
     const LINE: usize = 76;
     let text = ctx.encoded(&call.args[0])?;
     Ok(text_datum(text.map(|text| {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(text).into_bytes();
+        let encoded = base64::engine::general_purpose::STANDARD
+            .encode(text)
+            .into_bytes();
         encoded.chunks(LINE).collect::<Vec<_>>().join(&b'\n')
     })))
 }
@@ -177,7 +237,10 @@ fn to_base64(ctx: &Ctx<'_>, call: &Call) -> Value {
 fn from_base64(ctx: &Ctx<'_>, call: &Call) -> Value {
     let text = ctx.text(&call.args[0])?;
     Ok(text_datum(text.and_then(|text| {
-        let dense: Vec<u8> = text.into_iter().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let dense: Vec<u8> = text
+            .into_iter()
+            .filter(|byte| !byte.is_ascii_whitespace())
+            .collect();
         base64::engine::general_purpose::STANDARD.decode(dense).ok()
     })))
 }
@@ -215,8 +278,19 @@ fn export_set(ctx: &Ctx<'_>, call: &Call) -> Value {
     if count as usize * (on.len().max(off.len()) + separator.len()) > RESULT_BYTES_MAX {
         return Ok(Datum::Null);
     }
-    let bit = |i: i64| if mask as u64 >> i & 1 == 1 { on.clone() } else { off.clone() };
-    Ok(Datum::Bytes((0..count).map(bit).collect::<Vec<_>>().join(separator.as_slice())))
+    let bit = |i: i64| {
+        if mask as u64 >> i & 1 == 1 {
+            on.clone()
+        } else {
+            off.clone()
+        }
+    };
+    Ok(Datum::Bytes(
+        (0..count)
+            .map(bit)
+            .collect::<Vec<_>>()
+            .join(separator.as_slice()),
+    ))
 }
 
 /// A number with groups of thousands. Other locales than en_US are not known.

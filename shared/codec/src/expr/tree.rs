@@ -9,11 +9,23 @@ pub enum Node {
     Column(String),
     Literal(Literal),
     /// Name in lower case.
-    Call { name: String, args: Vec<Node> },
-    Cast { expr: Box<Node>, to: CastType },
+    Call {
+        name: String,
+        args: Vec<Node>,
+    },
+    Cast {
+        expr: Box<Node>,
+        to: CastType,
+    },
     /// `CONVERT(x USING charset)`.
-    Using { expr: Box<Node>, charset: String },
-    Collate { expr: Box<Node>, collation: String },
+    Using {
+        expr: Box<Node>,
+        charset: String,
+    },
+    Collate {
+        expr: Box<Node>,
+        collation: String,
+    },
     /// `DATE_ADD(x, INTERVAL n unit)` and its other spellings.
     DateArith {
         minus: bool,
@@ -38,7 +50,10 @@ pub enum Literal {
     /// `x'…'`, `0x…`, `b'…'`.
     Bits(Vec<u8>),
     /// `DATE'…'`, `TIME'…'`, `TIMESTAMP'…'`.
-    Temporal { kind: &'static str, text: String },
+    Temporal {
+        kind: &'static str,
+        text: String,
+    },
 }
 
 /// Target of a cast.
@@ -120,7 +135,10 @@ impl Unit {
     pub fn from_name(name: &str) -> Option<Unit> {
         let name = name.to_ascii_lowercase();
         let name = name.strip_prefix("sql_tsi_").unwrap_or(&name);
-        UNITS.iter().find(|entry| entry.0 == name).map(|entry| entry.1)
+        UNITS
+            .iter()
+            .find(|entry| entry.0 == name)
+            .map(|entry| entry.1)
     }
 
     /// Whether the unit reaches below the second.

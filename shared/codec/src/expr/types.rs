@@ -243,13 +243,25 @@ pub(super) fn one_of<'a>(types: impl IntoIterator<Item = &'a Ty>) -> Ty {
     };
     let families: Vec<Family> = types
         .iter()
-        .map(|ty| if ty.is_hybrid() && ty.tp != tp::BIT { Family::Str } else { ty.family() })
+        .map(|ty| {
+            if ty.is_hybrid() && ty.tp != tp::BIT {
+                Family::Str
+            } else {
+                ty.family()
+            }
+        })
         .collect();
     let all = |family| families.iter().all(|f| *f == family);
     let among = |set: &[Family]| families.iter().all(|f| set.contains(f));
     let scale = types.iter().map(|ty| ty.numeric_scale()).max().unwrap_or(0);
-    if types.iter().all(|ty| ty.tp == first.tp) && first.family() != Family::Str && first.family() != Family::Int {
-        return Ty { scale, ..(*first).clone() };
+    if types.iter().all(|ty| ty.tp == first.tp)
+        && first.family() != Family::Str
+        && first.family() != Family::Int
+    {
+        return Ty {
+            scale,
+            ..(*first).clone()
+        };
     }
     if all(Family::Int) {
         let unsigned = types.iter().filter(|ty| ty.is_unsigned()).count();
@@ -272,7 +284,12 @@ pub(super) fn one_of<'a>(types: impl IntoIterator<Item = &'a Ty>) -> Ty {
 }
 
 /// Type that a cast makes.
-pub(super) fn of_cast(name: CastName, length: Option<i64>, scale: Option<i64>, charset: Collation) -> Ty {
+pub(super) fn of_cast(
+    name: CastName,
+    length: Option<i64>,
+    scale: Option<i64>,
+    charset: Collation,
+) -> Ty {
     let fsp = length.unwrap_or(0).clamp(0, 6) as i32;
     match name {
         CastName::Signed => Ty::int(),
@@ -281,7 +298,14 @@ pub(super) fn of_cast(name: CastName, length: Option<i64>, scale: Option<i64>, c
         CastName::Binary => Ty::bytes(),
         CastName::Decimal => Ty::decimal(scale.unwrap_or(0).clamp(0, 30) as i32),
         CastName::Double => Ty::real(),
-        CastName::Float => Ty::of(if length.unwrap_or(0) > 24 { tp::DOUBLE } else { tp::FLOAT }, UNSPECIFIED),
+        CastName::Float => Ty::of(
+            if length.unwrap_or(0) > 24 {
+                tp::DOUBLE
+            } else {
+                tp::FLOAT
+            },
+            UNSPECIFIED,
+        ),
         CastName::Date => Ty::time(tp::DATE, 0),
         CastName::Datetime => Ty::time(tp::DATETIME, fsp),
         CastName::Time => Ty::time(tp::DURATION, fsp),
