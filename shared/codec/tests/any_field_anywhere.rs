@@ -134,3 +134,36 @@ fn any_value_in_any_column_is_rejected_or_comes_back() {
         "hardly any row was accepted: {accepted}"
     );
 }
+
+#[test]
+fn damaged_pairs_are_refused_without_panic() {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20_261_121);
+    println!("SEED={seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    for case in cases() {
+        let decoder = TableDecoder::compile(&case.table_info, &Session::default()).unwrap();
+        for kv in case.kvs.iter().filter(|kv| kv.v.len() < 1000) {
+            for _ in 0..20 {
+                let (mut key, mut value) = (case::unhex(&kv.k), case::unhex(&kv.v));
+                for bytes in [&mut key, &mut value] {
+                    match random.random_range(0..4) {
+                        0 => bytes.truncate(random.random_range(0..=bytes.len())),
+                        1 if !bytes.is_empty() => {
+                            let at = random.random_range(0..bytes.len());
+                            bytes[at] ^= 1 << random.random_range(0..8);
+                        }
+                        2 => bytes.insert(random.random_range(0..=bytes.len()), random.random()),
+                        _ => {}
+                    }
+                }
+                if let Ok(row) = decoder.record(&key, &value) {
+                    row.datums.iter().for_each(|datum| drop(datum.to_text()));
+                }
+                let _ = decoder.entry(&key, &value);
+            }
+        }
+    }
+}

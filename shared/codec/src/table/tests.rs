@@ -617,3 +617,5 @@ fn lists_match_exactly_or_by_collation_and_fall_back_to_default() {
         [Ok(0), Ok(1), Ok(1)]
     );
 }
+
+mod computed;
