@@ -288,7 +288,7 @@ fn radix_bytes(digits: &[u8], radix: u32) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(digits.len().div_ceil(per_byte));
     let mut rest = digits;
     while !rest.is_empty() {
-        let take = if rest.len() % per_byte == 0 {
+        let take = if rest.len().is_multiple_of(per_byte) {
             per_byte
         } else {
             rest.len() % per_byte

@@ -7,14 +7,16 @@ mod charset;
 mod columns;
 mod infer;
 mod parse;
+mod parse_alter;
 mod parse_column;
 mod partition;
 mod show;
 
-pub use alter::{AlterSpec, apply_alter, parse_alter};
+pub use alter::{AlterSpec, apply_alter};
 pub use build::{BuildContext, build_table};
 pub use charset::{charset_of_collation, default_collation};
 pub use parse::{parse_create_table, parse_index};
+pub use parse_alter::parse_alter;
 pub use show::{show_create_table, type_text};
 
 use crate::expr::Expr;

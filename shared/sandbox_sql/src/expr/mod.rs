@@ -1,6 +1,7 @@
 //! SQL expressions and queries as trees: what the parser makes, what the translator to SQLite and the DDL
 //! builder read. Values and types are theirs; here is only shape.
 
+mod calls;
 mod parse;
 mod query;
 mod restore;

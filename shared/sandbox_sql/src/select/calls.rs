@@ -1,7 +1,8 @@
 //! Function calls: aggregates, windows, and the scalar functions by their SQLite counterpart.
 
-use super::exprs::{Emit, Typed, real, text};
-use super::translate::collated;
+use super::convert::{literal, real, text};
+use super::exprs::{Emit, Typed};
+use super::scope::collated;
 use super::types::{DIVISION_SCALE, Kind, Ty, unify};
 use crate::error::{SqlError, SqlResult};
 use crate::expr::{CallTail, Expr, Window};
@@ -111,8 +112,7 @@ impl Emit<'_, '_> {
                     .iter()
                     .map(|a| self.expr(a).map(|(s, t)| text(&s, &t)))
                     .collect::<SqlResult<_>>()?;
-                let separator =
-                    super::exprs::literal(tail.separator.as_deref().unwrap_or(",").as_bytes());
+                let separator = literal(tail.separator.as_deref().unwrap_or(",").as_bytes());
                 let order: Vec<String> = tail
                     .order_by
                     .iter()

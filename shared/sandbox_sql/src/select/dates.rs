@@ -29,8 +29,13 @@ pub fn parse(text: &str) -> Option<Civil> {
             return None;
         }
         parts[0] = text.get(0..4)?.parse().ok()?;
-        for i in 1..(text.len() - 2) / 2 {
-            parts[i] = text.get(2 + 2 * i..4 + 2 * i)?.parse().ok()?;
+        for (i, part) in parts
+            .iter_mut()
+            .enumerate()
+            .take((text.len() - 2) / 2)
+            .skip(1)
+        {
+            *part = text.get(2 + 2 * i..4 + 2 * i)?.parse().ok()?;
         }
     }
     let [year, month, day, hour, minute, second, micro] = parts;

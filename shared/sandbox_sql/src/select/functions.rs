@@ -1,14 +1,13 @@
 //! The functions and collations SQLite is given, so that it computes as MySQL does where the two differ.
 
-use super::dates;
 use super::decimal::{Decimal, compare_text};
 use super::types::DECIMAL_COLLATION;
-use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use super::{aggregates, date_functions};
+use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Error, Result};
 use sha1::{Digest, Sha1};
 use thunderhead_codec::collation::Collation;
-use thunderhead_codec::time::{Civil, TimeKind, Zone};
 
 const TEXT_COLLATIONS: [&str; 9] = [
     "utf8mb4_general_ci",
@@ -22,6 +21,8 @@ const TEXT_COLLATIONS: [&str; 9] = [
     "gb18030_chinese_ci",
 ];
 
+type OfReal = fn(f64) -> f64;
+
 /// Registers everything on a connection.
 pub fn register(db: &Connection) -> Result<()> {
     db.create_collation(DECIMAL_COLLATION, compare_text)?;
@@ -34,11 +35,11 @@ pub fn register(db: &Connection) -> Result<()> {
     }
     numbers(db)?;
     texts(db)?;
-    calendar(db)?;
-    aggregates(db)
+    date_functions::register(db)?;
+    aggregates::register(db)
 }
 
-fn define(
+pub(super) fn define(
     db: &Connection,
     name: &str,
     body: impl Fn(&Context<'_>) -> Option<Value> + Send + 'static,
@@ -65,7 +66,7 @@ fn define_exact(
     })
 }
 
-fn out_of_range() -> Error {
+pub(super) fn out_of_range() -> Error {
     Error::UserFunctionError("DECIMAL value is out of range".into())
 }
 
@@ -77,7 +78,7 @@ fn argument(context: &Context<'_>, index: usize) -> Result<Option<Decimal>> {
     decimal_of(context.get_raw(index))
 }
 
-fn decimal_of(value: ValueRef<'_>) -> Result<Option<Decimal>> {
+pub(super) fn decimal_of(value: ValueRef<'_>) -> Result<Option<Decimal>> {
     let decimal = match value {
         ValueRef::Null => return Ok(None),
         ValueRef::Integer(v) => Some(Decimal::int(v)),
@@ -110,7 +111,7 @@ fn real(value: ValueRef<'_>) -> Option<f64> {
     }
 }
 
-fn integer(value: ValueRef<'_>) -> Option<i64> {
+pub(super) fn integer(value: ValueRef<'_>) -> Option<i64> {
     match value {
         ValueRef::Integer(v) => Some(v),
         ValueRef::Text(t) => {
@@ -121,7 +122,7 @@ fn integer(value: ValueRef<'_>) -> Option<i64> {
     }
 }
 
-fn text(value: ValueRef<'_>) -> Option<String> {
+pub(super) fn text(value: ValueRef<'_>) -> Option<String> {
     match value {
         ValueRef::Null => None,
         ValueRef::Integer(v) => Some(v.to_string()),
@@ -207,7 +208,7 @@ fn numbers(db: &Connection) -> Result<()> {
             .filter(|v| v.is_finite())
             .map(Value::Real)
     })?;
-    let one: [(&str, fn(f64) -> f64); 10] = [
+    let one: [(&str, OfReal); 10] = [
         ("floor", f64::floor),
         ("ceil", f64::ceil),
         ("sqrt", f64::sqrt),
@@ -404,193 +405,4 @@ pub fn like(text: &[char], pattern: &[char], escape: Option<char>) -> bool {
             _ => return false,
         }
     }
-}
-
-fn civil(value: ValueRef<'_>) -> Option<Civil> {
-    dates::parse(&text(value)?)
-}
-
-fn calendar(db: &Connection) -> Result<()> {
-    define(db, "th_date", |c| {
-        civil(c.get_raw(0)).map(|d| Value::Text(dates::date_text(&d)))
-    })?;
-    define(db, "th_datetime", |c| {
-        let scale = c.get::<i64>(1).unwrap_or(0).clamp(0, 6) as usize;
-        civil(c.get_raw(0)).map(|d| Value::Text(dates::datetime_text(&d, scale)))
-    })?;
-    define(db, "th_time", |c| {
-        let value = text(c.get_raw(0))?;
-        Some(Value::Text(
-            value.rsplit(' ').next().unwrap_or(&value).to_owned(),
-        ))
-    })?;
-    define(db, "th_extract", |c| {
-        let (unit, value) = (text(c.get_raw(0))?, text(c.get_raw(1))?);
-        let date = dates::parse(&value).or_else(|| dates::parse(&format!("2000-01-01 {value}")))?;
-        dates::extract(&unit, &date).map(Value::Integer)
-    })?;
-    define(db, "th_date_add", |c| {
-        let (value, amount, unit) = (
-            text(c.get_raw(0))?,
-            integer(c.get_raw(1))?,
-            text(c.get_raw(2))?,
-        );
-        let date = dates::add(&dates::parse(&value)?, amount, &unit)?;
-        let clock = value.len() > 10
-            || ["hour", "minute", "second"]
-                .iter()
-                .any(|u| unit.contains(u));
-        let scale = value
-            .split_once('.')
-            .map_or(if date.micro > 0 { 6 } else { 0 }, |(_, f)| f.len());
-        Some(Value::Text(if clock {
-            dates::datetime_text(&date, scale)
-        } else {
-            dates::date_text(&date)
-        }))
-    })?;
-    let of_date: [(&str, fn(&Civil) -> i64); 5] = [
-        ("th_to_days", dates::to_days),
-        ("th_weekday", dates::weekday),
-        ("th_dayofweek", |d| (dates::weekday(d) + 1) % 7 + 1),
-        ("th_dayofyear", dates::day_of_year),
-        ("th_to_seconds", |d| {
-            dates::to_days(d) * 86_400
-                + i64::from(d.hour) * 3600
-                + i64::from(d.minute) * 60
-                + i64::from(d.second)
-        }),
-    ];
-    for (name, function) in of_date {
-        define(db, name, move |c| {
-            civil(c.get_raw(0)).map(|d| Value::Integer(function(&d)))
-        })?;
-    }
-    define(db, "th_from_days", |c| {
-        dates::from_days(integer(c.get_raw(0))?).map(|d| Value::Text(dates::date_text(&d)))
-    })?;
-    define(db, "th_last_day", |c| {
-        let mut date = civil(c.get_raw(0))?;
-        date.day = thunderhead_codec::time::days_in_month(date.year, date.month);
-        Some(Value::Text(dates::date_text(&date)))
-    })?;
-    define(db, "th_datediff", |c| {
-        Some(Value::Integer(
-            dates::to_days(&civil(c.get_raw(0))?) - dates::to_days(&civil(c.get_raw(1))?),
-        ))
-    })?;
-    define(db, "th_timestampdiff", |c| {
-        dates::difference(
-            &text(c.get_raw(0))?,
-            &civil(c.get_raw(1))?,
-            &civil(c.get_raw(2))?,
-        )
-        .map(Value::Integer)
-    })?;
-    define(db, "th_date_format", |c| {
-        Some(Value::Text(dates::format(
-            &civil(c.get_raw(0))?,
-            &text(c.get_raw(1))?,
-        )))
-    })?;
-    define(db, "th_time_to_sec", |c| {
-        let value = text(c.get_raw(0))?;
-        let mut parts = value.trim_start_matches('-').split(':').map(|p| {
-            p.split('.')
-                .next()
-                .unwrap_or("0")
-                .parse::<i64>()
-                .unwrap_or(0)
-        });
-        let mut next = || parts.next().unwrap_or(0);
-        let seconds = next() * 3600 + next() * 60 + next();
-        Some(Value::Integer(if value.starts_with('-') {
-            -seconds
-        } else {
-            seconds
-        }))
-    })
-}
-
-/// The functions that depend on the session's zone; registered anew for each statement.
-pub fn zone_functions(db: &Connection, zone: &Zone) -> Result<()> {
-    let local = zone.clone();
-    define(db, "th_unix_timestamp", move |c| {
-        let seconds = dates::micros_of(&civil(c.get_raw(0))?).div_euclid(1_000_000);
-        let offset = local.offset_at(seconds - local.offset_at(seconds));
-        Some(Value::Integer((seconds - offset).max(0)))
-    })?;
-    let local = zone.clone();
-    define(db, "th_from_unixtime", move |c| {
-        let instant = integer(c.get_raw(0))?;
-        Some(Value::Text(
-            local
-                .at(instant.checked_mul(1_000_000)?, TimeKind::Datetime, 0)
-                .to_string(),
-        ))
-    })
-}
-
-/// Exact SUM and AVG; the average has four more digits than its argument.
-struct Sum {
-    average: bool,
-}
-
-type SumState = (Decimal, i64);
-
-impl Aggregate<SumState, Value> for Sum {
-    fn init(&self, _: &mut Context<'_>) -> Result<SumState> {
-        Ok((Decimal::ZERO, 0))
-    }
-
-    fn step(&self, context: &mut Context<'_>, state: &mut SumState) -> Result<()> {
-        if let Some(value) = decimal_of(context.get_raw(0))? {
-            state.0 = state.0.add(value).ok_or_else(out_of_range)?;
-            state.1 += 1;
-        }
-        Ok(())
-    }
-
-    fn finalize(&self, _: &mut Context<'_>, state: Option<SumState>) -> Result<Value> {
-        let Some((sum, count)) = state.filter(|(_, count)| *count > 0) else {
-            return Ok(Value::Null);
-        };
-        let result = if self.average {
-            let scale = sum.scale + super::types::DIVISION_SCALE as u32;
-            sum.div(Decimal::int(count), scale)
-                .flatten()
-                .ok_or_else(out_of_range)?
-        } else {
-            sum
-        };
-        Ok(Value::Text(result.to_string()))
-    }
-}
-
-struct Bits(fn(i64, i64) -> i64, i64);
-
-impl Aggregate<i64, Value> for Bits {
-    fn init(&self, _: &mut Context<'_>) -> Result<i64> {
-        Ok(self.1)
-    }
-
-    fn step(&self, context: &mut Context<'_>, state: &mut i64) -> Result<()> {
-        if let Some(value) = integer(context.get_raw(0)) {
-            *state = (self.0)(*state, value);
-        }
-        Ok(())
-    }
-
-    fn finalize(&self, _: &mut Context<'_>, state: Option<i64>) -> Result<Value> {
-        Ok(Value::Integer(state.unwrap_or(self.1)))
-    }
-}
-
-fn aggregates(db: &Connection) -> Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    db.create_aggregate_function("th_sum", 1, flags, Sum { average: false })?;
-    db.create_aggregate_function("th_avg", 1, flags, Sum { average: true })?;
-    db.create_aggregate_function("th_bit_xor", 1, flags, Bits(|a, b| a ^ b, 0))?;
-    db.create_aggregate_function("th_bit_or", 1, flags, Bits(|a, b| a | b, 0))?;
-    db.create_aggregate_function("th_bit_and", 1, flags, Bits(|a, b| a & b, -1))
 }

@@ -1,8 +1,10 @@
 //! Running a translated query: sources of its tables, one SQLite connection per session, rows as text.
 
+use super::date_functions::zone_functions;
 use super::decimal::Decimal;
-use super::functions::{double_text, register, zone_functions};
-use super::translate::{OutColumn, ScopeColumn, Tables, Translator, ident};
+use super::functions::{double_text, register};
+use super::scope::{ScopeColumn, ident};
+use super::translate::{OutColumn, Tables, Translator};
 use super::types::{Kind, Ty};
 use super::vtab::{self, KEY_COLUMN, ROW_ID_COLUMN, Registry, Source};
 use crate::catalog::is_system;

@@ -5,7 +5,8 @@
 //! first), which both do; nothing else here is.
 #![allow(unsafe_code)]
 
-use super::translate::{ScopeColumn, ident};
+use super::scope::{ScopeColumn, ident};
+
 use super::types::Kind;
 use crate::view::{View, ViewScan};
 use parking_lot::Mutex;

@@ -18,6 +18,9 @@ use thunderhead_codec::mysql::state;
 use thunderhead_codec::schema::IndexInfo;
 use thunderhead_codec::table::{Row, Slot, TableDecoder, TableEncoder};
 
+/// Index id, key, value.
+type Entry = (i64, Vec<u8>, Vec<u8>);
+
 /// A set of pairs, as good as listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Digest {
@@ -123,7 +126,7 @@ impl Checker<'_> {
     }
 
     /// Entries that a row asks for.
-    fn wanted(&mut self, row: &Row) -> SqlResult<Vec<(i64, Vec<u8>, Vec<u8>)>> {
+    fn wanted(&mut self, row: &Row) -> SqlResult<Vec<Entry>> {
         let mut entries = Vec::new();
         self.encoder
             .encode_decoded(row, &mut |slot: Slot, key: &[u8], value: &[u8]| {

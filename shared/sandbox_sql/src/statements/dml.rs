@@ -1,27 +1,23 @@
 //! INSERT, REPLACE, INSERT IGNORE, ON DUPLICATE KEY UPDATE, DELETE and UPDATE. Which rows and which values
 //! a query finds out; this file turns them into pairs.
 
+use super::change::replace_row;
 use super::ids::IdSource;
 use super::rows::{Owned, expression};
 use super::write::{Conflict, RowWriter};
 use crate::catalog::Counter;
 use crate::error::{SqlError, SqlResult, code};
-use crate::expr::{
-    Expr, Query, Select, SelectItem, TableRef, parse_expr, parse_select, substitute,
-};
+use crate::expr::{Expr, parse_expr, parse_select, substitute};
 use crate::lexer::{Cursor, Tok};
-use crate::protocol::Value;
-use crate::select::{KEY_COLUMN, evaluate, for_each_row};
+use crate::select::{evaluate, for_each_row};
 use crate::session::{Outcome, Session};
-use thunderhead_codec::mysql::flag;
 use thunderhead_codec::schema::TableInfo;
-use thunderhead_codec::table::{Row, Slot};
-use thunderhead_codec::time::TimeKind;
+use thunderhead_codec::table::Row;
 
 /// Name of the row id as a column of its own.
-const ROW_ID: &str = "_tidb_rowid";
+pub(super) const ROW_ID: &str = "_tidb_rowid";
 /// Rows computed before they are encoded.
-const ROWS_MAX: usize = 1_000_000;
+pub(super) const ROWS_MAX: usize = 1_000_000;
 
 /// What to do about a row that is there already.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +94,7 @@ fn insertable(info: &TableInfo) -> Vec<String> {
         .collect()
 }
 
-fn check_columns(columns: &[String], info: &TableInfo) -> SqlResult<()> {
+pub(super) fn check_columns(columns: &[String], info: &TableInfo) -> SqlResult<()> {
     for (i, name) in columns.iter().enumerate() {
         let lower = name.to_lowercase();
         let known = info
@@ -182,7 +178,7 @@ fn owned_row(session: &mut Session, exprs: &[Expr]) -> SqlResult<Vec<Owned>> {
 }
 
 /// `column = expr, …`.
-fn assignments(at: &mut Cursor<'_>) -> SqlResult<Vec<(String, Expr)>> {
+pub(super) fn assignments(at: &mut Cursor<'_>) -> SqlResult<Vec<(String, Expr)>> {
     let mut pairs = Vec::new();
     loop {
         let Expr::Column { name, .. } = parse_column(at)? else {
@@ -351,213 +347,5 @@ fn update_conflicting(
         2
     } else {
         0
-    })
-}
-
-/// Writes a row anew with some columns changed; whether anything did change.
-fn replace_row(
-    session: &Session,
-    writer: &mut RowWriter,
-    old: &Row,
-    changes: &[(String, Owned)],
-    number: usize,
-) -> SqlResult<bool> {
-    let info = writer.info().clone();
-    let (mut columns, mut values) = (Vec::new(), Vec::new());
-    let changed = |name: &str| {
-        changes
-            .iter()
-            .rev()
-            .find(|(c, _)| c.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.clone())
-    };
-    let now = || {
-        Owned::Text(
-            session
-                .zone()
-                .at(session.now_us, TimeKind::Datetime, 6)
-                .to_string()
-                .into_bytes(),
-        )
-    };
-    for column in info
-        .columns()
-        .iter()
-        .filter(|c| !c.is_generated() && !c.hidden)
-    {
-        columns.push(column.name.original.clone());
-        values.push(
-            changed(&column.name.original)
-                .unwrap_or_else(|| Owned::stored(&old.datums[column.offset])),
-        );
-    }
-    if info.has_row_id() {
-        columns.push(ROW_ID.to_owned());
-        let handle = old
-            .handle
-            .first_chunk::<8>()
-            .map_or(0, |b| (u64::from_be_bytes(*b) ^ 1 << 63) as i64);
-        values.push(Owned::Int(handle));
-    }
-    let mut pairs = writer.encode(&columns, &values, 1, number)?;
-    let record = pairs.iter().find(|(slot, ..)| *slot == Slot::Record);
-    if record.is_some_and(|(_, key, value)| writer.decodes_to(key, value, old)) {
-        return Ok(false);
-    }
-    let touched: Vec<usize> = info
-        .columns()
-        .iter()
-        .filter(|c| {
-            c.field_type.has_flag(flag::ON_UPDATE_NOW) && changed(&c.name.original).is_none()
-        })
-        .map(|c| c.offset)
-        .collect();
-    if !touched.is_empty() {
-        for offset in touched {
-            if let Some(position) = columns
-                .iter()
-                .position(|c| *c == info.columns()[offset].name.original)
-            {
-                values[position] = now();
-            }
-        }
-        pairs = writer.encode(&columns, &values, 1, number)?;
-    }
-    writer.delete(old)?;
-    if let Some(conflict) = writer.conflict(&pairs)? {
-        return Err(conflict.error);
-    }
-    writer.put(pairs);
-    Ok(true)
-}
-
-/// `FROM t WHERE … ORDER BY … LIMIT n` of DELETE and UPDATE, as a query for the record keys and `items`.
-fn target_query(
-    at: &mut Cursor<'_>,
-    db: Option<String>,
-    name: &str,
-    alias: Option<String>,
-    items: &[Expr],
-) -> SqlResult<Query> {
-    let item = |expr: Expr| SelectItem::Expr {
-        expr,
-        alias: None,
-        text: "x".to_owned(),
-    };
-    let mut query = Query::default();
-    query.first = Select {
-        items: std::iter::once(Expr::Column {
-            table: None,
-            name: KEY_COLUMN.to_owned(),
-        })
-        .chain(items.iter().cloned())
-        .map(item)
-        .collect(),
-        from: Some(TableRef::Table {
-            db,
-            name: name.to_owned(),
-            alias,
-        }),
-        ..Select::default()
-    };
-    if at.eat("where") {
-        query.first.filter = Some(parse_expr(at)?);
-    }
-    if at.is("order") {
-        query.order_by = crate::expr::parse_order_by(at, 0)?;
-    }
-    if at.eat("limit") {
-        query.limit = Some((parse_expr(at)?, None));
-    }
-    super::finish(at)?;
-    Ok(query)
-}
-
-fn matching(session: &mut Session, query: &Query) -> SqlResult<Vec<Vec<Value>>> {
-    let mut rows = Vec::new();
-    for_each_row(session, query, true, &mut |_| Ok(()), &mut |row| {
-        if rows.len() >= ROWS_MAX {
-            return Err(SqlError::new(8004, "Transaction is too large"));
-        }
-        rows.push(row.to_vec());
-        Ok(())
-    })?;
-    Ok(rows)
-}
-
-pub fn delete(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> {
-    at.expect("delete")?;
-    let _ = at.eat("low_priority") || at.eat("quick") || at.eat("ignore");
-    at.expect("from")?;
-    let (db, name) = at.qualified()?;
-    let table = session.table(db.as_deref(), &name)?;
-    let query = target_query(at, db, &name, None, &[])?;
-    let found = matching(session, &query)?;
-    let mut writer = RowWriter::new(session, table, false)?;
-    let mut affected = 0;
-    for key in found.iter().filter_map(|row| row[0].as_ref()) {
-        if let Some(row) = writer.row(key)? {
-            writer.delete(&row)?;
-            affected += 1;
-        }
-    }
-    writer.finish(session)?;
-    Ok(Outcome::affected(affected))
-}
-
-pub fn update(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> {
-    at.expect("update")?;
-    let _ = at.eat("low_priority") || at.eat("ignore");
-    let (db, name) = at.qualified()?;
-    let alias = if at.is("set") {
-        None
-    } else {
-        at.eat("as");
-        Some(at.name()?)
-    };
-    at.expect("set")?;
-    let pairs = assignments(at)?;
-    let table = session.table(db.as_deref(), &name)?;
-    check_columns(
-        &pairs.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(),
-        &table.info,
-    )?;
-    // Literals go to the encoder as written; only what must be computed is asked of the query.
-    let computed: Vec<Expr> = pairs
-        .iter()
-        .filter(|(_, e)| Owned::literal(e).is_none())
-        .map(|(_, e)| e.clone())
-        .collect();
-    let query = target_query(at, db, &name, alias, &computed)?;
-    let found = matching(session, &query)?;
-    let mut writer = RowWriter::new(session, table, false)?;
-    let (mut affected, count) = (0, found.len() as u64);
-    for (i, row) in found.into_iter().enumerate() {
-        let mut values = row.into_iter();
-        let Some(Some(key)) = values.next() else {
-            continue;
-        };
-        let changes: Vec<(String, Owned)> = pairs
-            .iter()
-            .map(|(name, expr)| {
-                (
-                    name.clone(),
-                    Owned::literal(expr)
-                        .unwrap_or_else(|| Owned::computed(values.next().flatten())),
-                )
-            })
-            .collect();
-        if let Some(old) = writer.row(&key)? {
-            affected += u64::from(replace_row(session, &mut writer, &old, &changes, i + 1)?);
-        }
-    }
-    writer.finish(session)?;
-    let info = format!("Rows matched: {count}  Changed: {affected}  Warnings: 0");
-    let affected = if session.found_rows { count } else { affected };
-    Ok(Outcome::Done {
-        affected,
-        insert_id: 0,
-        warnings: 0,
-        info,
     })
 }

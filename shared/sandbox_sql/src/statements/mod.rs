@@ -3,13 +3,16 @@
 
 mod admin;
 mod admin_check;
+mod change;
 mod ddl;
 mod dml;
 mod ids;
+mod info_keys;
 pub mod info_schema;
 mod rows;
 mod set;
 mod show;
+mod show_columns;
 mod write;
 
 use crate::error::{SqlError, SqlResult};
@@ -82,8 +85,8 @@ pub fn run(
     }
     match word.as_str() {
         "insert" | "replace" => dml::insert(session, &mut at),
-        "delete" => dml::delete(session, &mut at),
-        "update" => dml::update(session, &mut at),
+        "delete" => change::delete(session, &mut at),
+        "update" => change::update(session, &mut at),
         "show" => show::show(session, &mut at, sink),
         "desc" | "describe" | "explain" => show::describe(session, &mut at, sink),
         "set" => set::set(session, &mut at),
