@@ -106,11 +106,12 @@ fn literal(sql: &str) -> Owned {
         "false" => return Owned::UInt(0),
         _ => {}
     }
-    if let Ok(v) = sql.parse() {
-        return Owned::UInt(v);
-    }
+    // The server's integers are signed as long as they fit.
     if let Ok(v) = sql.parse() {
         return Owned::Int(v);
+    }
+    if let Ok(v) = sql.parse() {
+        return Owned::UInt(v);
     }
     // A typed literal reads like its text.
     let typed = ["date", "timestamp", "time"];
