@@ -191,7 +191,7 @@ impl LocalKv {
         commit_ts: Timestamp,
         mutations: &[Mutation],
     ) -> Result<Attempt> {
-        let mut groups: BTreeMap<u64, Vec<(&[u8], Option<&[u8]>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<u64, Vec<txn::KeyChange<'_>>> = BTreeMap::new();
         let regions = self.cluster.regions.read();
         for mutation in mutations {
             let (key, value) = match mutation {

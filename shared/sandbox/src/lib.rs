@@ -25,6 +25,7 @@ mod mvcc;
 mod net;
 mod pd_grpc;
 mod pd_http;
+mod pd_member;
 mod pd_state;
 mod regions;
 mod replicate;
@@ -44,7 +45,7 @@ pub use faults::{Action, Fault, Match, Point, RegionErrorKind};
 use cluster::Cluster;
 use import_grpc::ImportService;
 use net::{Server, bind};
-use pd_grpc::PdMember;
+use pd_member::PdMember;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,10 +92,8 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Opens the data directory and serves. All ports listen when this returns, and
-    /// `addresses.json` in the data directory says where.
+    /// Opens the data directory and serves. All ports listen when this returns.
     pub async fn start(config: SandboxConfig) -> Result<Self> {
-        let data_dir = config.data_dir.clone();
         let host = config.host.clone();
         let opened = tokio::task::spawn_blocking(move || Cluster::open(config)).await;
         let cluster = opened.map_err(internal)?.map_err(Error::from)?;
@@ -134,7 +133,6 @@ impl Sandbox {
                 .map(|store| store.address())
                 .collect(),
         };
-        write_addresses(&data_dir, &addresses)?;
         Ok(Self {
             cluster,
             addresses,
@@ -303,15 +301,6 @@ fn sql_config(cluster: &Cluster, pd: &str) -> Result<SqlConfig> {
         pd_addr: pd.to_owned(),
         new_collation: true,
     })
-}
-
-/// Written beside and renamed, so that a reader never sees half of it.
-fn write_addresses(dir: &std::path::Path, addresses: &Addresses) -> Result<()> {
-    let text = serde_json::to_vec_pretty(addresses).map_err(internal)?;
-    let temp = dir.join("addresses.json.tmp");
-    std::fs::write(&temp, text)
-        .and_then(|()| std::fs::rename(&temp, dir.join("addresses.json")))
-        .map_err(internal)
 }
 
 /// Listens while the store is alive, on the same ports every time.

@@ -8,6 +8,9 @@ use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
+/// A key and its value.
+type Stored = (Box<[u8]>, Vec<u8>);
+
 pub(crate) struct Meta {
     db: DB,
 }
@@ -86,7 +89,7 @@ impl Meta {
             .put_opt(named(name), serde_json::to_vec(value)?, &options)?)
     }
 
-    fn with_tag(&self, tag: u8) -> Result<Vec<(Box<[u8]>, Vec<u8>)>> {
+    fn with_tag(&self, tag: u8) -> Result<Vec<Stored>> {
         let mut all = Vec::new();
         for item in self
             .db

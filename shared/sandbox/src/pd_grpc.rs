@@ -2,213 +2,19 @@
 //! GetMembers. Cluster ids are checked everywhere else; business errors go into the header, not into
 //! the status.
 
-use crate::cluster::Cluster;
 use crate::faults::{Action, Point};
 use crate::keys;
+use crate::pd_member::{PdMember, Reply, answer_each, limit};
 use crate::regions::RegionState;
-use crate::store::Store;
 use crate::strike::blocking;
-use crate::tso::LOGICAL_BITS;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
-use std::sync::Arc;
-use std::time::Instant;
 use thunderhead_proto::metapb;
-use thunderhead_proto::pdpb::{self, *};
+use thunderhead_proto::pdpb::*;
 use tonic::{Request, Response, Status, Streaming};
 
-/// One member of PD.
-#[derive(Clone)]
-pub(crate) struct PdMember {
-    pub cluster: Arc<Cluster>,
-    pub member: u32,
-    /// `host:port` of every member.
-    pub addresses: Arc<Vec<String>>,
-}
-
-type Reply<T> = Result<Response<T>, Status>;
-
-/// A lower bound that no client may use as an id.
+/// Reserved: the id under which GC itself holds its safe point.
 const GC_WORKER: &str = "gc_worker";
-
-impl PdMember {
-    fn header(&self) -> Option<ResponseHeader> {
-        Some(ResponseHeader {
-            cluster_id: self.cluster.id,
-            error: None,
-        })
-    }
-
-    fn failed(&self, kind: ErrorType, message: impl Into<String>) -> Option<ResponseHeader> {
-        let error = pdpb::Error {
-            r#type: kind.into(),
-            message: message.into(),
-        };
-        Some(ResponseHeader {
-            cluster_id: self.cluster.id,
-            error: Some(error),
-        })
-    }
-
-    fn info(&self, member: u32) -> Member {
-        let address = self
-            .addresses
-            .get(member as usize)
-            .cloned()
-            .unwrap_or_default();
-        Member {
-            name: format!("pd-{member}"),
-            member_id: u64::from(member) + 1,
-            client_urls: vec![format!("http://{address}")],
-            peer_urls: vec![format!("http://{address}")],
-            binary_version: format!("v{}", self.cluster.config.profile.version()),
-            ..Default::default()
-        }
-    }
-
-    fn check_header(&self, header: Option<&RequestHeader>) -> Result<(), Status> {
-        if self.cluster.pd.leader() != self.member {
-            return Err(Status::unavailable("not leader"));
-        }
-        let sent = header.map_or(0, |header| header.cluster_id);
-        if sent != self.cluster.id {
-            let text = format!(
-                "mismatch cluster id, need {} but got {sent}",
-                self.cluster.id
-            );
-            return Err(Status::failed_precondition(text));
-        }
-        Ok(())
-    }
-
-    async fn admit(&self, header: Option<&RequestHeader>) -> Result<(), Status> {
-        self.check_header(header)?;
-        self.cluster.strike(Point::Pd, None, None).await.map(|_| ())
-    }
-
-    async fn describe(&self, state: &RegionState) -> Result<Option<pdpb::Region>, Status> {
-        let mut leader = state.leader_peer().cloned().unwrap_or_default();
-        match self
-            .cluster
-            .strike(Point::Regions, None, Some(state.id()))
-            .await?
-        {
-            Some(Action::Hole) => return Ok(None),
-            Some(Action::NoLeader) => leader = metapb::Peer::default(),
-            _ => {}
-        }
-        let down = state
-            .region
-            .peers
-            .iter()
-            .filter(|peer| !self.cluster.is_alive(peer.store_id));
-        Ok(Some(pdpb::Region {
-            region: Some(state.region.clone()),
-            leader: Some(leader),
-            down_peers: down
-                .map(|peer| PeerStats {
-                    peer: Some(*peer),
-                    down_seconds: 60,
-                })
-                .collect(),
-            pending_peers: state.pending_peers(Instant::now()),
-        }))
-    }
-
-    async fn describe_all(&self, states: Vec<RegionState>) -> Result<Vec<pdpb::Region>, Status> {
-        let mut regions = Vec::with_capacity(states.len());
-        for state in &states {
-            regions.extend(self.describe(state).await?);
-        }
-        Ok(regions)
-    }
-
-    async fn region_response(&self, state: Option<RegionState>) -> Reply<GetRegionResponse> {
-        let mut response = GetRegionResponse {
-            header: self.header(),
-            ..Default::default()
-        };
-        if let Some(state) = state
-            && let Some(region) = self.describe(&state).await?
-        {
-            response.region = region.region;
-            response.leader = region.leader.filter(|leader| leader.id != 0);
-            response.down_peers = region.down_peers;
-            response.pending_peers = region.pending_peers;
-        }
-        Ok(Response::new(response))
-    }
-
-    fn overlapping(&self, start: &[u8], end: &[u8], limit: usize) -> Vec<RegionState> {
-        self.cluster
-            .regions
-            .read()
-            .overlapping(start, end)
-            .take(limit)
-            .cloned()
-            .collect()
-    }
-
-    fn stats(&self, store: &Store) -> StoreStats {
-        let led = self
-            .cluster
-            .regions
-            .read()
-            .iter()
-            .filter(|r| r.peer_on(store.id).is_some())
-            .count();
-        let (capacity, available) = disk_space();
-        StoreStats {
-            store_id: store.id,
-            capacity,
-            available,
-            region_count: led as u32,
-            slow_score: 1,
-            ..Default::default()
-        }
-    }
-
-    async fn tso_one(&self, request: TsoRequest) -> Result<Option<TsoResponse>, Status> {
-        self.check_header(request.header.as_ref())?;
-        self.cluster.strike(Point::Tso, None, None).await?;
-        let count = request.count;
-        if count == 0 || count >= 1 << LOGICAL_BITS {
-            return Err(Status::unknown("tso count should be positive"));
-        }
-        let ts = self.cluster.tso.next(u64::from(count))?;
-        let (physical, logical) = (
-            (ts >> LOGICAL_BITS) as i64,
-            (ts & ((1 << LOGICAL_BITS) - 1)) as i64,
-        );
-        let timestamp = Some(Timestamp {
-            physical,
-            logical,
-            suffix_bits: 0,
-        });
-        Ok(Some(TsoResponse {
-            header: self.header(),
-            count,
-            timestamp,
-        }))
-    }
-
-    /// Struck by a fault that says the protected data may be gone already.
-    async fn passed(&self) -> Result<bool, Status> {
-        Ok(self.cluster.strike(Point::Gc, None, None).await? == Some(Action::SafePointPassed))
-    }
-}
-
-fn limit(limit: i32) -> usize {
-    usize::try_from(limit)
-        .ok()
-        .filter(|limit| *limit > 0)
-        .unwrap_or(usize::MAX)
-}
-
-/// A capacity that never is the reason to stop.
-pub(crate) fn disk_space() -> (u64, u64) {
-    (1 << 40, 1 << 39)
-}
 
 #[tonic::async_trait]
 impl pd_server::Pd for PdMember {
@@ -504,7 +310,7 @@ impl pd_server::Pd for PdMember {
         self.admit(request.get_ref().header.as_ref()).await?;
         let cluster = metapb::Cluster {
             id: self.cluster.id,
-            max_peer_count: self.cluster.replicas as u32,
+            max_peer_count: self.cluster.replicas,
         };
         Ok(Response::new(GetClusterConfigResponse {
             header: self.header(),
@@ -633,33 +439,10 @@ impl pd_server::Pd for PdMember {
     }
 }
 
-impl PdMember {
-    async fn admit_gc(&self, header: Option<&RequestHeader>) -> Result<(), Status> {
-        if !self.cluster.config.profile.gc_barriers() {
-            return Err(Status::unimplemented("unknown method for service pdpb.PD"));
-        }
-        self.admit(header).await
-    }
-}
-
 fn barrier_info((barrier_id, barrier_ts, ttl_seconds): (String, u64, u64)) -> GcBarrierInfo {
     GcBarrierInfo {
         barrier_id,
         barrier_ts,
         ttl_seconds: ttl_seconds as i64,
     }
-}
-
-/// One answer per request, in order; the stream ends with the first error.
-fn answer_each(
-    member: PdMember,
-    requests: Streaming<TsoRequest>,
-) -> impl Stream<Item = Result<TsoResponse, Status>> + Send + 'static {
-    futures::stream::try_unfold((member, requests), |(member, mut requests)| async move {
-        let Some(request) = requests.message().await? else {
-            return Ok(None);
-        };
-        let response = member.tso_one(request).await?;
-        Ok(response.map(|response| (response, (member, requests))))
-    })
 }

@@ -2,7 +2,7 @@
 //! the servers'; settings that nothing reads are stored and given back.
 
 use crate::cluster::Cluster;
-use crate::pd_grpc::disk_space;
+use crate::pd_member::disk_space;
 use crate::pd_state::SCHEDULERS;
 use crate::store::Store;
 use axum::extract::{Path, Query, State};

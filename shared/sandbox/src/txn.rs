@@ -327,11 +327,14 @@ pub(crate) fn resolve<K: AsRef<[u8]>>(
     Ok(changes)
 }
 
+/// A key and its new value; no value deletes it.
+pub(crate) type KeyChange<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// A whole transaction at once, for callers that keep others out by themselves: the versions it makes,
 /// or `None` when a key has a lock or a version newer than `start_ts`.
 pub(crate) fn write_once(
     engine: &Engine,
-    mutations: &[(&[u8], Option<&[u8]>)],
+    mutations: &[KeyChange<'_>],
     start_ts: Timestamp,
     commit_ts: Timestamp,
 ) -> Result<Option<Vec<Change>>> {
