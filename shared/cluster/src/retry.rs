@@ -72,6 +72,8 @@ impl Exhausted {
 pub(crate) struct Patience {
     policy: RetryPolicy,
     tries: u32,
+    /// Waits in a row per pace: five lost leaders do not make the first busy answer wait 16 s.
+    waits: [u32; 3],
     first: Option<(Instant, String)>,
 }
 
@@ -80,6 +82,7 @@ impl Patience {
         Self {
             policy,
             tries: 0,
+            waits: [0; 3],
             first: None,
         }
     }
@@ -87,6 +90,7 @@ impl Patience {
     /// Something went well: the next failure is a first one again.
     pub fn progress(&mut self) {
         self.tries = 0;
+        self.waits = [0; 3];
         self.first = None;
     }
 
@@ -113,7 +117,13 @@ impl Patience {
         if elapsed >= self.policy.max_elapsed {
             return Err(self.exhausted(cause, elapsed));
         }
-        Ok(delay(pace, self.tries).min(self.policy.max_elapsed - elapsed))
+        let waits = match pace {
+            Pace::Now => &mut self.waits[0],
+            Pace::Short => &mut self.waits[1],
+            Pace::Busy(_) => &mut self.waits[2],
+        };
+        *waits += 1;
+        Ok(delay(pace, *waits).min(self.policy.max_elapsed - elapsed))
     }
 
     fn exhausted(&self, last: String, elapsed: Duration) -> Exhausted {
@@ -129,6 +139,7 @@ impl Patience {
     }
 }
 
+/// The wait before the `tries`th repetition at this pace, counted from 1.
 fn delay(pace: Pace, tries: u32) -> Duration {
     let doubled = |base: Duration, max: Duration, n: u32| {
         let full = base.saturating_mul(1 << n.min(16)).min(max);
@@ -193,6 +204,18 @@ mod tests {
         };
         assert_eq!([delay(), delay(), delay()], [Duration::ZERO; 3]);
         assert!(delay() > Duration::ZERO);
+    }
+
+    #[test]
+    fn the_first_busy_answer_after_other_trouble_waits_as_a_first_one() {
+        let (mut patience, now) = (within(600), Instant::now());
+        for _ in 0..8 {
+            patience
+                .next_delay(now, Pace::Short, "lost".to_owned())
+                .unwrap();
+        }
+        let busy = patience.next_delay(now, Pace::Busy(None), "busy".to_owned());
+        assert!(busy.unwrap() <= BUSY);
     }
 
     #[test]
