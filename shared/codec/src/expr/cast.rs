@@ -108,7 +108,7 @@ fn integer(ctx: &Ctx<'_>, datum: &Datum, unsigned: bool) -> Value {
         value
     };
     if unsigned {
-        let wraps = value < 0 && range.contains(&value);
+        let wraps = whole && value < 0 && range.contains(&value);
         return Ok(Datum::UInt(if wraps {
             value as i64 as u64
         } else {
@@ -281,11 +281,13 @@ fn recode(text: Vec<u8>, from: &Ty, to: &Ty) -> Result<Vec<u8>, EvalError> {
     }
 }
 
-/// `CONVERT(x USING charset)`.
+/// `CONVERT(x USING charset)`: NULL for bytes that are not of the charset.
 pub(super) fn convert_using(ctx: &Ctx<'_>, call: &Call) -> Value {
     let from = &call.args[0].ty;
     let text = ctx.text(&call.args[0])?;
-    text.map(|text| recode(text, from, &call.ty))
-        .transpose()
-        .map(text_datum)
+    let converted = text.and_then(|text| recode(text, from, &call.ty).ok());
+    let raw = matches!(call.ty.collation.charset(), "binary" | "latin1");
+    Ok(text_datum(
+        converted.filter(|text| raw || std::str::from_utf8(text).is_ok()),
+    ))
 }

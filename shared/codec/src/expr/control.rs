@@ -5,6 +5,7 @@ use super::compile::{Call, Expr, Function, MANY, Value};
 use super::convert::Ctx;
 use super::types::{Ty, one_of};
 use crate::datum::Datum;
+use crate::mysql::tp;
 use std::cmp::Ordering;
 
 fn int(_: &[Expr]) -> Ty {
@@ -52,7 +53,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         "ifnull",
         (2, 2),
         |args| one_of(args.iter().map(|a| &a.ty)),
-        coalesce,
+        |ctx, call| Ok(scaled(coalesce(ctx, call)?, &call.ty)),
     ),
     function(
         "coalesce",
@@ -133,7 +134,17 @@ fn bits(ctx: &Ctx<'_>, call: &Call, apply: fn(u64, u64) -> u64) -> Value {
 
 fn chosen(ctx: &Ctx<'_>, call: &Call, arg: &Expr) -> Value {
     let datum = ctx.eval(arg)?;
-    ctx.unified(datum, &arg.ty, &call.ty)
+    Ok(scaled(ctx.unified(datum, &arg.ty, &call.ty)?, &call.ty))
+}
+
+/// IF, IFNULL and CASE give decimals the scale of their type; COALESCE leaves them as they are.
+fn scaled(datum: Datum, ty: &Ty) -> Datum {
+    match datum {
+        Datum::Decimal(v) if ty.tp == tp::NEW_DECIMAL && ty.scale >= 0 => {
+            Datum::Decimal(v.round(ty.digits()))
+        }
+        other => other,
+    }
 }
 
 fn if_else(ctx: &Ctx<'_>, call: &Call) -> Value {

@@ -51,3 +51,5 @@ impl EvalError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod value_tests;

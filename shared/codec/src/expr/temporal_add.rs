@@ -154,10 +154,22 @@ fn amount(ctx: &Ctx<'_>, arg: &Expr, unit: Unit) -> Opt<Amount> {
     }
     let datum = ctx.eval(arg)?;
     let number = match &datum {
-        // A text counts as far as it is a number.
-        Datum::Bytes(text) => Some(MyDecimal::parse(text).0),
+        // A text counts as far as it is a number, which for most units is a whole one.
+        Datum::Bytes(text) => {
+            // The server reads it as a decimal first, and complains about that.
+            let number = ctx.datum_decimal(&datum)?;
+            if unit == Unit::Second {
+                number
+            } else {
+                Some(whole_prefix(text.trim_ascii()))
+            }
+        }
         other => ctx.datum_decimal(other)?,
     };
+    let too_large = |number: &MyDecimal| number.round(0).to_i64().is_err();
+    if number.as_ref().is_some_and(too_large) {
+        return ctx.incorrect_time("datetime", b"a huge interval");
+    }
     Ok(number.map(|number| {
         if unit == Unit::Second {
             let nanos = MyDecimal::from_i64(SECOND).checked_mul(&number.truncate(6));
@@ -173,6 +185,16 @@ fn amount(ctx: &Ctx<'_>, arg: &Expr, unit: Unit) -> Opt<Amount> {
         let (Ok(count) | Err(count)) = number.round(0).to_i64();
         Amount::of(unit, count)
     }))
+}
+
+/// The signed digits a text begins with.
+fn whole_prefix(text: &[u8]) -> MyDecimal {
+    let sign = usize::from(matches!(text.first(), Some(b'-' | b'+')));
+    let digits = text[sign..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    MyDecimal::parse(&text[..sign + digits]).0
 }
 
 /// Numbers of a text from the right: what is missing is the larger units.
@@ -267,32 +289,33 @@ pub(super) fn date_arith(ctx: &Ctx<'_>, arith: &DateArith) -> Value {
     let textual = arith.ty.family() == Family::Str;
     let (kind, fsp) = match arith.ty.tp {
         tp::DATE => (TimeKind::Date, 0),
-        _ if textual => text_form(ctx, arith, &time, amount)?,
+        _ if textual => (text_kind(ctx, arith)?, 6),
         _ => (TimeKind::Datetime, arith.ty.digits()),
     };
     Ok(match add(&time, amount, kind, fsp) {
-        Some(sum) if textual => Datum::Bytes(sum.to_string().into_bytes()),
+        Some(sum) if textual => written(sum),
         Some(sum) => Datum::Time(sum),
         None => overflow::<Datum>(ctx)?.unwrap_or(Datum::Null),
     })
 }
 
-/// How the sum of a text and an amount is written: as a date when neither has a clock.
-fn text_form(
-    ctx: &Ctx<'_>,
-    arith: &DateArith,
-    time: &Time,
-    amount: Amount,
-) -> Result<(TimeKind, u8), EvalError> {
+/// A time as text: six digits of fraction, or none where there is no fraction.
+fn written(time: Time) -> Datum {
+    let fsp = if time.civil().micro == 0 { 0 } else { 6 };
+    let shown = Time::from_packed(time.packed(), time.kind, fsp);
+    Datum::Bytes(shown.to_string().into_bytes())
+}
+
+/// What the sum of a text and an amount is: a date when neither has a clock.
+fn text_kind(ctx: &Ctx<'_>, arith: &DateArith) -> Result<TimeKind, EvalError> {
     const DATE_LEN: usize = 10;
     let text = ctx.text(&arith.date)?.unwrap_or_default();
-    if text.trim_ascii().len() <= DATE_LEN && arith.unit.is_date_part() {
-        return Ok((TimeKind::Date, 0));
-    }
-    let fraction = time.civil().micro != 0
-        || amount.nanos % i128::from(SECOND) != 0
-        || arith.unit.has_microseconds();
-    Ok((TimeKind::Datetime, if fraction { 6 } else { 0 }))
+    let date = text.trim_ascii().len() <= DATE_LEN && arith.unit.is_date_part();
+    Ok(if date {
+        TimeKind::Date
+    } else {
+        TimeKind::Datetime
+    })
 }
 
 fn add_time_ty(args: &[Expr]) -> Ty {
@@ -323,7 +346,8 @@ fn add_time(ctx: &Ctx<'_>, call: &Call, sign: i64) -> Value {
         _ => datum,
     };
     if is_date {
-        let Some(time) = ctx.datum_time(&first, TimeKind::Datetime)? else {
+        let time = ctx.datum_time(&first, TimeKind::Datetime)?;
+        let Some(time) = time.filter(|time| !time.is_zero()) else {
             return Ok(Datum::Null);
         };
         let fsp = if text.is_some() {
@@ -332,7 +356,12 @@ fn add_time(ctx: &Ctx<'_>, call: &Call, sign: i64) -> Value {
             call.ty.digits()
         };
         let sum = plus_nanos(&time, sign * clock.nanos, fsp);
-        return Ok(sum.map_or(Datum::Null, |sum| written(Datum::Time(sum))));
+        // Beside a text the sum shows a fraction only where it has one.
+        let shown = |sum: Time| match right.ty.family() {
+            Family::Str if sum.civil().micro == 0 => Time::from_packed(sum.packed(), sum.kind, 0),
+            _ => sum,
+        };
+        return Ok(sum.map_or(Datum::Null, |sum| written(Datum::Time(shown(sum)))));
     }
     let Some(time) = ctx.datum_duration(&first)? else {
         return Ok(Datum::Null);
@@ -436,17 +465,14 @@ fn timestamp_add(ctx: &Ctx<'_>, call: &Call) -> Value {
     let (Some(amount), Some(time)) = (amount, time) else {
         return Ok(Datum::Null);
     };
-    let fraction = time.civil().micro != 0 || amount.nanos % i128::from(SECOND) != 0;
     let date_only = call.args[2].ty.tp == tp::DATE && unit.is_date_part();
     let kind = if date_only {
         TimeKind::Date
     } else {
         TimeKind::Datetime
     };
-    Ok(
-        match add(&time, amount, kind, if fraction { 6 } else { 0 }) {
-            Some(sum) => Datum::Bytes(sum.to_string().into_bytes()),
-            None => overflow::<Datum>(ctx)?.unwrap_or(Datum::Null),
-        },
-    )
+    Ok(match add(&time, amount, kind, 6) {
+        Some(sum) => written(sum),
+        None => overflow::<Datum>(ctx)?.unwrap_or(Datum::Null),
+    })
 }

@@ -3,9 +3,10 @@
 use super::compare::bool_datum;
 use super::compile::{Call, Eval, Expr, Function, MANY, Value};
 use super::convert::{Ctx, text_datum};
-use super::types::{Ty, joined_text, merge_collations};
+use super::types::{Family, Ty, joined_text, merge_collations};
 use crate::collation::Collation;
 use crate::datum::Datum;
+use std::cmp::Ordering;
 
 const fn function(
     name: &'static str,
@@ -322,11 +323,14 @@ fn replace(ctx: &Ctx<'_>, call: &Call) -> Value {
     Ok(Datum::Bytes(out))
 }
 
+/// Most bytes of REPEAT: its declared width.
+const REPEAT_BYTES_MAX: usize = 16 << 20;
+
 fn repeat(ctx: &Ctx<'_>, call: &Call) -> Value {
     let (text, count) = (ctx.text(&call.args[0])?, ctx.small(&call.args[1])?);
     Ok(text.zip(count).map_or(Datum::Null, |(text, count)| {
         let count = count.clamp(0, i64::from(i32::MAX)) as usize;
-        if text.len().saturating_mul(count) > RESULT_BYTES_MAX {
+        if text.len().saturating_mul(count) > REPEAT_BYTES_MAX {
             return Datum::Null;
         }
         Datum::Bytes(text.repeat(count))
@@ -454,17 +458,28 @@ fn substring_index(ctx: &Ctx<'_>, call: &Call) -> Value {
     Ok(Datum::Bytes(parts.join(delimiter.as_slice())))
 }
 
-/// Index of the first argument among the others; numbers compare as numbers.
+/// Index of the first argument among the others. Texts compare as texts only where all arguments are texts.
 fn field(ctx: &Ctx<'_>, call: &Call) -> Value {
     let (wanted, list) = (&call.args[0], &call.args[1..]);
     let value = ctx.eval(wanted)?;
     if value.is_null() {
         return Ok(Datum::Int(0));
     }
+    let families = || call.args.iter().map(|arg| arg.ty.family());
+    let alike = families().all(|family| family == Family::Str)
+        || families().all(|family| family == Family::Int);
     for (i, arg) in list.iter().enumerate() {
         let other = ctx.eval(arg)?;
-        let order = super::compare::order(ctx, (&value, &wanted.ty), (&other, &arg.ty));
-        if !other.is_null() && order? == Some(std::cmp::Ordering::Equal) {
+        if other.is_null() {
+            continue;
+        }
+        let equal = if alike {
+            super::compare::order(ctx, (&value, &wanted.ty), (&other, &arg.ty))?
+                .is_some_and(Ordering::is_eq)
+        } else {
+            ctx.datum_real(&value)? == ctx.datum_real(&other)?
+        };
+        if equal {
             return Ok(Datum::Int(i as i64 + 1));
         }
     }

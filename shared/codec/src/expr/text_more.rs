@@ -86,6 +86,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     function("export_set", (3, 5), plain, export_set),
     function("format", (2, 3), plain, format_number),
+    // The column's cast reads the text.
+    function("vec_from_text", (1, 1), plain, |ctx, call| {
+        ctx.text(&call.args[0]).map(text_datum)
+    }),
 ];
 
 fn ord(ctx: &Ctx<'_>, call: &Call) -> Value {
@@ -139,7 +143,7 @@ fn hex(ctx: &Ctx<'_>, call: &Call) -> Value {
     let number = matches!(
         arg.ty.family(),
         Family::Int | Family::Real | Family::Decimal
-    ) && !arg.ty.is_hybrid();
+    );
     if number {
         let value = ctx.int(arg)?;
         return Ok(text_datum(
