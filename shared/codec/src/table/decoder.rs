@@ -7,7 +7,7 @@ use crate::cast::{Cell, cell_datum};
 use crate::datum::Datum;
 use crate::keys::{TableKey, parse};
 use crate::mem::flags;
-use crate::mysql::UNSPECIFIED;
+use crate::mysql::{UNSPECIFIED, tp};
 use crate::row::{RowReader, Stored, read_flagged, read_value};
 use crate::schema::{ColumnInfo, IndexInfo, TableInfo};
 use crate::session::Session;
@@ -54,6 +54,8 @@ pub struct TableDecoder {
     handle_columns: Vec<HandleColumn>,
     /// Virtual columns, in order of offset.
     virtuals: Vec<Generated>,
+    /// Offsets of the TIMESTAMPs, and what reads them as they are stored.
+    instants: Option<(Vec<usize>, Arc<TableDecoder>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -107,8 +109,10 @@ impl TableDecoder {
         let virtuals = virtuals
             .map(|column| Generated::compile(info, column, &session_arc))
             .collect::<Result<_, _>>()?;
+        let instants = stored_instants(info, session)?;
         Ok(TableDecoder {
             virtuals,
+            instants,
             info: Arc::new(info.clone()),
             zone: session.time_zone.clone(),
             origins,
@@ -156,10 +160,20 @@ impl TableDecoder {
             let (_, datum) = value.map_err(|_| DecodeError::Column(column.name.clone()))?;
             datums[column.offset] = datum;
         }
+        let mut instants = Vec::new();
+        if let Some((offsets, in_utc)) = &self.instants {
+            let stored = in_utc.record(key, value)?;
+            for offset in offsets {
+                if let Some(Datum::Time(time)) = stored.datums.get(*offset) {
+                    instants.push((*offset, time.packed()));
+                }
+            }
+        }
         Ok(Row {
             physical_id,
             handle: handle.to_vec(),
             datums,
+            instants,
         })
     }
 
@@ -290,6 +304,33 @@ impl TableDecoder {
         }
         Ok(rest)
     }
+}
+
+/// What reads the TIMESTAMPs of a table in UTC, when local time is not.
+fn stored_instants(
+    info: &TableInfo,
+    session: &Session,
+) -> Result<Option<(Vec<usize>, Arc<TableDecoder>)>, Error> {
+    let stored =
+        |column: &&ColumnInfo| column.field_type.tp == tp::TIMESTAMP && !column.is_virtual();
+    let offsets: Vec<usize> = info
+        .columns()
+        .iter()
+        .filter(stored)
+        .map(|column| column.offset)
+        .collect();
+    if offsets.is_empty() || session.time_zone.name() == "UTC" {
+        return Ok(None);
+    }
+    let in_utc = Session {
+        time_zone: Zone::utc(),
+        ..session.clone()
+    };
+    let plain = TableDecoder {
+        virtuals: Vec::new(),
+        ..TableDecoder::compile(info, &in_utc)?
+    };
+    Ok(Some((offsets, Arc::new(plain))))
 }
 
 fn old_cell(

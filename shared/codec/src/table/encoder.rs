@@ -44,6 +44,9 @@ pub struct Row {
     pub handle: Vec<u8>,
     /// One per column of the table, by offset.
     pub datums: Vec<Datum>,
+    /// TIMESTAMPs in UTC as stored, by offset: local time is ambiguous where clocks are set back. Empty
+    /// where local time is UTC.
+    pub(crate) instants: Vec<(usize, u64)>,
 }
 
 /// Empties a vector of cells and gives it another lifetime, keeping its allocation.
@@ -89,6 +92,7 @@ impl TableEncoder {
             .and_then(|ids| {
                 let handle = plan.handle_id(fields, &cells, row_id)?;
                 let findings = plan.complete(&mut cells, false)?;
+                plan.timestamps_to_utc(&mut cells);
                 let outcome = self.emit(&plan, &mut cells, handle, &findings, sink)?;
                 self.seen.merge(&ids);
                 self.note_row_id(&plan, handle);
@@ -113,6 +117,10 @@ impl TableEncoder {
             .map_or(0, |bytes| (u64::from_be_bytes(*bytes) ^ 1 << 63) as i64);
         let mut findings = plan.complete(&mut cells, true)?;
         findings.partition_id = Some(row.physical_id);
+        plan.timestamps_to_utc(&mut cells);
+        row.instants
+            .iter()
+            .for_each(|(offset, packed)| cells[*offset] = Cell::Time(*packed));
         self.emit(&plan, &mut cells, handle, &findings, sink)
     }
 
@@ -153,7 +161,7 @@ impl TableEncoder {
         }
     }
 
-    /// Writes the record and the index entries of complete cells.
+    /// Writes the record and the index entries of complete cells, TIMESTAMPs in UTC.
     fn emit(
         &mut self,
         plan: &Plan,
@@ -164,7 +172,6 @@ impl TableEncoder {
     ) -> Result<RowOutcome, RowError> {
         let physical_id = findings.partition_id.unwrap_or(plan.table_id);
         let arrays = plan.arrays(cells)?;
-        plan.timestamps_to_utc(cells);
         let Buffers {
             handle,
             record,

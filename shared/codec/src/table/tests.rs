@@ -379,6 +379,45 @@ fn global_indexes_name_the_partition_in_the_value() {
 }
 
 #[test]
+fn an_hour_that_came_twice_keeps_its_instant() {
+    let timestamp = FieldType {
+        tp: tp::TIMESTAMP,
+        decimal: 0,
+        ..int()
+    };
+    let table = Table::new(&[int(), timestamp]).int_key().key(&[(1, W)]);
+    let new_york = Session {
+        time_zone: crate::time::Zone::parse("America/New_York").unwrap(),
+        ..Session::default()
+    };
+    let mut encoder = TableEncoder::compile(&table.0, &Session::default(), None).unwrap();
+    let mut pairs = Vec::new();
+    let mut sink =
+        |slot: Slot, key: &[u8], value: &[u8]| pairs.push((slot, key.to_vec(), value.to_vec()));
+    // 01:30 for the second time.
+    encoder
+        .encode_row(
+            &[Field::Int(1), Field::Text(b"2024-11-03 06:30:00")],
+            1,
+            &mut sink,
+        )
+        .unwrap();
+    let row = TableDecoder::compile(&table.0, &new_york)
+        .unwrap()
+        .record(&pairs[0].1, &pairs[0].2)
+        .unwrap();
+    assert_eq!(row.datums[1].to_text().unwrap(), b"2024-11-03 01:30:00");
+    let mut again = Vec::new();
+    let mut sink =
+        |slot: Slot, key: &[u8], value: &[u8]| again.push((slot, key.to_vec(), value.to_vec()));
+    TableEncoder::compile(&table.0, &new_york, None)
+        .unwrap()
+        .encode_decoded(&row, &mut sink)
+        .unwrap();
+    assert_eq!(again, pairs);
+}
+
+#[test]
 fn automatic_ids_are_given_and_remembered() {
     let mut table = Table::new(&[big(), int()]).int_key();
     table.0.cols.as_mut().unwrap()[0].field_type.flag |= flag::AUTO_INCREMENT;
