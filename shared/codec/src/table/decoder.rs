@@ -55,7 +55,7 @@ pub struct TableDecoder {
     /// Virtual columns, in order of offset.
     virtuals: Vec<Generated>,
     /// Offsets of the TIMESTAMPs, and what reads them as they are stored.
-    instants: Option<(Vec<usize>, Arc<TableDecoder>)>,
+    instants: Option<Instants>,
 }
 
 #[derive(Clone, Debug)]
@@ -306,11 +306,11 @@ impl TableDecoder {
     }
 }
 
+/// Offsets of the stored TIMESTAMPs, and a decoder that leaves them in UTC.
+type Instants = (Vec<usize>, Arc<TableDecoder>);
+
 /// What reads the TIMESTAMPs of a table in UTC, when local time is not.
-fn stored_instants(
-    info: &TableInfo,
-    session: &Session,
-) -> Result<Option<(Vec<usize>, Arc<TableDecoder>)>, Error> {
+fn stored_instants(info: &TableInfo, session: &Session) -> Result<Option<Instants>, Error> {
     let stored =
         |column: &&ColumnInfo| column.field_type.tp == tp::TIMESTAMP && !column.is_virtual();
     let offsets: Vec<usize> = info
