@@ -316,7 +316,12 @@ impl Compiler<'_> {
 }
 
 fn find(name: &str) -> Option<&'static Function> {
-    let tables = [
+    functions().find(|function| function.name == name)
+}
+
+/// Every function there is.
+pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
+    [
         compare::FUNCTIONS,
         control::FUNCTIONS,
         math::FUNCTIONS,
@@ -330,11 +335,9 @@ fn find(name: &str) -> Option<&'static Function> {
         temporal_add::FUNCTIONS,
         hash::FUNCTIONS,
         net::FUNCTIONS,
-    ];
-    tables
-        .into_iter()
-        .flatten()
-        .find(|function| function.name == name)
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn charset_collation(charset: &str) -> Result<Collation, CompileError> {

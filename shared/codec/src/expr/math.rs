@@ -411,7 +411,8 @@ fn round(ctx: &Ctx<'_>, call: &Call, half_up: bool) -> Value {
             let Some(value) = ctx.int(arg)? else {
                 return Ok(Datum::Null);
             };
-            let Some(unit) = 10i128.checked_pow(u32::try_from(-places.min(0)).unwrap_or(u32::MAX))
+            let Some(unit) =
+                10i128.checked_pow(u32::try_from(places.min(0).unsigned_abs()).unwrap_or(u32::MAX))
             else {
                 return in_range(0, &call.ty);
             };
@@ -454,7 +455,7 @@ fn round_decimal(v: &MyDecimal, places: i64, half_up: bool, ty: &Ty) -> MyDecima
             v.truncate(scale)
         };
     }
-    let places = (-places).min(82) as u8;
+    let places = places.unsigned_abs().min(82) as u8;
     if half_up {
         return v.round_integer_places(places);
     }

@@ -571,9 +571,8 @@ fn period_add(ctx: &Ctx<'_>, call: &Call) -> Value {
         return Ok(Datum::Null);
     };
     let sum = months_of(period)?.saturating_add(months);
-    Ok(Datum::Int(
-        sum.div_euclid(12) * 100 + sum.rem_euclid(12) + 1,
-    ))
+    let period = sum.div_euclid(12).saturating_mul(100);
+    Ok(Datum::Int(period.saturating_add(sum.rem_euclid(12) + 1)))
 }
 
 fn period_diff(ctx: &Ctx<'_>, call: &Call) -> Value {

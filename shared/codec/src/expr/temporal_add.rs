@@ -122,7 +122,7 @@ impl Amount {
 
     fn negated(self) -> Amount {
         Amount {
-            months: -self.months,
+            months: self.months.saturating_neg(),
             nanos: -self.nanos,
         }
     }
@@ -217,6 +217,12 @@ fn composed(text: &str, units: &[Unit]) -> Amount {
     if negative { total.negated() } else { total }
 }
 
+/// A TIME rounded and clipped; sums far beyond its range are cut first, so that rounding cannot overflow.
+fn rounded(nanos: i64, fsp: u8) -> duration::Parsed {
+    const FAR: i64 = i64::MAX / 2;
+    duration::rounded(nanos.clamp(-FAR, FAR), fsp)
+}
+
 /// A wall time moved by nanoseconds; `None` outside the calendar.
 pub(super) fn plus_nanos(time: &Time, nanos: i64, fsp: u8) -> Option<Time> {
     add(
@@ -278,7 +284,7 @@ pub(super) fn date_arith(ctx: &Ctx<'_>, arith: &DateArith) -> Value {
         };
         let nanos = i64::try_from(i128::from(clock.nanos) + amount.nanos).unwrap_or(i64::MAX);
         let fsp = arith.ty.digits();
-        return match duration::rounded(nanos, fsp) {
+        return match rounded(nanos, fsp) {
             Ok(nanos) => Ok(Datum::Duration(MyDuration { nanos, fsp })),
             Err(_) => overflow::<Datum>(ctx).map(|_| Datum::Null),
         };
@@ -371,7 +377,7 @@ fn add_time(ctx: &Ctx<'_>, call: &Call, sign: i64) -> Value {
     } else {
         call.ty.digits()
     };
-    let (Ok(nanos) | Err(nanos)) = duration::rounded(time.nanos + sign * clock.nanos, 6);
+    let (Ok(nanos) | Err(nanos)) = rounded(time.nanos + sign * clock.nanos, 6);
     Ok(written(Datum::Duration(MyDuration { nanos, fsp })))
 }
 
@@ -405,7 +411,7 @@ fn time_diff(ctx: &Ctx<'_>, call: &Call) -> Value {
             .map(|(a, b)| a.nanos - b.nanos)
     };
     Ok(nanos.map_or(Datum::Null, |nanos| {
-        let (Ok(nanos) | Err(nanos)) = duration::rounded(nanos, 6);
+        let (Ok(nanos) | Err(nanos)) = rounded(nanos, 6);
         Datum::Duration(MyDuration {
             nanos,
             fsp: call.ty.digits(),

@@ -222,3 +222,129 @@ fn random_defaults_differ_by_row_and_repeat_by_attempt() {
         assert_ne!(value(1), value(2));
     }
 }
+
+/// Values at the edges of what functions take.
+const EDGES: [&str; 26] = [
+    "null",
+    "0",
+    "-1",
+    "3",
+    "100000",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "1.5",
+    "-99999999999999999999999999999999.999999999",
+    "1e308",
+    "-1e-308",
+    "''",
+    "'a'",
+    "'-1 2:3:4.5'",
+    "'中\u{fc}x'",
+    "x'ff00'",
+    "x''",
+    "'0000-00-00'",
+    "'2024-00-31'",
+    "date'9999-12-31'",
+    "timestamp'0001-01-01 00:00:00.000001'",
+    "time'-838:59:59.999999'",
+    "cast('{\"a\": [1, {\"b\": null}]}' as json)",
+    "'$.a[last]'",
+    "true",
+];
+
+#[test]
+fn every_function_takes_any_arguments_without_panic() {
+    let sessions = [lenient(), Session::default()];
+    let (mut values, mut panicked) = (0, Vec::new());
+    for function in super::compile::functions() {
+        let (least, most) = function.args;
+        for count in least..=most.min(least + 1) {
+            for first in 0..EDGES.len() {
+                for step in 0..EDGES.len() {
+                    let arg = |i: usize| EDGES[(first + i * step) % EDGES.len()];
+                    let args: Vec<&str> = (0..count).map(arg).collect();
+                    let node = Node::Call {
+                        name: function.name.to_owned(),
+                        args: args.iter().map(|text| parse(text).unwrap()).collect(),
+                    };
+                    for session in &sessions {
+                        let session = std::sync::Arc::new(session.clone());
+                        let info = TableInfo::default();
+                        let Ok(expression) = Expression::from_node(&node, &info, &session) else {
+                            continue;
+                        };
+                        match std::panic::catch_unwind(|| expression.shown(&[]).is_ok()) {
+                            Ok(value) => values += usize::from(value),
+                            Err(_) => panicked.push(format!("{}{args:?}", function.name)),
+                        }
+                    }
+                    if count < 2 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(panicked, [""; 0]);
+    assert!(values > 10_000, "{values}");
+}
+
+#[test]
+fn every_cast_and_interval_takes_any_value_without_panic() {
+    let mut texts = Vec::new();
+    for value in EDGES {
+        let casts = [
+            "signed",
+            "unsigned",
+            "char",
+            "char(2)",
+            "binary(3)",
+            "decimal(65,30)",
+            "decimal(3,1)",
+            "double",
+            "float",
+            "date",
+            "datetime",
+            "datetime(6)",
+            "time(3)",
+            "year",
+            "json",
+        ];
+        texts.extend(casts.map(|to| format!("cast({value} as {to})")));
+        for charset in ["utf8mb4", "gbk", "gb18030", "ascii", "latin1", "binary"] {
+            texts.push(format!("convert({value} using {charset})"));
+        }
+        let units = [
+            "microsecond",
+            "second",
+            "minute",
+            "day",
+            "week",
+            "quarter",
+            "year",
+            "second_microsecond",
+            "day_second",
+            "year_month",
+        ];
+        for unit in units {
+            texts.push(format!("extract({unit} from {value})"));
+            for date in EDGES {
+                texts.push(format!("date_sub({date}, interval {value} {unit})"));
+                texts.push(format!("timestampdiff({unit}, {date}, {value})"));
+            }
+        }
+    }
+    let mut panicked = Vec::new();
+    for session in [lenient(), Session::default()] {
+        for text in &texts {
+            let Ok(expression) = Expression::compile(text, &TableInfo::default(), &session) else {
+                continue;
+            };
+            if std::panic::catch_unwind(|| expression.shown(&[]).is_ok()).is_err() {
+                panicked.push(text);
+            }
+        }
+    }
+    assert_eq!(panicked, [""; 0]);
+}

@@ -413,21 +413,19 @@ fn locate(ctx: &Ctx<'_>, needle: &Expr, text: &Expr, from: Option<&Expr>) -> Val
     if start > text.len() || needle.len() > text.len() - start {
         return Ok(Datum::Int(0));
     }
-    let same = |a: &[u8], b: &[u8]| a == b || collation.is_ci() && same_unit(collation, a, b);
+    let same = |a: &[u8], b: &[u8]| a == b || collation.is_ci() && same_unit(a, b);
     let found = (start..=text.len() - needle.len())
         .find(|at| needle.iter().zip(&text[*at..]).all(|(a, b)| same(a, b)));
     Ok(Datum::Int(found.map_or(0, |at| at as i64 + 1)))
 }
 
-fn same_unit(collation: Collation, a: &[u8], b: &[u8]) -> bool {
-    let char_of = |unit: &[u8]| {
-        std::str::from_utf8(unit)
-            .ok()
-            .and_then(|text| text.chars().next())
+/// Searching ignores case by letters, not by weights: accents count.
+fn same_unit(a: &[u8], b: &[u8]) -> bool {
+    let lowered = |unit: &[u8]| {
+        let text = std::str::from_utf8(unit).ok()?;
+        text.chars().next().map(lower)
     };
-    char_of(a)
-        .zip(char_of(b))
-        .is_some_and(|(a, b)| collation.same_character(a, b))
+    lowered(a).zip(lowered(b)).is_some_and(|(a, b)| a == b)
 }
 
 /// What stands before the n-th delimiter, or behind the n-th from the end.
