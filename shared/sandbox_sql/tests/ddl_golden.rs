@@ -4,24 +4,12 @@
 
 mod common;
 
-use common::{Server, exec};
+use common::{Server, exec, golden_cases};
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 
 /// Cases whose model is known to differ, with the reason.
 const KNOWN: [(&str, &str); 0] = [];
-
-fn golden() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    [
-        "tests/golden/kv/cases.jsonl",
-        "../shared/golden/kv/cases.jsonl",
-    ]
-    .iter()
-    .map(|p| root.join(p))
-    .find(|p| p.exists())
-}
 
 /// Takes out what may differ: ids given by the cluster, timestamps, bookkeeping of dropped objects.
 fn comparable(mut table: Value) -> Value {
@@ -62,12 +50,10 @@ fn difference(path: &str, ours: &Value, theirs: &Value) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_golden_definition_makes_the_model_tidb_made() {
-    let text = std::fs::read_to_string(golden().expect("golden cases")).unwrap();
     let server = Server::start().await;
     let mut conn = server.connect().await;
     let (mut passed, mut failed) = (0, Vec::new());
-    for (i, line) in text.lines().enumerate() {
-        let case: Value = serde_json::from_str(line).unwrap();
+    for (i, case) in golden_cases().into_iter().enumerate() {
         let name = case["name"].as_str().unwrap();
         let db = format!("g{i}");
         exec(

@@ -314,3 +314,165 @@ async fn a_task_info_schema_of_lightning_works() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_loaders_and_clients_ask_is_answered() {
+    let server = Server::start().await;
+    let mut conn = server.connect().await;
+    exec(&mut conn, &[
+        "create table q(id bigint primary key, v varchar(10), key(v)) /*!50100 ENGINE=InnoDB */ /*T! SHARD_ROW_ID_BITS=0 */",
+        "/* c */ insert into q values (1,'a'); -- end",
+        "SET SESSION tidb_build_stats_concurrency = 4, @@session.tidb_distsql_scan_concurrency=3, sql_mode='', time_zone='+08:00'",
+        "SET @OLD_TIME_ZONE=@@TIME_ZONE, NAMES=1",
+        "update mysql.tidb set variable_value = '100h' where variable_name = 'tikv_gc_life_time'",
+        "analyze table q",
+        "lock tables q read",
+        "unlock tables",
+        "flush privileges",
+        "start transaction with consistent snapshot",
+        "commit",
+        "kill tidb 0",
+    ][..11])
+    .await;
+    assert_eq!(
+        rows(&mut conn, "select 1 from `test`.`q` use index() limit 1").await,
+        ["1"]
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "SELECT VARIABLE_VALUE FROM mysql.tidb WHERE VARIABLE_NAME='tikv_gc_life_time'"
+        )
+        .await,
+        ["100h"]
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "show variables where Variable_name in ('time_zone', 'autocommit')"
+        )
+        .await,
+        ["autocommit|ON", "time_zone|+08:00"]
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "show full tables from test where table_type = 'BASE TABLE'"
+        )
+        .await
+        .len(),
+        1
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select count(*) from information_schema.tidb_indexes where table_name = 'q'"
+        )
+        .await,
+        ["2"]
+    );
+    assert_eq!(rows(&mut conn, "show index from q").await.len(), 2);
+    assert_eq!(
+        rows(&mut conn, "show table status from test like 'q'")
+            .await
+            .len(),
+        1
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select @@tidb_config, @@socket, @@version_comment"
+        )
+        .await
+        .len(),
+        1
+    );
+    assert_eq!(
+        rows(&mut conn, "select t.*, q.v as w from q t join q using (id)").await,
+        ["1|a|a"]
+    );
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select upper(v) as u, sum(id) over () from q having u = 'A'"
+        )
+        .await,
+        ["A|1"]
+    );
+    assert_eq!(
+        error(&mut conn, "alter table q modify column v int")
+            .await
+            .0,
+        1235
+    );
+    assert_eq!(
+        error(&mut conn, "set time_zone = 'Nowhere/At_all'").await.0,
+        1298
+    );
+    assert_eq!(error(&mut conn, "create table q(a int)").await.0, 1050);
+    assert_eq!(error(&mut conn, "drop table nope").await.0, 1051);
+    assert_eq!(error(&mut conn, "create database test").await.0, 1007);
+    assert_eq!(
+        error(&mut conn, "create table bad(a int, a int)").await.0,
+        1060
+    );
+    assert_eq!(
+        error(&mut conn, "create table bad(a int, key k(a), key k(a))")
+            .await
+            .0,
+        1061
+    );
+    assert_eq!(
+        error(&mut conn, "create table bad(a text, key k(a))")
+            .await
+            .0,
+        1170
+    );
+    assert_eq!(
+        error(&mut conn, "create table bad(a int default 'x')")
+            .await
+            .0,
+        1067
+    );
+    assert_eq!(
+        error(&mut conn, "create table bad(a int) charset nosuch")
+            .await
+            .0,
+        1115
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitioned_tables_are_read_and_cut_as_one() {
+    let server = Server::start().await;
+    let mut conn = server.connect().await;
+    exec(&mut conn, &[
+        "create table p(a int, b int, c int, primary key(a), unique key ub(b) global, key kc(c)) partition by range(a) (partition p0 values less than (10), partition p1 values less than (maxvalue))",
+        "insert into p values (1, 10, 5), (11, 20, 5), (12, 30, 6)",
+        "admin check table p",
+    ])
+    .await;
+    assert_eq!(
+        rows(&mut conn, "select a, c from p where a >= 11 order by a").await,
+        ["11|5", "12|6"]
+    );
+    assert_eq!(
+        error(&mut conn, "insert into p values (3, 20, 1)").await.1,
+        "Duplicate entry '20' for key 'p.ub'"
+    );
+    assert_eq!(rows(&mut conn, "select partition_name, partition_description from information_schema.partitions where table_name = 'p'").await, ["p0|10", "p1|MAXVALUE"]);
+    exec(
+        &mut conn,
+        &[
+            "update p set a = 5 where a = 12",
+            "delete from p where b = 20",
+            "admin check table p",
+        ],
+    )
+    .await;
+    assert_eq!(
+        rows(&mut conn, "select a, b, c from p order by b").await,
+        ["1|10|5", "5|30|6"]
+    );
+    assert!(rows(&mut conn, "show create table p").await[0].contains("PARTITION BY RANGE (`a`)\n(PARTITION `p0` VALUES LESS THAN (10),\n PARTITION `p1` VALUES LESS THAN (MAXVALUE))"));
+}

@@ -4,11 +4,10 @@
 
 mod common;
 
-use common::{Server, error, exec};
+use common::{Server, error, exec, golden_cases};
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use thunderhead_codec::keys;
 use thunderhead_sandbox_sql::{KvEngine, ScanLimit};
 
@@ -197,21 +196,10 @@ async fn run(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inserting_golden_rows_stores_golden_pairs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = [
-        "tests/golden/kv/cases.jsonl",
-        "../shared/golden/kv/cases.jsonl",
-    ]
-    .iter()
-    .map(|p| root.join(p))
-    .find(|p| p.exists())
-    .expect("golden cases");
-    let text = std::fs::read_to_string(path).unwrap();
     let server = Server::start().await;
     let mut conn = server.connect().await;
     let (mut passed, mut failed) = (0, Vec::new());
-    for (i, line) in text.lines().enumerate() {
-        let case: Value = serde_json::from_str(line).unwrap();
+    for (i, case) in golden_cases().into_iter().enumerate() {
         match run(&server, &mut conn, &format!("g{i}"), &case).await {
             None => passed += 1,
             Some(why) => failed.push((case["name"].as_str().unwrap().to_owned(), why)),

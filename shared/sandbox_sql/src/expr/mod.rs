@@ -8,7 +8,9 @@ mod restore;
 
 pub use parse::parse_expr;
 pub use query::{parse_order_by, parse_select};
-pub use restore::{Style, columns_of, columns_with_tables, qualify, quoted, restore, substitute};
+pub use restore::{
+    Style, columns_of, columns_with_tables, has_aggregate, qualify, quoted, restore, substitute,
+};
 
 /// An expression.
 #[derive(Clone, Debug, PartialEq)]

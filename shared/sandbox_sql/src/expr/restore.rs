@@ -245,6 +245,27 @@ pub fn columns_of(expr: &Expr) -> Vec<String> {
     names
 }
 
+/// Whether `expr` computes an aggregate of its query (not one over a window).
+pub fn has_aggregate(expr: &Expr) -> bool {
+    const AGGREGATES: [&str; 10] = [
+        "count",
+        "sum",
+        "avg",
+        "min",
+        "max",
+        "group_concat",
+        "bit_xor",
+        "bit_and",
+        "bit_or",
+        "any_value",
+    ];
+    let mut found = false;
+    visit(expr, &mut |e| {
+        found |= matches!(e, Expr::Call { name, tail, .. } if tail.over.is_none() && AGGREGATES.contains(&name.as_str()));
+    });
+    found
+}
+
 /// Columns `expr` reads with the table they are qualified by.
 pub fn columns_with_tables(expr: &Expr) -> Vec<(Option<String>, String)> {
     let mut names = Vec::new();

@@ -53,6 +53,8 @@ pub async fn serve(mut stream: TcpStream, session: Session, mut stop: watch::Rec
         () = killed.notified() => {}
         () = converse(&mut stream, session) => {}
     }
+    // A statement that still runs on its thread must not outlive its client.
+    killed.fire();
 }
 
 async fn converse(stream: &mut TcpStream, mut session: Session) {

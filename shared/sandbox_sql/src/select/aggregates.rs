@@ -2,7 +2,7 @@
 
 use super::decimal::Decimal;
 use super::functions::{decimal_of, integer, out_of_range};
-use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use rusqlite::functions::{Aggregate, Context, FunctionFlags, WindowAggregate};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Result};
 
@@ -27,6 +27,12 @@ impl Aggregate<SumState, Value> for Sum {
     }
 
     fn finalize(&self, _: &mut Context<'_>, state: Option<SumState>) -> Result<Value> {
+        self.result(state)
+    }
+}
+
+impl Sum {
+    fn result(&self, state: Option<SumState>) -> Result<Value> {
         let Some((sum, count)) = state.filter(|(_, count)| *count > 0) else {
             return Ok(Value::Null);
         };
@@ -39,6 +45,21 @@ impl Aggregate<SumState, Value> for Sum {
             sum
         };
         Ok(Value::Text(result.to_string()))
+    }
+}
+
+/// As a window's aggregate, rows also leave the sum again.
+impl WindowAggregate<SumState, Value> for Sum {
+    fn value(&self, state: Option<&mut SumState>) -> Result<Value> {
+        self.result(state.copied())
+    }
+
+    fn inverse(&self, context: &mut Context<'_>, state: &mut SumState) -> Result<()> {
+        if let Some(value) = decimal_of(context.get_raw(0))? {
+            state.0 = state.0.sub(value).ok_or_else(out_of_range)?;
+            state.1 -= 1;
+        }
+        Ok(())
     }
 }
 
@@ -64,8 +85,8 @@ impl Aggregate<i64, Value> for Bits {
 /// Registers them on a connection.
 pub fn register(db: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    db.create_aggregate_function("th_sum", 1, flags, Sum { average: false })?;
-    db.create_aggregate_function("th_avg", 1, flags, Sum { average: true })?;
+    db.create_window_function("th_sum", 1, flags, Sum { average: false })?;
+    db.create_window_function("th_avg", 1, flags, Sum { average: true })?;
     db.create_aggregate_function("th_bit_xor", 1, flags, Bits(|a, b| a ^ b, 0))?;
     db.create_aggregate_function("th_bit_or", 1, flags, Bits(|a, b| a | b, 0))?;
     db.create_aggregate_function("th_bit_and", 1, flags, Bits(|a, b| a & b, -1))

@@ -7,7 +7,7 @@ use super::exprs::Emit;
 use super::scope::{Scope, ScopeColumn, ScopeTable, collated, conjuncts, ident, order_part};
 use super::types::{Ty, unify};
 use crate::error::{SqlError, SqlResult};
-use crate::expr::{Expr, OrderItem, Query, Select, SelectItem, TableRef};
+use crate::expr::{Expr, OrderItem, Query, Select, SelectItem, TableRef, has_aggregate};
 use std::cell::RefCell;
 
 /// What the translator asks about the outside.
@@ -315,7 +315,8 @@ impl<'a> Translator<'a> {
             scope,
         };
         let mut tail = String::new();
-        if !filters.is_empty() {
+        let filters_empty = filters.is_empty();
+        if !filters_empty {
             tail = format!(" WHERE {}", filters.join(" AND "));
         }
         if !select.group_by.is_empty() {
@@ -328,7 +329,19 @@ impl<'a> Translator<'a> {
             tail = format!("{tail} GROUP BY {}", parts.join(", "));
         }
         if let Some(having) = &select.having {
-            tail = format!("{tail} HAVING {}", emit.condition(having)?);
+            // Where nothing is grouped HAVING is a condition on rows, which SQLite wants in WHERE.
+            let grouped = !select.group_by.is_empty()
+                || has_aggregate(having)
+                || select
+                    .items
+                    .iter()
+                    .any(|i| matches!(i, SelectItem::Expr { expr, .. } if has_aggregate(expr)));
+            let word = match (grouped, filters_empty) {
+                (true, _) => "HAVING",
+                (false, true) => "WHERE",
+                (false, false) => "AND",
+            };
+            tail = format!("{tail} {word} {}", emit.condition(having)?);
         }
         let mut parts = Vec::new();
         for item in order {

@@ -21,6 +21,8 @@ use thunderhead_codec::session::{Session as Encoding, SqlMode};
 use thunderhead_codec::time::Zone;
 use thunderhead_types::{Clock, SystemClock, Timestamp};
 
+/// Keys and values one transaction may buffer (`txn-total-size-limit`).
+const TRANSACTION_BYTES_MAX: usize = 100 << 20;
 /// Warnings kept of one statement.
 const WARNINGS_MAX: usize = 64;
 
@@ -66,6 +68,8 @@ pub struct Warning {
 struct Transaction {
     start_ts: Timestamp,
     writes: Arc<Writes>,
+    /// Of keys and values written, whether or not they were written over since.
+    bytes: usize,
     /// Begun by the client rather than for one statement.
     explicit: bool,
 }
@@ -309,6 +313,7 @@ impl Session {
         self.transaction = Some(Transaction {
             start_ts,
             writes: Arc::default(),
+            bytes: 0,
             explicit: true,
         });
         Ok(())
@@ -324,6 +329,7 @@ impl Session {
             self.transaction = Some(Transaction {
                 start_ts: ts,
                 writes: Arc::default(),
+                bytes: 0,
                 explicit: true,
             });
         }
@@ -348,6 +354,7 @@ impl Session {
         let transaction = self.transaction.get_or_insert(Transaction {
             start_ts,
             writes: Arc::default(),
+            bytes: 0,
             explicit,
         });
         if transaction.writes.is_empty() {
@@ -362,6 +369,13 @@ impl Session {
             .transaction
             .as_mut()
             .ok_or_else(|| SqlError::new(code::UNKNOWN, "no transaction is open"))?;
+        let size = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
+            key.len() + value.as_ref().map_or(0, Vec::len)
+        };
+        transaction.bytes += writes.iter().map(size).sum::<usize>();
+        if transaction.bytes > TRANSACTION_BYTES_MAX {
+            return Err(SqlError::new(8004, "Transaction is too large"));
+        }
         Arc::make_mut(&mut transaction.writes).extend(writes);
         Ok(())
     }

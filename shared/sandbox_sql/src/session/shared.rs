@@ -26,6 +26,12 @@ impl KillSwitch {
         self.notify.notified().await;
     }
 
+    /// Ends the connection and whatever statement of it is running.
+    pub fn fire(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Relaxed)
     }
@@ -72,8 +78,7 @@ impl Shared {
     pub fn kill(&self, id: u32) -> bool {
         let found = self.connections.lock().get(&id).cloned();
         if let Some(kill) = &found {
-            kill.killed.store(true, Ordering::Relaxed);
-            kill.notify.notify_one();
+            kill.fire();
         }
         found.is_some()
     }

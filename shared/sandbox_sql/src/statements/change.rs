@@ -8,7 +8,7 @@ use crate::error::{SqlError, SqlResult};
 use crate::expr::{Expr, Query, Select, SelectItem, TableRef, parse_expr};
 use crate::lexer::Cursor;
 use crate::protocol::Value;
-use crate::select::{KEY_COLUMN, for_each_row};
+use crate::select::{KEY_COLUMN, evaluate, for_each_row};
 use crate::session::{Outcome, Session};
 use thunderhead_codec::mysql::flag;
 use thunderhead_codec::table::{Row, Slot};
@@ -180,6 +180,13 @@ pub fn update(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> 
     };
     at.expect("set")?;
     let pairs = assignments(at)?;
+    if session
+        .database_or_current(db.as_deref())?
+        .eq_ignore_ascii_case("mysql")
+        && name.eq_ignore_ascii_case("tidb")
+    {
+        return update_tidb(session, at, &pairs);
+    }
     let table = session.table(db.as_deref(), &name)?;
     check_columns(
         &pairs.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(),
@@ -223,4 +230,50 @@ pub fn update(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> 
         warnings: 0,
         info,
     })
+}
+
+/// `UPDATE mysql.tidb SET VARIABLE_VALUE = … WHERE VARIABLE_NAME = …`: loaders raise the GC life time so.
+fn update_tidb(
+    session: &mut Session,
+    at: &mut Cursor<'_>,
+    pairs: &[(String, Expr)],
+) -> SqlResult<Outcome> {
+    let [(column, value)] = pairs else {
+        return Err(at.error());
+    };
+    if !column.eq_ignore_ascii_case("variable_value") {
+        return Err(SqlError::unknown_column(column, "field list"));
+    }
+    let value = evaluate(session, std::slice::from_ref(value))?
+        .pop()
+        .flatten()
+        .unwrap_or_default();
+    let value = String::from_utf8_lossy(&value).into_owned();
+    let mut query = Query::default();
+    query.first.items = vec![SelectItem::Expr {
+        expr: Expr::Column {
+            table: None,
+            name: "VARIABLE_NAME".to_owned(),
+        },
+        alias: None,
+        text: String::new(),
+    }];
+    query.first.from = Some(TableRef::Table {
+        db: Some("mysql".to_owned()),
+        name: "tidb".to_owned(),
+        alias: None,
+    });
+    if at.eat("where") {
+        query.first.filter = Some(parse_expr(at)?);
+    }
+    super::finish(at)?;
+    let names = matching(session, &query)?;
+    let mut globals = session.shared().globals.write();
+    for name in names.iter().filter_map(|row| row[0].as_ref()) {
+        globals.insert(
+            format!("mysql.tidb.{}", String::from_utf8_lossy(name)),
+            value.clone(),
+        );
+    }
+    Ok(Outcome::affected(names.len() as u64))
 }

@@ -197,7 +197,15 @@ fn tidb_rows(session: &Session) -> Rows {
         ("tikv_gc_mode", "distributed"),
         ("tikv_gc_safe_point", "19700101-00:00:00.000 +0000"),
     ]
-    .map(|(name, value)| vec![s(name), s(value), s("")])
+    .map(|(name, value)| {
+        let set = session
+            .shared()
+            .globals
+            .read()
+            .get(&format!("mysql.tidb.{name}"))
+            .cloned();
+        vec![s(name), s(set.unwrap_or_else(|| value.to_owned())), s("")]
+    })
     .to_vec()
 }
 

@@ -13,21 +13,21 @@ use crate::session::{Outcome, Session, shown_value};
 use thunderhead_codec::mysql::flag;
 
 /// What follows LIKE, or WHERE compared with one column: rows are kept when their first column is like one
-/// of the patterns. `None` keeps all.
-pub(super) struct Filter(Option<Vec<Vec<char>>>);
+/// of the patterns (`None` keeps all). The second field is the column WHERE names, in lower case.
+pub(super) struct Filter(Option<Vec<Vec<char>>>, String);
 
 impl Filter {
     fn parse(at: &mut Cursor<'_>) -> SqlResult<Self> {
         if at.eat("like") {
-            return Ok(Self(Some(vec![pattern(&at.string()?)])));
+            return Ok(Self(Some(vec![pattern(&at.string()?)]), String::new()));
         }
         if at.eat("where") {
             // `WHERE Variable_name = 'x'`, `LIKE 'x'`, and an OR or IN of those are asked by clients.
-            at.name()?;
+            let column = at.name()?.to_lowercase();
             if at.eat_op("=") || at.eat("like") {
                 let only = pattern(&at.string()?);
                 super::finish(at)?;
-                return Ok(Self(Some(vec![only])));
+                return Ok(Self(Some(vec![only]), column));
             }
             if at.eat("in") {
                 let mut patterns = Vec::new();
@@ -37,12 +37,12 @@ impl Filter {
                 }
                 at.expect_op(")")?;
                 super::finish(at)?;
-                return Ok(Self(Some(patterns)));
+                return Ok(Self(Some(patterns), column));
             }
             return Err(SqlError::unsupported("this WHERE of SHOW"));
         }
         super::finish(at)?;
-        Ok(Self(None))
+        Ok(Self(None, String::new()))
     }
 
     pub(super) fn keeps(&self, name: &str) -> bool {
@@ -310,7 +310,14 @@ fn tables(
             .map(|t| t.name.original)
             .collect::<Vec<_>>()
     };
-    names.retain(|n| filter.keeps(n));
+    // All that SHOW FULL TABLES lists here has one type.
+    names.retain(|n| {
+        filter.keeps(if filter.1 == "table_type" {
+            "BASE TABLE"
+        } else {
+            n
+        })
+    });
     let mut columns = texts(&[&format!("Tables_in_{name}")]);
     if full {
         columns.push(ColumnMeta::text("Table_type"));
@@ -459,8 +466,8 @@ pub fn describe(
     let (db, name) = at.qualified()?;
     let table = session.table(db.as_deref(), &name)?;
     let filter = match at.done() {
-        true => Filter(None),
-        false => Filter(Some(vec![pattern(&at.name()?)])),
+        true => Filter(None, String::new()),
+        false => Filter(Some(vec![pattern(&at.name()?)]), String::new()),
     };
     columns(&table.info, sink, false, &filter)
 }

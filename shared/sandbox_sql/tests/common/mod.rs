@@ -220,3 +220,30 @@ pub async fn exec(conn: &mut mysql_async::Conn, statements: &[&str]) {
             .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 }
+
+/// All golden cases: of this project, or of the shared data beside it.
+pub fn golden_cases() -> Vec<serde_json::Value> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for place in ["tests/golden/kv", "../shared/golden/kv"] {
+        let Ok(dir) = std::fs::read_dir(root.join(place)) else {
+            continue;
+        };
+        let mut files: Vec<_> = dir
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "jsonl"))
+            .collect();
+        files.sort();
+        let text: String = files
+            .iter()
+            .map(|f| std::fs::read_to_string(f).unwrap())
+            .collect();
+        let cases: Vec<_> = text
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+        if !cases.is_empty() {
+            return cases;
+        }
+    }
+    panic!("no golden cases");
+}
