@@ -383,7 +383,7 @@ fn unix_timestamp_ty(args: &[Expr]) -> Ty {
     }
 }
 
-/// Seconds since 1970 of a wall time of the session's zone; 0 outside what a TIMESTAMP of 32 bits holds.
+/// Seconds since 1970 of a wall time of the session's zone; 0 before that and after the year 3001.
 fn unix_timestamp(ctx: &Ctx<'_>, call: &Call) -> Value {
     let micros = match call.args.first() {
         None => ctx.session.now_us / 1_000_000 * 1_000_000,
@@ -401,12 +401,9 @@ fn unix_timestamp(ctx: &Ctx<'_>, call: &Call) -> Value {
             }
         }
     };
-    const MICROS_MAX: i64 = (i32::MAX as i64 + 1) * 1_000_000;
-    let micros = if (0..MICROS_MAX).contains(&micros) {
-        micros
-    } else {
-        0
-    };
+    // From the first second on to the last that MySQL 8.0.28 and later know.
+    const MICROS: std::ops::RangeInclusive<i64> = 1_000_000..=32_536_771_199_999_999;
+    let micros = if MICROS.contains(&micros) { micros } else { 0 };
     Ok(match call.ty.family() {
         Family::Int => Datum::Int(micros / 1_000_000),
         _ => Datum::Decimal(MyDecimal::from_i128(i128::from(micros), 6).truncate(call.ty.digits())),

@@ -382,6 +382,9 @@ fn dates_and_times_have_the_server_s_values() {
         unix_timestamp('2015-11-13 10:20:19') => 1447381219
         unix_timestamp('2015-11-13 10:20:19.012') => 1447381219.012
         unix_timestamp('1969-01-01') => 0
+        unix_timestamp('1970-01-01 08:00:00.5') => 0.0
+        unix_timestamp('3001-01-19 07:59:59') => 32536771199
+        unix_timestamp('3001-01-19 08:00:00') => 0
         from_unixtime(1451606400) => 2016-01-01 08:00:00
         from_unixtime(14516064000/10) => 2016-01-01 08:00:00.0000
         from_unixtime('1451606400.123') => 2016-01-01 08:00:00.123000
