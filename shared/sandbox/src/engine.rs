@@ -5,7 +5,8 @@
 use crate::error::{Result, SandboxError};
 use rocksdb::{
     BlockBasedOptions, Cache, ChecksumType, ColumnFamily, ColumnFamilyDescriptor, DB,
-    DBCompressionType, IngestExternalFileOptions, Options, SliceTransform, WriteBatch,
+    DBCompressionType, Direction, IngestExternalFileOptions, IteratorMode, Options, ReadOptions,
+    SliceTransform, WriteBatch,
 };
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,8 @@ impl Change {
 }
 
 const RAFT_CF: &str = "raft";
+/// How much of a moving peer is held in memory.
+const COPY_BATCH_BYTES: usize = 4 << 20;
 
 /// 32 KiB blocks, CRC32c, format 5: what TiKV's own files look like and what every supported release
 /// reads. The crate's defaults are newer than what TiKV can open.
@@ -156,7 +159,7 @@ impl Engine {
         let mut applied = HashMap::new();
         for entry in self
             .db
-            .iterator_cf(self.family(RAFT_CF), rocksdb::IteratorMode::Start)
+            .iterator_cf(self.family(RAFT_CF), IteratorMode::Start)
         {
             let (key, value) = entry?;
             applied.insert(be_u64(&key)?, be_u64(&value)?);
@@ -206,6 +209,26 @@ impl Engine {
         for cf in Cf::ALL {
             self.db.delete_file_in_range_cf(self.cf(cf), start, end)?;
             self.db.delete_range_cf(self.cf(cf), start, end)?;
+        }
+        Ok(())
+    }
+
+    /// Copies every key of `[start, end)` into another store's engine.
+    pub(crate) fn copy_range(&self, to: &Engine, start: &[u8], end: &[u8]) -> Result<()> {
+        for cf in Cf::ALL {
+            let mut options = ReadOptions::default();
+            options.set_total_order_seek(true);
+            options.set_iterate_upper_bound(end);
+            let mut batch = WriteBatch::default();
+            let from = IteratorMode::From(start, Direction::Forward);
+            for item in self.db.iterator_cf_opt(self.cf(cf), options, from) {
+                let (key, value) = item?;
+                batch.put_cf(to.cf(cf), key, value);
+                if batch.size_in_bytes() >= COPY_BATCH_BYTES {
+                    to.db.write(std::mem::take(&mut batch))?;
+                }
+            }
+            to.db.write(batch)?;
         }
         Ok(())
     }

@@ -4,7 +4,8 @@
 //! It is no database: regions have peers with their own data and files, but there is no Raft.
 //!
 //! Who calls whom: `pd_grpc`, `pd_http`, `tikv_grpc`, `import_grpc`, `control` and `kv` are faces;
-//! `cluster` is the state; `topology` changes regions, `replicate` their data, `ingest` and
+//! `cluster` is the state; `topology` and
+//! `placement` change regions, `replicate` their data, `ingest` and
 //! `import_files` import; `engine`, `mvcc`, `txn`, `sst`, `keys` know the stored form.
 
 mod check;
@@ -27,6 +28,7 @@ mod pd_grpc;
 mod pd_http;
 mod pd_member;
 mod pd_state;
+mod placement;
 mod regions;
 mod replicate;
 mod sst;

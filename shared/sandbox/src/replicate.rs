@@ -49,6 +49,14 @@ impl Default for RegionLog {
     }
 }
 
+impl RegionLog {
+    /// A new peer on `store` has everything up to now; returns the index.
+    pub(crate) fn adopt(&mut self, store: u64) -> u64 {
+        self.applied.insert(store, self.last);
+        self.last
+    }
+}
+
 /// The proposal did not happen because its store died of it.
 #[derive(Debug)]
 pub(crate) struct LeaderDied;

@@ -1,4 +1,5 @@
-//! How the region table changes: splits, merges, peers, leaders, and stores that die and return.
+//! How the region table changes: splits, merges, leaders, and stores that die and return; peers that
+//! move are in `placement`.
 //! Each change holds the region's log, so that no data moves at the same time, and is durable before
 //! anyone sees it.
 
@@ -154,7 +155,7 @@ impl Cluster {
     }
 
     /// Replaces regions and removes others, durably and at once.
-    fn store_regions(&self, states: &[RegionState], removed: &[u64]) -> Result<()> {
+    pub(crate) fn store_regions(&self, states: &[RegionState], removed: &[u64]) -> Result<()> {
         let mut batch = MetaBatch::default();
         removed.iter().for_each(|id| batch.delete_region(*id));
         states
@@ -270,31 +271,6 @@ impl Cluster {
         Ok(true)
     }
 
-    /// Replaces a follower of the region by a new peer on the same store.
-    pub(crate) fn change_peer(&self, id: u64) -> Result<bool> {
-        let log = self.log(id);
-        let _still = log.lock();
-        let Some(mut state) = self.region(id) else {
-            return Ok(false);
-        };
-        let leader = state.leader;
-        let Some(peer) = state
-            .region
-            .peers
-            .iter_mut()
-            .find(|peer| Some(peer.store_id) != leader)
-        else {
-            return Ok(false);
-        };
-        peer.id = self.allocate_ids(1)?;
-        let mut epoch = state.epoch();
-        // One step to remove the old peer, one to add the new one.
-        epoch.conf_ver += 2;
-        state.region.region_epoch = Some(epoch);
-        self.store_regions(&[state], &[])?;
-        Ok(true)
-    }
-
     /// Makes the peer on `store` (or the next live one) leader; it catches up first.
     pub(crate) fn transfer_leader(&self, id: u64, store: Option<u64>) -> Result<bool> {
         let log = self.log(id);
@@ -366,30 +342,6 @@ impl Cluster {
             self.elect()?;
         }
         Ok(())
-    }
-
-    /// Spreads the leaders of `ids` over the stores; PD moves leaders only when every store has a peer.
-    pub(crate) fn scatter(&self, ids: &[u64], group: &str) -> Result<Vec<u64>> {
-        let mut failed = Vec::new();
-        for id in ids {
-            let Some(state) = self.region(*id) else {
-                failed.push(*id);
-                continue;
-            };
-            let stores: Vec<u64> = state
-                .region
-                .peers
-                .iter()
-                .map(|peer| peer.store_id)
-                .filter(|store| self.is_alive(*store))
-                .collect();
-            if state.leader.is_none() || !state.pending_peers(Instant::now()).is_empty() {
-                failed.push(*id);
-            } else if let Some(to) = self.pd.least_loaded(group, &stores) {
-                self.transfer_leader(*id, Some(to))?;
-            }
-        }
-        Ok(failed)
     }
 
     /// Changes one stored value of the region on every store, as silent corruption would.

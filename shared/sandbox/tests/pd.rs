@@ -402,3 +402,64 @@ async fn after_a_change_of_leader_only_the_new_member_serves() {
         3
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_more_stores_than_replicas_scatter_moves_peers_with_their_data() {
+    let mut bench = Bench::start_with(|config| config.stores = 5).await;
+    let data = pairs(0, 500, 30);
+    bench.import_pairs(&data, 7).await;
+    bench
+        .split(&[b"t00000100", b"t00000200", b"t00000300", b"t00000400"])
+        .await;
+    let regions_id = bench
+        .scan()
+        .await
+        .iter()
+        .map(|r| r.region.as_ref().unwrap().id)
+        .collect::<Vec<_>>();
+    let request = ScatterRegionRequest {
+        header: bench.header(),
+        regions_id,
+        group: "g".into(),
+        ..Default::default()
+    };
+    assert_eq!(
+        bench
+            .pd
+            .scatter_region(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .finished_percentage,
+        100
+    );
+    let mut peers = [0; 5];
+    for region in bench.scan().await {
+        let region = region.region.unwrap();
+        let epoch = region.region_epoch.unwrap();
+        for peer in &region.peers {
+            peers[peer.store_id as usize - 1] += 1;
+        }
+        let moved = region.peers.iter().filter(|peer| peer.store_id > 3).count() as u64;
+        assert_eq!((region.peers.len(), epoch.conf_ver), (3, 3 + 2 * moved));
+    }
+    assert_eq!(peers, [3; 5]);
+    for (i, key) in [0, 100, 200, 300, 400].into_iter().enumerate() {
+        let part = data[i * 100..(i + 1) * 100].to_vec();
+        let target = bench.region_at(format!("t{key:08}").as_bytes()).await;
+        assert_eq!(
+            bench.checksum(&target, b"t", b"u").await.unwrap(),
+            checksum(&part)
+        );
+        let range = thunderhead_types::KeyRange::new(
+            part[0].0.clone(),
+            format!("t{:08}", key + 100).into_bytes(),
+        );
+        for peer in &target.region.peers {
+            assert_eq!(
+                bench.sandbox.store_checksum(peer.store_id, &range).unwrap(),
+                checksum(&part)
+            );
+        }
+    }
+}
