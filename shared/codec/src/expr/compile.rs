@@ -1,7 +1,7 @@
 //! From a parsed expression to one that can be evaluated: columns become offsets, names become functions,
 //! types are worked out from below.
 
-use super::convert::{Ctx, text_of};
+use super::convert::Ctx;
 use super::lex::SyntaxError;
 use super::tree::{CastName, Literal, Node};
 use super::types::{Ty, coercibility, of_cast};
@@ -135,11 +135,6 @@ impl Expression {
         &self.columns
     }
 
-    /// Whether the value is an unsigned integer.
-    pub fn is_unsigned(&self) -> bool {
-        self.root.ty.is_unsigned()
-    }
-
     /// Value for a row of datums by column offset. Under a mode that is not strict, an error that such a
     /// mode forgives makes it NULL.
     pub fn eval(&self, row: &[Datum]) -> Value {
@@ -159,17 +154,23 @@ impl Expression {
         ctx.int(&self.root)
     }
 
-    /// Like [`Expression::eval`] for a default: `row_id` makes what is random differ from row to row, and
-    /// the same again in a repeated attempt.
-    pub fn eval_default(&self, row: &[Datum], row_id: i64) -> Value {
-        let ctx = self.ctx(row);
-        let row_seed = (row_id as u64).wrapping_mul(0x2545_f491_4f6c_dd1d);
-        ctx.random.set(self.session.seed ^ row_seed);
+    /// The value of a column's default. What is random differs from row to row and from column to column,
+    /// and is the same again in a repeated attempt.
+    pub fn eval_default(&self, column: &str, row_id: i64) -> Value {
+        let ctx = self.ctx(&[]);
+        let salt = u64::from(crc32fast::hash(column.as_bytes()));
+        ctx.random.set(self.session.seed ^ salt << 32);
+        // One number in between, so that neighbouring rows do not share their sequences.
+        let start = ctx.random() ^ row_id as u64;
+        ctx.random.set(start);
+        let start = ctx.random();
+        ctx.random.set(start);
         ctx.forgive(ctx.eval(&self.root))
     }
 
-    /// Text of the value as a client sees it.
-    pub fn shown(&self, row: &[Datum]) -> Result<Option<Vec<u8>>, EvalError> {
+    /// Text of the value as a client sees it, which is how tests know values.
+    #[cfg(test)]
+    pub(super) fn shown(&self, row: &[Datum]) -> Result<Option<Vec<u8>>, EvalError> {
         let datum = match self.eval(row)? {
             Datum::Decimal(v)
                 if self.root.ty.tp == tp::NEW_DECIMAL
@@ -179,7 +180,7 @@ impl Expression {
             }
             other => other,
         };
-        Ok(text_of(&datum, &self.root.ty))
+        Ok(super::convert::text_of(&datum, &self.root.ty))
     }
 
     fn ctx<'a>(&'a self, row: &'a [Datum]) -> Ctx<'a> {

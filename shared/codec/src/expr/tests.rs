@@ -217,9 +217,10 @@ fn random_defaults_differ_by_row_and_repeat_by_attempt() {
         |text| Expression::compile(text, &TableInfo::default(), &Session::default()).unwrap();
     for text in ["uuid()", "rand()", "uuid_to_bin(uuid())"] {
         let expression = compile(text);
-        let value = |row_id| expression.eval_default(&[], row_id).unwrap();
-        assert_eq!(value(1), value(1));
-        assert_ne!(value(1), value(2));
+        let value = |column, row_id| expression.eval_default(column, row_id).unwrap();
+        assert_eq!(value("a", 1), value("a", 1));
+        assert_ne!(value("a", 1), value("a", 2));
+        assert_ne!(value("a", 1), value("b", 1));
     }
 }
 

@@ -155,13 +155,14 @@ impl Default {
         &'a self,
         column: &str,
         cast: &ColumnCast,
+        row_id: i64,
     ) -> Result<Cell<'a>, RowError> {
         match self {
             Default::Value(cell) => Ok(borrowed(cell)),
             Default::Expression(expression) => {
                 let at = |code: u16, message: String| RowError::new(column, code, message);
                 let value = expression
-                    .eval(&[])
+                    .eval_default(column, row_id)
                     .map_err(|error| at(error.code, error.message))?;
                 cast.cast_datum(&value)
                     .map_err(|error| at(error.code, error.message))

@@ -375,7 +375,7 @@ impl Column {
         let cell = match field {
             Some(field) => self.cast(*field)?,
             None if !matches!(self.auto, Auto::No) => Cell::Null,
-            None => self.default.cell(&self.name, &self.cast)?,
+            None => self.default.cell(&self.name, &self.cast, row_id)?,
         };
         let cell = self.auto_value(cell, row_id, ids)?;
         if self.keyed_by_uca && has_keyless_character(&cell) {
