@@ -5,7 +5,7 @@
 use crate::store::{StateStore, Txn};
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{EncodeTask, IngestReport, IngestTask, Manifest};
 use thunderhead_types::{Error, ErrorKind, KeyRange, Result, Timestamp};
@@ -75,8 +75,6 @@ pub struct Table {
     pub manifests: BTreeMap<u64, Manifest>,
     /// Planned ranges by number.
     pub ranges: BTreeMap<u64, (KeyRange, u64)>,
-    /// Ranges that were handed to an agent at least once: files of theirs may lie in stores.
-    pub begun: BTreeSet<u64>,
     /// Ingested ranges by number.
     pub reports: BTreeMap<u64, IngestReport>,
     /// Time from its first task to `Finished` under this leader; not recorded.
@@ -87,7 +85,7 @@ impl Table {
     /// A freshly planned table.
     pub fn new(record: TableRecord, chunks: Vec<EncodeTask>) -> Self {
         let chunks = (0u64..).zip(chunks).collect();
-        Self { record, chunks, manifests: BTreeMap::new(), ranges: BTreeMap::new(), begun: BTreeSet::new(), reports: BTreeMap::new(), elapsed: Duration::ZERO }
+        Self { record, chunks, manifests: BTreeMap::new(), ranges: BTreeMap::new(), reports: BTreeMap::new(), elapsed: Duration::ZERO }
     }
 
     /// Chunk numbers without a manifest.
@@ -98,17 +96,6 @@ impl Table {
     /// Range numbers without a report.
     pub fn open_ranges(&self) -> impl Iterator<Item = u64> + '_ {
         self.ranges.keys().copied().filter(|n| !self.reports.contains_key(n))
-    }
-
-    /// A key in the middle of a planned range, by the blocks of its runs; `None` where they hold fewer than
-    /// two different keys.
-    pub fn middle_of(&self, number: u64) -> Option<Vec<u8>> {
-        let (range, _) = self.ranges.get(&number)?;
-        let blocks = self.manifests.values().flat_map(|m| &m.runs).flat_map(|run| &run.blocks);
-        let mut keys: Vec<&[u8]> = blocks.map(|block| block.first_key.as_ref()).filter(|key| range.contains(key)).collect();
-        keys.sort_unstable();
-        let middle = *keys.get(keys.len() / 2)?;
-        (middle > range.start.as_slice()).then(|| middle.to_vec())
     }
 
     /// ``db.table`` for people.
@@ -157,7 +144,7 @@ pub fn table_key(job: &str, n: usize) -> String {
     format!("jobs/{job}/t/{n:05}")
 }
 
-/// Key of an item of a table: `c`hunk, `m`anifest, `r`ange, `b`egun range, `i`ngest report.
+/// Key of an item of a table: `c`hunk, `m`anifest, `r`ange, `i`ngest report.
 pub fn item_key(job: &str, table: usize, kind: char, number: u64) -> String {
     format!("jobs/{job}/t/{table:05}/{kind}/{number:012}")
 }
@@ -220,7 +207,6 @@ fn read_item(table: &mut Table, kind: &str, number: u64, value: &[u8]) -> Result
             let range = task.range.unwrap_or_default();
             table.ranges.insert(number, (KeyRange::new(range.start, range.end), task.expected_bytes));
         }
-        "b" => drop(table.begun.insert(number)),
         _ => drop(table.reports.insert(number, IngestReport::decode(value)?)),
     }
     Ok(())

@@ -170,11 +170,6 @@ impl Leader {
                 continue;
             }
             self.started[n].get_or_insert_with(Instant::now);
-            if let TaskRef::Range { number, .. } = task
-                && self.tables[n].begun.insert(number)
-            {
-                self.commit(Txn::default().put(job::item_key(&self.job_id, n, 'b', number), Vec::new())).await?;
-            }
             let order = match task {
                 TaskRef::Chunk { table, number } => Order::Encode(self.encode_task(table, number, assignment.attempt)),
                 TaskRef::Range { table, number } => Order::Ingest(self.ingest_task(table, number, assignment.attempt)),
@@ -342,13 +337,7 @@ impl Leader {
 
     fn start_split(&mut self, n: usize) {
         let (steps, table) = (Arc::clone(&self.steps), self.tables[n].clone());
-        let mut borders: Vec<Vec<u8>> = table.ranges.values().map(|(range, _)| range.start.clone()).collect();
-        // A killed process may have left files of these ranges in stores, and no request deletes them. A new
-        // region border changes the epoch, and stores sweep files of an older epoch.
-        let left: Vec<u64> = table.begun.iter().copied().filter(|number| !table.reports.contains_key(number)).collect();
-        borders.extend(left.into_iter().filter_map(|number| table.middle_of(number)));
-        borders.sort_unstable();
-        borders.dedup();
+        let borders = table.ranges.values().map(|(range, _)| range.start.clone()).collect();
         self.stepping.spawn(async move { (n, steps.split(&table, borders).await) });
     }
 
