@@ -13,7 +13,7 @@ use thunderhead_proto::import_sstpb::{
 use thunderhead_types::{Error, ErrorKind, KeyRange, Result, Timestamp};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
 use crate::importer::Importer;
@@ -30,6 +30,8 @@ const PARTITION_REFRESH: Duration = Duration::from_secs(720);
 /// Below this many regions, cutting SSTs at our borders is not worth a compaction on every store.
 const PARTITION_REGIONS_MIN: usize = 100;
 const TICK: Duration = Duration::from_secs(10);
+/// The lesser guards must not keep the protection from GC waiting.
+const REFRESH_DEADLINE: Duration = Duration::from_secs(30);
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Which guards an import wants.
@@ -65,7 +67,8 @@ pub struct Guards {
     pd: Arc<PdClient>,
     stores: Arc<StoreClients>,
     scope: Scope,
-    stop: CancellationToken,
+    /// Ends the keeper also when we are dropped without being closed.
+    stop: DropGuard,
     lost: Arc<Mutex<Option<Error>>>,
     lost_signal: CancellationToken,
     keeper: JoinHandle<()>,
@@ -125,7 +128,7 @@ impl Guards {
             pd,
             stores,
             scope,
-            stop,
+            stop: stop.drop_guard(),
             lost,
             lost_signal,
             keeper: tokio::spawn(keeper.run()),
@@ -143,7 +146,7 @@ impl Guards {
     /// Takes all guards away. Everything is tried, and failures are only logged: what stays expires by
     /// itself, and the import's own outcome matters more.
     pub async fn close(self) {
-        self.stop.cancel();
+        self.stop.disarm().cancel();
         if let Err(error) = self.keeper.await {
             tracing::warn!(%error, "guards were not kept up to the end");
         }
@@ -233,19 +236,21 @@ impl Keeper {
                 }
             }
             if self.scope.pause && label.is_due() {
-                match self
+                let denied = self
                     .pd
-                    .deny_scheduling(&self.scope.id, &self.scope.ranges, LABEL_TTL)
-                    .await
-                {
-                    Ok(()) => label.done(),
+                    .deny_scheduling(&self.scope.id, &self.scope.ranges, LABEL_TTL);
+                match timeout(REFRESH_DEADLINE, denied).await {
+                    Ok(Ok(())) => label.done(),
                     // Without it regions move under us; that costs rewrites, not correctness.
-                    Err(error) => tracing::warn!(%error, "scheduling is not held back"),
+                    Ok(Err(error)) => tracing::warn!(%error, "scheduling is not held back"),
+                    Err(_) => tracing::warn!("scheduling is not held back: PD does not answer"),
                 }
             }
             if self.scope.partition && partition.is_due() {
-                set_partitions(&self.pd, &self.stores, &self.scope, true).await;
-                partition.done();
+                let set = set_partitions(&self.pd, &self.stores, &self.scope, true);
+                if timeout(REFRESH_DEADLINE, set).await.is_ok() {
+                    partition.done();
+                }
             }
         }
     }

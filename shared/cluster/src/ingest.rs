@@ -196,13 +196,14 @@ impl Importer {
     ) -> Result<Outcome> {
         let mut region = work.region.clone();
         loop {
-            let refusal = match self.send_ingest(&region, &slice.metas).await? {
+            let single = self.single_ingest.load(Ordering::Relaxed);
+            let refusal = match self.send_ingest(&region, &slice.metas, single).await? {
                 Ok(()) => return Ok(Outcome::Ingested),
                 Err(refusal) => refusal,
             };
             match &refusal.reaction {
-                Reaction::Unsupported if !self.single_ingest.swap(true, Ordering::Relaxed) => {
-                    continue;
+                Reaction::Unsupported if !single => {
+                    self.single_ingest.store(true, Ordering::Relaxed);
                 }
                 Reaction::Verify if self.is_present(slice, work.commit_ts).await? => {
                     return Ok(Outcome::Ingested);
@@ -271,8 +272,9 @@ impl Importer {
         &self,
         region: &Region,
         metas: &[import_sstpb::SstMeta],
+        single: bool,
     ) -> Result<Result<(), Refusal>> {
-        if !self.single_ingest.load(Ordering::Relaxed) {
+        if !single {
             return self
                 .ask_leader(region, INGEST_DEADLINE, |target| async move {
                     let request = MultiIngestRequest {

@@ -9,6 +9,7 @@ use thunderhead_proto::tikvpb::tikv_client::TikvClient;
 use thunderhead_types::{Error, ErrorKind, Result, Timestamp};
 
 use crate::importer::{Importer, give_up_with};
+use crate::pd::LOGICAL_BITS;
 use crate::retry::{Pace, Patience};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -85,14 +86,13 @@ impl Importer {
         ts: Timestamp,
         patience: &mut Patience,
     ) -> Result<()> {
-        let status = self.transaction_status(lock, ts).await?;
-        if status.lock_ttl > 0 {
+        let Some(commit_version) = self.transaction_end(lock, ts).await? else {
             let waited = patience
                 .wait(Pace::Short, "a transaction holds a lock in the range")
                 .await;
             return give_up_with(waited, "read");
-        }
-        self.resolve_lock(lock, status.commit_version).await?;
+        };
+        self.resolve_lock(lock, commit_version).await?;
         give_up_with(
             patience
                 .wait(Pace::Now, "locks of finished transactions")
@@ -101,11 +101,12 @@ impl Importer {
         )
     }
 
-    async fn transaction_status(
+    /// When the lock's transaction was committed, zero if it was rolled back; `None` while it lives.
+    async fn transaction_end(
         &self,
         lock: &kvrpcpb::LockInfo,
         ts: Timestamp,
-    ) -> Result<kvrpcpb::CheckTxnStatusResponse> {
+    ) -> Result<Option<Timestamp>> {
         let current_ts = self.pd.tso().await?;
         let (_, reply) = self
             .at_leader(&lock.primary_lock, DEADLINE, |target| async move {
@@ -115,7 +116,8 @@ impl Importer {
                     lock_ts: lock.lock_version,
                     caller_start_ts: ts,
                     current_ts,
-                    rollback_if_not_exist: true,
+                    // Locks come in any order: while this one is fresh, its primary may be on its way.
+                    rollback_if_not_exist: is_expired(lock, current_ts),
                     ..Default::default()
                 };
                 let reply = TikvClient::new(target.channel)
@@ -126,7 +128,8 @@ impl Importer {
             })
             .await?;
         match &reply.error {
-            None => Ok(reply),
+            None => Ok((reply.lock_ttl == 0).then_some(reply.commit_version)),
+            Some(error) if error.txn_not_found.is_some() => Ok(None),
             Some(_) => Err(Error::new(
                 ErrorKind::Cluster,
                 "read",
@@ -160,5 +163,27 @@ impl Importer {
                 "a finished transaction's lock stays",
             )),
         }
+    }
+}
+
+/// Whether the lock's owner has let its time pass.
+fn is_expired(lock: &kvrpcpb::LockInfo, now: Timestamp) -> bool {
+    let millis = |ts: Timestamp| ts >> LOGICAL_BITS;
+    millis(now) >= millis(lock.lock_version).saturating_add(lock.lock_ttl)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_expires_by_the_cluster_clock() {
+        let lock = kvrpcpb::LockInfo {
+            lock_version: 1000 << LOGICAL_BITS | 7,
+            lock_ttl: 3000,
+            ..Default::default()
+        };
+        assert!(!is_expired(&lock, 3999 << LOGICAL_BITS));
+        assert!(is_expired(&lock, 4000 << LOGICAL_BITS));
     }
 }

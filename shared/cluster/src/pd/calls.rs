@@ -39,7 +39,7 @@ headed!(
 );
 
 /// Bits of a timestamp below the milliseconds.
-const LOGICAL_BITS: u32 = 18;
+pub(crate) const LOGICAL_BITS: u32 = 18;
 
 impl PdClient {
     /// A fresh timestamp, greater than any given out before.

@@ -24,6 +24,7 @@ use tonic::{Code, Response, Status};
 use crate::retry::{Exhausted, Pace, Patience, RetryPolicy};
 use crate::security::{Connector, Security};
 use calls::Headed;
+pub(crate) use calls::LOGICAL_BITS;
 pub(crate) use http::deepest;
 pub use scatter::ScatterStats;
 

@@ -70,7 +70,8 @@ impl PdClient {
                     need_buckets: false,
                     ranges: vec![range],
                     limit,
-                    contain_all_key_range: true,
+                    // Holes are looked for here, whichever call answered.
+                    contain_all_key_range: false,
                 };
                 async move { stub.batch_scan_regions(request).await }
             })
