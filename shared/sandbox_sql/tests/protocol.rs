@@ -180,3 +180,29 @@ async fn the_status_port_serves_models_and_refuses_unknown_names() {
         1
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_nesting_is_an_error_and_nothing_worse() {
+    let server = Server::start().await;
+    let mut conn = server.connect().await;
+    for sql in [
+        format!("select {}1{}", "(".repeat(20_000), ")".repeat(20_000)),
+        format!("select {}1{}", "(select ".repeat(2_000), ")".repeat(2_000)),
+        format!("select 1{}", "+1".repeat(20_000)),
+        format!("select {}1", "not ".repeat(20_000)),
+        format!("select {}1", "-".repeat(3) + &"~".repeat(20_000)),
+        format!("select 1 from {}t{}", "(".repeat(20_000), ")".repeat(20_000)),
+        format!("select 1 from {}(select 1) a{}", "(select 1 from ".repeat(2_000), ") a".repeat(2_000)),
+        format!("select case {} end", "when 1 then case ".repeat(5_000)),
+        format!("create table d(a int as ({}1{}))", "(".repeat(20_000), ")".repeat(20_000)),
+        "select 'x".to_owned(),
+        "select date_add('2024-01-01', interval 9223372036854775807 year), from_days(9223372036854775807), from_unixtime(9223372036854775807), repeat('x', 9223372036854775807) is null, 1 from nope".to_owned(),
+    ] {
+        assert_ne!(error(&mut conn, &sql).await.0, 0);
+    }
+    assert_eq!(
+        rows(&mut conn, "select date_add('2024-01-01', interval 9223372036854775807 year), from_days(9223372036854775807), from_unixtime(9223372036854775807), date_add('2024-01-01', interval 99999 month)").await,
+        ["NULL|NULL|NULL|NULL"]
+    );
+    assert_eq!(rows(&mut conn, "select 1").await, ["1"]);
+}

@@ -7,7 +7,9 @@ use crate::error::{SqlError, SqlResult};
 use crate::lexer::{Cursor, Tok};
 
 /// Nested expressions beyond this are refused.
-const DEPTH_MAX: usize = 100;
+pub(super) const DEPTH_MAX: usize = 64;
+/// Operators in one chain: `a + b + c …` nests to the left.
+const CHAIN_MAX: usize = 256;
 
 /// One expression.
 pub fn parse_expr(at: &mut Cursor<'_>) -> SqlResult<Expr> {
@@ -58,7 +60,7 @@ pub(super) fn climb(at: &mut Cursor<'_>, min: u8, depth: usize) -> SqlResult<Exp
         return Err(SqlError::unsupported("expressions nested this deep"));
     }
     let mut left = unary(at, min, depth)?;
-    loop {
+    for _ in 0..CHAIN_MAX {
         if min <= COMPARISON
             && let Some(next) = predicate(at, &left, depth)?
         {
@@ -91,6 +93,7 @@ pub(super) fn climb(at: &mut Cursor<'_>, min: u8, depth: usize) -> SqlResult<Exp
             right: right.into(),
         };
     }
+    Err(SqlError::unsupported("this many operators in a row"))
 }
 
 /// `IS`, `IN`, `BETWEEN`, `LIKE`, `REGEXP`, `COLLATE` after `left`.

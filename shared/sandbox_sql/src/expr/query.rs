@@ -1,11 +1,9 @@
 //! SELECT statements: set operations, joins, derived tables, common table expressions.
 
-use super::parse::{parse_expr, starts_query};
+use super::parse::{DEPTH_MAX, climb, starts_query};
 use super::{Cte, OrderItem, Query, Select, SelectItem, TableRef};
 use crate::error::{SqlError, SqlResult};
 use crate::lexer::{Cursor, Tok};
-
-const DEPTH_MAX: usize = 50;
 
 /// A whole SELECT statement.
 pub fn parse_select(at: &mut Cursor<'_>) -> SqlResult<Query> {
@@ -41,11 +39,11 @@ pub fn parse_query(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Query> {
         query.order_by = parse_order_by(at, depth)?;
     }
     if at.eat("limit") {
-        let first = parse_expr(at)?;
+        let first = climb(at, 0, depth + 1)?;
         query.limit = Some(if at.eat_op(",") {
-            (parse_expr(at)?, Some(first))
+            (climb(at, 0, depth + 1)?, Some(first))
         } else if at.eat("offset") {
-            (first, Some(parse_expr(at)?))
+            (first, Some(climb(at, 0, depth + 1)?))
         } else {
             (first, None)
         });
@@ -113,7 +111,7 @@ fn term(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Select> {
         }
     }
     loop {
-        select.items.push(item(at)?);
+        select.items.push(item(at, depth)?);
         if !at.eat_op(",") {
             break;
         }
@@ -126,11 +124,11 @@ fn term(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Select> {
         };
     }
     if at.eat("where") {
-        select.filter = Some(parse_expr(at)?);
+        select.filter = Some(climb(at, 0, depth + 1)?);
     }
     if at.eat("group by") {
         loop {
-            select.group_by.push(parse_expr(at)?);
+            select.group_by.push(climb(at, 0, depth + 1)?);
             let _ = at.eat("asc") || at.eat("desc");
             if !at.eat_op(",") {
                 break;
@@ -141,12 +139,12 @@ fn term(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Select> {
         }
     }
     if at.eat("having") {
-        select.having = Some(parse_expr(at)?);
+        select.having = Some(climb(at, 0, depth + 1)?);
     }
     Ok(select)
 }
 
-fn item(at: &mut Cursor<'_>) -> SqlResult<SelectItem> {
+fn item(at: &mut Cursor<'_>, depth: usize) -> SqlResult<SelectItem> {
     if at.eat_op("*") {
         return Ok(SelectItem::Star(None));
     }
@@ -163,7 +161,7 @@ fn item(at: &mut Cursor<'_>) -> SqlResult<SelectItem> {
         }
     }
     let start = at.position();
-    let expr = parse_expr(at)?;
+    let expr = climb(at, 0, depth + 1)?;
     let text = at.slice(start, at.position());
     Ok(SelectItem::Expr {
         expr,
@@ -260,7 +258,7 @@ fn joined(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
         };
         let right = factor(at, depth)?;
         let on = if at.eat("on") {
-            Some(parse_expr(at)?)
+            Some(climb(at, 0, depth + 1)?)
         } else {
             None
         };
@@ -280,6 +278,9 @@ fn joined(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
 }
 
 fn factor(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
+    if depth > DEPTH_MAX {
+        return Err(SqlError::unsupported("joins nested this deep"));
+    }
     if at.is_op("(") {
         if starts_query(at) {
             at.skip(1);
@@ -300,7 +301,7 @@ fn factor(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
             });
         }
         at.skip(1);
-        let inner = table_refs(at, depth)?;
+        let inner = table_refs(at, depth + 1)?;
         at.expect_op(")")?;
         return Ok(inner);
     }
@@ -323,11 +324,11 @@ fn factor(at: &mut Cursor<'_>, depth: usize) -> SqlResult<TableRef> {
 }
 
 /// `ORDER BY …`.
-pub fn parse_order_by(at: &mut Cursor<'_>, _depth: usize) -> SqlResult<Vec<OrderItem>> {
+pub fn parse_order_by(at: &mut Cursor<'_>, depth: usize) -> SqlResult<Vec<OrderItem>> {
     at.expect("order by")?;
     let mut items = Vec::new();
     loop {
-        let expr = parse_expr(at)?;
+        let expr = climb(at, 0, depth + 1)?;
         let desc = at.eat("desc");
         if !desc {
             at.eat("asc");

@@ -1,5 +1,5 @@
 //! One client from greeting to goodbye. Packets are read and written on the I/O workers; statements run on
-//! blocking threads, and their answers come back through a bounded channel.
+//! threads of their own, and their answers come back through a bounded channel.
 
 use super::binary::Prepared;
 use super::handshake::{self, Response};
@@ -11,10 +11,13 @@ use crate::session::{Outcome, Session};
 use std::collections::BTreeMap;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Chunks of an answer that may wait for the client.
 const CHUNKS_IN_FLIGHT: usize = 4;
+/// Stack of a statement's thread: expressions are trees, and the deepest that the parser lets through must
+/// fit, also in a build without optimisation.
+const STACK_BYTES: usize = 32 << 20;
 /// Prepared statements of one connection.
 const PREPARED_MAX: usize = 1024;
 
@@ -83,10 +86,17 @@ async fn converse(stream: &mut TcpStream, mut session: Session) {
             return;
         }
         let (to, mut chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let work = tokio::task::spawn_blocking(move || {
+        let (done, work) = oneshot::channel();
+        let statement = move || {
             let kept = state.run(&payload, sequence, to);
-            (state, kept)
-        });
+            let _ = done.send((state, kept));
+        };
+        let thread = std::thread::Builder::new()
+            .name("sql".to_owned())
+            .stack_size(STACK_BYTES);
+        if thread.spawn(statement).is_err() {
+            return;
+        }
         while let Some(chunk) = chunks.recv().await {
             if stream.write_all(&chunk).await.is_err() {
                 return;

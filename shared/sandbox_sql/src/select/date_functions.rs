@@ -124,7 +124,8 @@ pub fn zone_functions(db: &Connection, zone: &Zone) -> Result<()> {
     })?;
     let local = zone.clone();
     define(db, "th_from_unixtime", move |c| {
-        let instant = integer(c.get_raw(0))?;
+        const LAST: i64 = 32_536_771_199;
+        let instant = integer(c.get_raw(0)).filter(|i| (0..=LAST).contains(i))?;
         Some(Value::Text(
             local
                 .at(instant.checked_mul(1_000_000)?, TimeKind::Datetime, 0)

@@ -5,6 +5,10 @@ use thunderhead_codec::time::{Civil, civil_from_days, days_from_civil, days_in_m
 
 /// Days of 1970-01-01 in MySQL's count from year 0.
 const EPOCH_TO_DAYS: i64 = 719_528;
+/// Days of 9999-12-31 in that count.
+const DAYS_MAX: i64 = 3_652_424;
+/// More units than this lead out of the calendar from any day.
+const AMOUNT_MAX: u64 = 1 << 60;
 
 /// Reads a date with or without a clock; `None` when it is not a calendar date.
 pub fn parse(text: &str) -> Option<Civil> {
@@ -87,6 +91,9 @@ pub fn to_days(civil: &Civil) -> i64 {
 }
 
 pub fn from_days(count: i64) -> Option<Civil> {
+    if !(0..=DAYS_MAX).contains(&count) {
+        return None;
+    }
     let (year, month, day) = civil_from_days(count - EPOCH_TO_DAYS);
     Some(Civil {
         year: u16::try_from(year).ok()?,
@@ -135,6 +142,9 @@ pub fn extract(unit: &str, civil: &Civil) -> Option<i64> {
 /// Adds `amount` units. Months keep the day, or take the month's last.
 pub fn add(civil: &Civil, amount: i64, unit: &str) -> Option<Civil> {
     const SECOND: i64 = 1_000_000;
+    if amount.unsigned_abs() > AMOUNT_MAX {
+        return None;
+    }
     let months = |count: i64| {
         let total = i64::from(civil.year) * 12 + i64::from(civil.month) - 1 + count;
         let (year, month) = (

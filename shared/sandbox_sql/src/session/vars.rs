@@ -22,7 +22,7 @@ const DEFAULTS: [(&str, &str); 84] = [
     ("collation_database", "utf8mb4_bin"),
     ("collation_server", "utf8mb4_bin"),
     ("cte_max_recursion_depth", "1000"),
-    ("datadir", "/tmp/tidb"),
+    ("datadir", ""),
     ("default_authentication_plugin", "mysql_native_password"),
     ("default_storage_engine", "InnoDB"),
     ("default_week_format", "0"),
