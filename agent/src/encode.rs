@@ -23,14 +23,23 @@ const SORT_MEMORY_SHARE: f64 = 0.55;
 
 /// Runs the task to its manifest.
 pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Result<Manifest> {
-    let spec = task.table.as_ref().ok_or_else(|| bug("an encode task without its table"))?;
+    let spec = task
+        .table
+        .as_ref()
+        .ok_or_else(|| bug("an encode task without its table"))?;
     let path = Path::new(&task.path);
     same_file(path, task)?;
     let dir = held::create_attempt(&shared.ledger, task, &spec.job_id, epoch)?;
 
     let (mut encoder, width) = compile(spec, &task.columns)?;
     let dialect = dialect(&spec.format_json)?;
-    let chunk = Chunk { offset: task.offset, end: task.end, first_line: task.first_line, rows_max: 0, rows_exact: false };
+    let chunk = Chunk {
+        offset: task.offset,
+        end: task.end,
+        first_line: task.first_line,
+        rows_max: 0,
+        rows_exact: false,
+    };
     let mut reader = ChunkReader::open(path, &chunk, &dialect)?;
     let slots = f64::from(shared.config.encode_slots.max(1));
     let buffer_bytes = (shared.config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
@@ -39,7 +48,11 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
     let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
     while let Some(batch) = reader.next_batch()? {
         if shared.cancel.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, path.display(), "stopped on request"));
+            return Err(Error::new(
+                ErrorKind::Cancelled,
+                path.display(),
+                "stopped on request",
+            ));
         }
         for row in batch.rows() {
             if row_id >= task.row_id_end {
@@ -51,8 +64,14 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
             pairs.spill_full()?;
         }
         let offset = reader.offset();
-        shared.totals.source_bytes.fetch_add(offset - reported.0, Ordering::Relaxed);
-        shared.totals.rows.fetch_add(rows - reported.1, Ordering::Relaxed);
+        shared
+            .totals
+            .source_bytes
+            .fetch_add(offset - reported.0, Ordering::Relaxed);
+        shared
+            .totals
+            .rows
+            .fetch_add(rows - reported.1, Ordering::Relaxed);
         reported = (offset, rows);
     }
     same_file(path, task)?;
@@ -60,18 +79,28 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
     let ids = encoder.auto_ids();
     let (runs, checksum) = pairs.finish()?;
     shared.totals.kvs.fetch_add(checksum.kvs, Ordering::Relaxed);
-    shared.totals.kv_bytes.fetch_add(checksum.bytes, Ordering::Relaxed);
+    shared
+        .totals
+        .kv_bytes
+        .fetch_add(checksum.bytes, Ordering::Relaxed);
     let manifest = Manifest {
         runs,
         rows,
         source_bytes: task.end - task.offset,
-        checksum: Some(wire::Checksum { crc64_xor: checksum.crc64_xor, kvs: checksum.kvs, bytes: checksum.bytes }),
+        checksum: Some(wire::Checksum {
+            crc64_xor: checksum.crc64_xor,
+            kvs: checksum.kvs,
+            bytes: checksum.bytes,
+        }),
         max_row_id: ids.row_id,
         max_auto_increment: ids.auto_increment,
         max_auto_random: ids.auto_random,
         agent_id: shared.config.id.clone(),
         warnings: 0,
-        attempt_dir: dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        attempt_dir: dir
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
     };
     held::publish(&dir, &manifest)?;
     Ok(manifest)
@@ -79,15 +108,21 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
 
 /// The encoder of a table and how many fields a record must have.
 pub(crate) fn compile(spec: &wire::TableSpec, columns: &[String]) -> Result<(TableEncoder, usize)> {
-    let table: TableInfo = serde_json::from_slice(&spec.table_info_json).map_err(|e| bug(&format!("table info: {e}")))?;
-    let session: Session = serde_json::from_slice(&spec.session_json).map_err(|e| bug(&format!("session: {e}")))?;
+    let table: TableInfo = serde_json::from_slice(&spec.table_info_json)
+        .map_err(|e| bug(&format!("table info: {e}")))?;
+    let session: Session =
+        serde_json::from_slice(&spec.session_json).map_err(|e| bug(&format!("session: {e}")))?;
     let list = (!columns.is_empty()).then_some(columns);
-    let width = list.map_or_else(|| table.columns().iter().filter(|c| !c.hidden).count(), <[String]>::len);
+    let width = list.map_or_else(
+        || table.columns().iter().filter(|c| !c.hidden).count(),
+        <[String]>::len,
+    );
     Ok((TableEncoder::compile(&table, &session, list)?, width))
 }
 
 pub(crate) fn dialect(format_json: &[u8]) -> Result<CsvDialect> {
-    let format: SourceFormat = serde_json::from_slice(format_json).map_err(|e| bug(&format!("source format: {e}")))?;
+    let format: SourceFormat =
+        serde_json::from_slice(format_json).map_err(|e| bug(&format!("source format: {e}")))?;
     Ok(dialect_of(&format)?)
 }
 
@@ -102,8 +137,9 @@ pub(crate) fn encode_row(
     let place = || format!("{}:{} (byte {})", path.display(), row.line(), row.offset());
     if row.len() != width {
         let cause = format!("the record has {} fields, {width} were expected", row.len());
-        return Err(Error::new(ErrorKind::Data, place(), cause)
-            .advice("check separator, delimiter and header in [mydumper.csv], or mend the record"));
+        return Err(Error::new(ErrorKind::Data, place(), cause).advice(
+            "check separator, delimiter and header in [mydumper.csv], or mend the record",
+        ));
     }
     // Records are narrow: a stack array serves almost all of them, and none of them allocates twice.
     let mut few = [Field::Null; 64];
@@ -117,7 +153,9 @@ pub(crate) fn encode_row(
     for (slot, field) in fields.iter_mut().zip(row.fields()) {
         *slot = field.map_or(Field::Null, Field::Text);
     }
-    encoder.encode_row(fields, row_id, pairs).map_err(|e| refused(place(), &e))?;
+    encoder
+        .encode_row(fields, row_id, pairs)
+        .map_err(|e| refused(place(), &e))?;
     Ok(())
 }
 
@@ -135,8 +173,15 @@ fn refused(place: String, error: &RowError) -> Error {
         3140 | 3141 => "the text is not valid JSON",
         _ => "the value is refused",
     };
-    Error::new(ErrorKind::Data, place, format!("column `{}`: {why} (MySQL error {})", error.column, error.code))
-        .advice("mend the record or the table's definition, or relax tidb.sql-mode")
+    Error::new(
+        ErrorKind::Data,
+        place,
+        format!(
+            "column `{}`: {why} (MySQL error {})",
+            error.column, error.code
+        ),
+    )
+    .advice("mend the record or the table's definition, or relax tidb.sql-mode")
 }
 
 /// The file must be the one that was planned, before and after it is read.
@@ -144,11 +189,18 @@ fn same_file(path: &Path, task: &EncodeTask) -> Result<()> {
     let metadata = fs::metadata(path).map_err(|e| {
         Error::new(ErrorKind::Data, path.display(), e).advice("the file was there when the job was planned: bring it back and run the same command again")
     })?;
-    let modified = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     let modified_ns = modified.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
     if metadata.len() != task.file_size || modified_ns != task.file_modified_ns {
-        return Err(Error::new(ErrorKind::Data, path.display(), "the file changed during the import")
-            .advice("let nothing write to the source directory, then run the same command again"));
+        return Err(Error::new(
+            ErrorKind::Data,
+            path.display(),
+            "the file changed during the import",
+        )
+        .advice("let nothing write to the source directory, then run the same command again"));
     }
     Ok(())
 }
@@ -184,7 +236,11 @@ impl Spiller {
     }
 
     fn buffer(&mut self, records: bool) -> &mut SortBuffer {
-        if records { &mut self.records } else { &mut self.indexes }
+        if records {
+            &mut self.records
+        } else {
+            &mut self.indexes
+        }
     }
 
     fn spill(&mut self, records: bool) -> Result<()> {

@@ -22,7 +22,12 @@ pub(crate) fn job_dir(sort_dir: &Path, job: &str) -> PathBuf {
 
 /// Makes the directory of a new attempt, after removing what earlier attempts at the task left: the
 /// coordinator asks for a task again only when it has given up the earlier ones.
-pub(crate) fn create_attempt(ledger: &Ledger, task: &EncodeTask, job: &str, epoch: Epoch) -> Result<PathBuf> {
+pub(crate) fn create_attempt(
+    ledger: &Ledger,
+    task: &EncodeTask,
+    job: &str,
+    epoch: Epoch,
+) -> Result<PathBuf> {
     let job_dir = job_dir(ledger.dir(), job);
     fs::create_dir_all(&job_dir).map_err(|e| disk_error(&job_dir, &e))?;
     remove_attempts(ledger, &job_dir, task.task_id)?;
@@ -73,7 +78,11 @@ pub(crate) fn sweep(sort_dir: &Path) -> Result<Vec<HeldAttempt>> {
                 let attempt_dir = attempt.file_name().to_string_lossy().into_owned();
                 match task_of(&attempt_dir) {
                     Some(task_id) if attempt.path().join(MANIFEST).exists() => {
-                        held.push(HeldAttempt { job_id: job_id.clone(), task_id, attempt_dir });
+                        held.push(HeldAttempt {
+                            job_id: job_id.clone(),
+                            task_id,
+                            attempt_dir,
+                        });
                     }
                     _ => fs::remove_dir_all(attempt.path())?,
                 }
@@ -90,7 +99,9 @@ pub(crate) fn drop_runs(ledger: &Ledger, job: &str, tasks: &[u64]) -> Result<()>
     if tasks.is_empty() {
         return Ok(ledger.remove_dir(&job_dir)?);
     }
-    tasks.iter().try_for_each(|task| remove_attempts(ledger, &job_dir, *task))
+    tasks
+        .iter()
+        .try_for_each(|task| remove_attempts(ledger, &job_dir, *task))
 }
 
 fn remove_attempts(ledger: &Ledger, job_dir: &Path, task: u64) -> Result<()> {
@@ -112,7 +123,8 @@ fn task_of(attempt_dir: &str) -> Option<u64> {
 }
 
 pub(crate) fn disk_error(place: &Path, error: &io::Error) -> Error {
-    Error::new(ErrorKind::Internal, place.display(), error).advice("check the disk of sorted-kv-dir; the same command then goes on")
+    Error::new(ErrorKind::Internal, place.display(), error)
+        .advice("check the disk of sorted-kv-dir; the same command then goes on")
 }
 
 #[cfg(test)]
@@ -126,7 +138,11 @@ mod tests {
     }
 
     fn task(task_id: u64, attempt: u32) -> EncodeTask {
-        EncodeTask { task_id, attempt, ..EncodeTask::default() }
+        EncodeTask {
+            task_id,
+            attempt,
+            ..EncodeTask::default()
+        }
     }
 
     #[test]
@@ -140,7 +156,10 @@ mod tests {
         fs::create_dir(scratch_dir(dir.path())).unwrap();
         let held = sweep(dir.path()).unwrap();
         assert_eq!(held.len(), 1);
-        assert_eq!((held[0].task_id, held[0].attempt_dir.as_str()), (1, "1-5-1"));
+        assert_eq!(
+            (held[0].task_id, held[0].attempt_dir.as_str()),
+            (1, "1-5-1")
+        );
         assert!(!unfinished.exists() && !scratch_dir(dir.path()).exists());
     }
 

@@ -27,17 +27,32 @@ pub struct Sample {
 /// When the file cannot be read or the table cannot be encoded at all.
 pub fn sample(spec: &TableSpec, task: &EncodeTask) -> Result<Sample> {
     let (mut encoder, width) = compile(spec, &task.columns)?;
-    let chunk = Chunk { offset: task.offset, end: task.end, first_line: task.first_line, rows_max: 0, rows_exact: false };
+    let chunk = Chunk {
+        offset: task.offset,
+        end: task.end,
+        first_line: task.first_line,
+        rows_max: 0,
+        rows_exact: false,
+    };
     let path = Path::new(&task.path);
     let mut reader = ChunkReader::open(path, &chunk, &dialect(&spec.format_json)?)?;
     let mut sample = Sample::default();
     while sample.rows < ROWS as u64 {
         let start = reader.offset();
-        let Ok(Some(batch)) = reader.next_batch() else { break };
+        let Ok(Some(batch)) = reader.next_batch() else {
+            break;
+        };
         let mut bytes = 0;
         for row in batch.rows() {
             let mut count = |_, key: &[u8], value: &[u8]| bytes += (key.len() + value.len()) as u64;
-            let _ = encode_row(&mut encoder, width, &row, task.row_id_base, path, &mut count);
+            let _ = encode_row(
+                &mut encoder,
+                width,
+                &row,
+                task.row_id_base,
+                path,
+                &mut count,
+            );
             sample.rows += 1;
         }
         sample.kv_bytes += bytes;

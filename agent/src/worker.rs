@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use thunderhead_cluster::Importer;
 use thunderhead_proto::thunderhead::{
-    AgentMessage, CoordinatorMessage, EncodeDone, Failure, HeldAttempt, Hello, IngestDone, Progress, TaskFailed,
-    agent_message::Body, coordinator_message::Body as Order,
+    AgentMessage, CoordinatorMessage, EncodeDone, Failure, HeldAttempt, Hello, IngestDone,
+    Progress, TaskFailed, agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 use tokio::sync::mpsc;
@@ -87,18 +87,36 @@ impl Agent {
     ///
     /// # Errors
     /// When the sort directory cannot be used.
-    pub fn new(config: AgentConfig, importer: Arc<Importer>, cancel: CancellationToken) -> Result<Self> {
-        std::fs::create_dir_all(&config.sort_dir).map_err(|e| held::disk_error(&config.sort_dir, &e))?;
+    pub fn new(
+        config: AgentConfig,
+        importer: Arc<Importer>,
+        cancel: CancellationToken,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(&config.sort_dir)
+            .map_err(|e| held::disk_error(&config.sort_dir, &e))?;
         let held = held::sweep(&config.sort_dir)?;
         let ledger = Arc::new(Ledger::open(&config.sort_dir, config.disk_bytes_max)?);
-        Ok(Self { shared: Arc::new(Shared { config, importer, ledger, totals: Totals::default(), cancel }), held })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                config,
+                importer,
+                ledger,
+                totals: Totals::default(),
+                cancel,
+            }),
+            held,
+        })
     }
 
     /// Works until `orders` is closed or the agent is cancelled; tasks in hand are stopped then.
     ///
     /// # Errors
     /// Only when the agent cannot work at all; failures of tasks are reported as messages.
-    pub async fn run(self, mut orders: mpsc::Receiver<CoordinatorMessage>, reports: mpsc::Sender<AgentMessage>) -> Result<()> {
+    pub async fn run(
+        self,
+        mut orders: mpsc::Receiver<CoordinatorMessage>,
+        reports: mpsc::Sender<AgentMessage>,
+    ) -> Result<()> {
         let shared = self.shared;
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -107,7 +125,11 @@ impl Agent {
             held: self.held,
         };
         let send = async |epoch, body| {
-            let message = AgentMessage { agent_id: shared.config.id.clone(), epoch, body: Some(body) };
+            let message = AgentMessage {
+                agent_id: shared.config.id.clone(),
+                epoch,
+                body: Some(body),
+            };
             reports.send(message).await.is_ok()
         };
         let mut epoch: Epoch = 0;
@@ -151,7 +173,11 @@ fn start(shared: &Arc<Shared>, epoch: Epoch, order: Option<Order>, tasks: &mut J
                 let (task_id, attempt) = (task.task_id, task.attempt);
                 let result = on_thread("encode", move || encode::run(&shared, &task, epoch)).await;
                 let body = match result {
-                    Ok(manifest) => Body::EncodeDone(EncodeDone { task_id, attempt, manifest: Some(manifest) }),
+                    Ok(manifest) => Body::EncodeDone(EncodeDone {
+                        task_id,
+                        attempt,
+                        manifest: Some(manifest),
+                    }),
                     Err(error) => failed(task_id, attempt, error, Vec::new()),
                 };
                 Ended { epoch, body }
@@ -161,8 +187,14 @@ fn start(shared: &Arc<Shared>, epoch: Epoch, order: Option<Order>, tasks: &mut J
             tasks.spawn(async move {
                 let (task_id, attempt) = (task.task_id, task.attempt);
                 let body = match ingest::run(&shared, &task).await {
-                    Ok(report) => Body::IngestDone(IngestDone { task_id, attempt, report: Some(report) }),
-                    Err(ingest::Failed { error, lost_tasks }) => failed(task_id, attempt, error, lost_tasks),
+                    Ok(report) => Body::IngestDone(IngestDone {
+                        task_id,
+                        attempt,
+                        report: Some(report),
+                    }),
+                    Err(ingest::Failed { error, lost_tasks }) => {
+                        failed(task_id, attempt, error, lost_tasks)
+                    }
                 };
                 Ended { epoch, body }
             });
@@ -186,15 +218,34 @@ fn failed(task_id: u64, attempt: u32, error: Error, lost_tasks: Vec<u64>) -> Bod
         retryable,
         lost_tasks,
     };
-    Body::TaskFailed(TaskFailed { task_id, attempt, failure: Some(failure) })
+    Body::TaskFailed(TaskFailed {
+        task_id,
+        attempt,
+        failure: Some(failure),
+    })
 }
 
 /// Runs CPU work on a thread of its own, so that no I/O worker ever waits for it.
-pub(crate) async fn on_thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn on_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let (send, receive) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || drop(send.send(work())))
-        .map_err(|e| Error::new(ErrorKind::Internal, "agent", format!("cannot start a thread: {e}")))?;
-    receive.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, name, "the thread panicked; see the log")))
+        .map_err(|e| {
+            Error::new(
+                ErrorKind::Internal,
+                "agent",
+                format!("cannot start a thread: {e}"),
+            )
+        })?;
+    receive.await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Internal,
+            name,
+            "the thread panicked; see the log",
+        ))
+    })
 }

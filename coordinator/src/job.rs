@@ -85,17 +85,30 @@ impl Table {
     /// A freshly planned table.
     pub fn new(record: TableRecord, chunks: Vec<EncodeTask>) -> Self {
         let chunks = (0u64..).zip(chunks).collect();
-        Self { record, chunks, manifests: BTreeMap::new(), ranges: BTreeMap::new(), reports: BTreeMap::new(), elapsed: Duration::ZERO }
+        Self {
+            record,
+            chunks,
+            manifests: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            elapsed: Duration::ZERO,
+        }
     }
 
     /// Chunk numbers without a manifest.
     pub fn open_chunks(&self) -> impl Iterator<Item = u64> + '_ {
-        self.chunks.keys().copied().filter(|n| !self.manifests.contains_key(n))
+        self.chunks
+            .keys()
+            .copied()
+            .filter(|n| !self.manifests.contains_key(n))
     }
 
     /// Range numbers without a report.
     pub fn open_ranges(&self) -> impl Iterator<Item = u64> + '_ {
-        self.ranges.keys().copied().filter(|n| !self.reports.contains_key(n))
+        self.ranges
+            .keys()
+            .copied()
+            .filter(|n| !self.reports.contains_key(n))
     }
 
     /// ``db.table`` for people.
@@ -129,8 +142,15 @@ impl TaskRef {
 
     /// The inverse of [`TaskRef::id`].
     pub fn from_id(id: u64) -> Self {
-        let (table, number) = ((id >> (NUMBER_BITS + 1)) as usize, id & ((1 << NUMBER_BITS) - 1));
-        if id >> NUMBER_BITS & 1 == 0 { TaskRef::Chunk { table, number } } else { TaskRef::Range { table, number } }
+        let (table, number) = (
+            (id >> (NUMBER_BITS + 1)) as usize,
+            id & ((1 << NUMBER_BITS) - 1),
+        );
+        if id >> NUMBER_BITS & 1 == 0 {
+            TaskRef::Chunk { table, number }
+        } else {
+            TaskRef::Range { table, number }
+        }
     }
 }
 
@@ -160,13 +180,25 @@ pub fn put_table(mut txn: Txn, job: &str, n: usize, table: &Table) -> Result<Txn
 
 /// Adds the write of the table's record alone.
 pub fn put_table_record(txn: Txn, job: &str, n: usize, record: &TableRecord) -> Result<Txn> {
-    let json = serde_json::to_vec(record)
-        .map_err(|e| Error::new(ErrorKind::Internal, "state store", format!("table record: {e}")))?;
+    let json = serde_json::to_vec(record).map_err(|e| {
+        Error::new(
+            ErrorKind::Internal,
+            "state store",
+            format!("table record: {e}"),
+        )
+    })?;
     Ok(txn.put(table_key(job, n), json))
 }
 
 /// Adds the write of a planned range.
-pub fn put_range(txn: Txn, job: &str, table: usize, number: u64, range: &KeyRange, bytes: u64) -> Txn {
+pub fn put_range(
+    txn: Txn,
+    job: &str,
+    table: usize,
+    number: u64,
+    range: &KeyRange,
+    bytes: u64,
+) -> Txn {
     let message = IngestTask {
         range: Some(thunderhead_proto::thunderhead::KeyRange {
             start: range.start.clone().into(),
@@ -180,7 +212,9 @@ pub fn put_range(txn: Txn, job: &str, table: usize, number: u64, range: &KeyRang
 
 /// Reads a job back; `None` when the store knows no such job.
 pub async fn load(store: &dyn StateStore, job: &str) -> Result<Option<(JobRecord, Vec<Table>)>> {
-    let Some(found) = store.get(&job_key(job)).await? else { return Ok(None) };
+    let Some(found) = store.get(&job_key(job)).await? else {
+        return Ok(None);
+    };
     let record: JobRecord = parse_json(&job_key(job), &found.value)?;
     let mut tables: Vec<Table> = Vec::new();
     for (key, item) in store.list(&format!("jobs/{job}/t/")).await? {
@@ -188,7 +222,9 @@ pub async fn load(store: &dyn StateStore, job: &str) -> Result<Option<(JobRecord
         match parts.as_slice() {
             [_, _, _, _] => tables.push(Table::new(parse_json(&key, &item.value)?, Vec::new())),
             [_, _, _, _, kind, number] => {
-                let table = tables.last_mut().ok_or_else(|| damaged(&key, "an item without its table"))?;
+                let table = tables
+                    .last_mut()
+                    .ok_or_else(|| damaged(&key, "an item without its table"))?;
                 let number = number.parse().map_err(|_| damaged(&key, "not a number"))?;
                 read_item(table, kind, number, &item.value).map_err(|e| damaged(&key, e))?;
             }
@@ -198,14 +234,22 @@ pub async fn load(store: &dyn StateStore, job: &str) -> Result<Option<(JobRecord
     Ok(Some((record, tables)))
 }
 
-fn read_item(table: &mut Table, kind: &str, number: u64, value: &[u8]) -> Result<(), prost::DecodeError> {
+fn read_item(
+    table: &mut Table,
+    kind: &str,
+    number: u64,
+    value: &[u8],
+) -> Result<(), prost::DecodeError> {
     match kind {
         "c" => drop(table.chunks.insert(number, EncodeTask::decode(value)?)),
         "m" => drop(table.manifests.insert(number, Manifest::decode(value)?)),
         "r" => {
             let task = IngestTask::decode(value)?;
             let range = task.range.unwrap_or_default();
-            table.ranges.insert(number, (KeyRange::new(range.start, range.end), task.expected_bytes));
+            table.ranges.insert(
+                number,
+                (KeyRange::new(range.start, range.end), task.expected_bytes),
+            );
         }
         _ => drop(table.reports.insert(number, IngestReport::decode(value)?)),
     }
@@ -231,7 +275,10 @@ mod tests {
     fn a_task_id_leads_back_to_its_task() {
         for table in [0, 1, 99_999] {
             for number in [0, 7, (1 << NUMBER_BITS) - 1] {
-                for task in [TaskRef::Chunk { table, number }, TaskRef::Range { table, number }] {
+                for task in [
+                    TaskRef::Chunk { table, number },
+                    TaskRef::Range { table, number },
+                ] {
                     assert_eq!(TaskRef::from_id(task.id()), task);
                 }
             }
@@ -245,18 +292,45 @@ mod tests {
         let epoch = store.lead().await.unwrap();
         assert!(load(&store, "j").await.unwrap().is_none());
         let record = TableRecord {
-            database: "d".into(), table: "t".into(), table_id: 9, content: "f".into(), table_info_json: "{}".into(),
-            session_json: "{}".into(), format_json: "{}".into(), commit_ts: 5, phase: Phase::Encoding, chunks: 2, ranges: 0,
+            database: "d".into(),
+            table: "t".into(),
+            table_id: 9,
+            content: "f".into(),
+            table_info_json: "{}".into(),
+            session_json: "{}".into(),
+            format_json: "{}".into(),
+            commit_ts: 5,
+            phase: Phase::Encoding,
+            chunks: 2,
+            ranges: 0,
             source_bytes: 10,
         };
-        let chunk = |offset| EncodeTask { offset, path: "p".into(), ..EncodeTask::default() };
+        let chunk = |offset| EncodeTask {
+            offset,
+            path: "p".into(),
+            ..EncodeTask::default()
+        };
         let table = Table::new(record, vec![chunk(0), chunk(5)]);
-        let job = JobRecord { title: "x".into(), cluster_id: 3, created_ms: 1 };
+        let job = JobRecord {
+            title: "x".into(),
+            cluster_id: 3,
+            created_ms: 1,
+        };
         let mut txn = Txn::default().put(job_key("j"), serde_json::to_vec(&job).unwrap());
         txn = put_table(txn, "j", 0, &table).unwrap();
         txn = put_range(txn, "j", 0, 3, &KeyRange::new(*b"a", *b"b"), 77);
-        txn = txn.put(item_key("j", 0, 'm', 1), Manifest { rows: 4, ..Manifest::default() }.encode_to_vec());
-        assert!(matches!(store.commit(epoch, txn).await.unwrap(), Commit::Done(_)));
+        txn = txn.put(
+            item_key("j", 0, 'm', 1),
+            Manifest {
+                rows: 4,
+                ..Manifest::default()
+            }
+            .encode_to_vec(),
+        );
+        assert!(matches!(
+            store.commit(epoch, txn).await.unwrap(),
+            Commit::Done(_)
+        ));
 
         let (read_job, read) = load(&store, "j").await.unwrap().unwrap();
         assert_eq!(read_job, job);

@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thunderhead_proto::thunderhead::{
-    self as wire, AgentMessage, CoordinatorMessage, DropRuns, EncodeTask, Failure, Hello, IngestTask, TableSpec,
-    agent_message::Body, coordinator_message::Body as Order,
+    self as wire, AgentMessage, CoordinatorMessage, DropRuns, EncodeTask, Failure, Hello,
+    IngestTask, TableSpec, agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result};
 use tokio::sync::mpsc;
@@ -101,7 +101,11 @@ impl Leader {
     ///
     /// # Errors
     /// The first failure, after everything in flight has ended; `Cancelled` when `stop` fires.
-    pub async fn run(mut self, mut reports: mpsc::Receiver<AgentMessage>, stop: CancellationToken) -> Result<Vec<Table>> {
+    pub async fn run(
+        mut self,
+        mut reports: mpsc::Receiver<AgentMessage>,
+        stop: CancellationToken,
+    ) -> Result<Vec<Table>> {
         for table in 0..self.tables.len() {
             self.enter(table).await?;
         }
@@ -114,7 +118,13 @@ impl Leader {
             match self.failure.take() {
                 Some(error) if !busy => return Err(error),
                 Some(error) => self.failure = Some(error),
-                None if self.tables.iter().all(|t| t.record.phase == Phase::Finished) => return Ok(self.tables),
+                None if self
+                    .tables
+                    .iter()
+                    .all(|t| t.record.phase == Phase::Finished) =>
+                {
+                    return Ok(self.tables);
+                }
                 None => {}
             }
             tokio::select! {
@@ -148,7 +158,8 @@ impl Leader {
         match table.record.phase {
             Phase::Encoding | Phase::Ingesting if !open.is_empty() => {
                 for number in open {
-                    self.scheduler.push(TaskKind::Encode, TaskRef::Chunk { table: n, number }.id());
+                    self.scheduler
+                        .push(TaskKind::Encode, TaskRef::Chunk { table: n, number }.id());
                 }
             }
             Phase::Encoding => self.plan_ranges(n).await?,
@@ -163,16 +174,23 @@ impl Leader {
         for assignment in self.scheduler.assign() {
             let task = TaskRef::from_id(assignment.task_id);
             let (TaskRef::Chunk { table: n, .. } | TaskRef::Range { table: n, .. }) = task;
-            if matches!(task, TaskRef::Range { .. }) && self.tables[n].open_chunks().next().is_some() {
+            if matches!(task, TaskRef::Range { .. })
+                && self.tables[n].open_chunks().next().is_some()
+            {
                 // A range merged without the runs of a lost chunk would lose rows. It is queued again when
                 // the last chunk is back.
-                self.scheduler.finish(assignment.task_id, assignment.attempt);
+                self.scheduler
+                    .finish(assignment.task_id, assignment.attempt);
                 continue;
             }
             self.started[n].get_or_insert_with(Instant::now);
             let order = match task {
-                TaskRef::Chunk { table, number } => Order::Encode(self.encode_task(table, number, assignment.attempt)),
-                TaskRef::Range { table, number } => Order::Ingest(self.ingest_task(table, number, assignment.attempt)),
+                TaskRef::Chunk { table, number } => {
+                    Order::Encode(self.encode_task(table, number, assignment.attempt))
+                }
+                TaskRef::Range { table, number } => {
+                    Order::Ingest(self.ingest_task(table, number, assignment.attempt))
+                }
             };
             self.send(&assignment.agent, order).await?;
         }
@@ -180,9 +198,17 @@ impl Leader {
     }
 
     async fn send(&self, agent: &str, order: Order) -> Result<()> {
-        let message = CoordinatorMessage { epoch: self.epoch, body: Some(order) };
-        let link = self.links.get(agent).ok_or_else(|| Error::new(ErrorKind::Internal, agent, "no such agent"))?;
-        link.send(message).await.map_err(|_| Error::new(ErrorKind::Internal, agent, "the agent has ended"))
+        let message = CoordinatorMessage {
+            epoch: self.epoch,
+            body: Some(order),
+        };
+        let link = self
+            .links
+            .get(agent)
+            .ok_or_else(|| Error::new(ErrorKind::Internal, agent, "no such agent"))?;
+        link.send(message)
+            .await
+            .map_err(|_| Error::new(ErrorKind::Internal, agent, "the agent has ended"))
     }
 
     fn table_spec(&self, n: usize) -> TableSpec {
@@ -212,14 +238,23 @@ impl Leader {
         let table = &self.tables[n];
         let (range, expected_bytes) = &table.ranges[&number];
         let overlaps = |run: &&wire::Run| {
-            run.entries > 0 && run.last_key.as_ref() >= range.start.as_slice() && (range.end.is_empty() || run.first_key.as_ref() < range.end.as_slice())
+            run.entries > 0
+                && run.last_key.as_ref() >= range.start.as_slice()
+                && (range.end.is_empty() || run.first_key.as_ref() < range.end.as_slice())
         };
-        let runs = table.manifests.values().flat_map(|m| &m.runs).filter(overlaps);
+        let runs = table
+            .manifests
+            .values()
+            .flat_map(|m| &m.runs)
+            .filter(overlaps);
         IngestTask {
             task_id: TaskRef::Range { table: n, number }.id(),
             attempt,
             table: Some(self.table_spec(n)),
-            range: Some(wire::KeyRange { start: range.start.clone().into(), end: range.end.clone().into() }),
+            range: Some(wire::KeyRange {
+                start: range.start.clone().into(),
+                end: range.end.clone().into(),
+            }),
             run_paths: runs.map(|run| run.path.clone()).collect(),
             expected_bytes: *expected_bytes,
         }
@@ -227,7 +262,11 @@ impl Leader {
 
     async fn report(&mut self, message: AgentMessage) -> Result<()> {
         if message.epoch != self.epoch && message.epoch != 0 {
-            tracing::warn!(message.epoch, self.epoch, "ignored a report for a former leader");
+            tracing::warn!(
+                message.epoch,
+                self.epoch,
+                "ignored a report for a former leader"
+            );
             return Ok(());
         }
         match message.body {
@@ -238,19 +277,22 @@ impl Leader {
             }
             Some(Body::EncodeDone(done)) => {
                 if self.scheduler.finish(done.task_id, done.attempt) {
-                    self.encoded(done.task_id, done.manifest.unwrap_or_default()).await?;
+                    self.encoded(done.task_id, done.manifest.unwrap_or_default())
+                        .await?;
                 }
                 Ok(())
             }
             Some(Body::IngestDone(done)) => {
                 if self.scheduler.finish(done.task_id, done.attempt) {
-                    self.ingested(done.task_id, done.report.unwrap_or_default()).await?;
+                    self.ingested(done.task_id, done.report.unwrap_or_default())
+                        .await?;
                 }
                 Ok(())
             }
             Some(Body::TaskFailed(failed)) => {
                 if self.scheduler.finish(failed.task_id, failed.attempt) {
-                    self.task_failed(failed.task_id, failed.failure.unwrap_or_default()).await?;
+                    self.task_failed(failed.task_id, failed.failure.unwrap_or_default())
+                        .await?;
                 }
                 Ok(())
             }
@@ -267,7 +309,12 @@ impl Leader {
             .map(|h| (h.task_id, h.attempt_dir.as_str()))
             .collect();
         let mut lost = Vec::new();
-        for (n, table) in self.tables.iter().enumerate().filter(|(_, t)| t.record.phase < Phase::Ingested) {
+        for (n, table) in self
+            .tables
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.record.phase < Phase::Ingested)
+        {
             for (&number, manifest) in table.manifests.iter().filter(|(_, m)| m.agent_id == agent) {
                 let id = TaskRef::Chunk { table: n, number }.id();
                 if !held.contains(&(id, manifest.attempt_dir.as_str())) {
@@ -276,16 +323,21 @@ impl Leader {
             }
         }
         self.forget_manifests(&lost).await?;
-        self.scheduler.add_agent(agent, hello.encode_slots, hello.ingest_slots);
+        self.scheduler
+            .add_agent(agent, hello.encode_slots, hello.ingest_slots);
         Ok(())
     }
 
     async fn forget_manifests(&mut self, chunk_ids: &[u64]) -> Result<()> {
         for &id in chunk_ids {
             if let TaskRef::Chunk { table, number } = TaskRef::from_id(id)
-                && self.tables.get_mut(table).is_some_and(|t| t.manifests.remove(&number).is_some())
+                && self
+                    .tables
+                    .get_mut(table)
+                    .is_some_and(|t| t.manifests.remove(&number).is_some())
             {
-                self.commit(Txn::default().delete(job::item_key(&self.job_id, table, 'm', number))).await?;
+                self.commit(Txn::default().delete(job::item_key(&self.job_id, table, 'm', number)))
+                    .await?;
                 self.scheduler.push(TaskKind::Encode, id);
             }
         }
@@ -293,9 +345,16 @@ impl Leader {
     }
 
     async fn encoded(&mut self, task_id: u64, manifest: wire::Manifest) -> Result<()> {
-        let TaskRef::Chunk { table: n, number } = TaskRef::from_id(task_id) else { return Ok(()) };
+        let TaskRef::Chunk { table: n, number } = TaskRef::from_id(task_id) else {
+            return Ok(());
+        };
         let key = job::item_key(&self.job_id, n, 'm', number);
-        self.commit(Txn::default().when(&key, 0).put(&key, manifest.encode_to_vec())).await?;
+        self.commit(
+            Txn::default()
+                .when(&key, 0)
+                .put(&key, manifest.encode_to_vec()),
+        )
+        .await?;
         let table = &mut self.tables[n];
         table.manifests.insert(number, manifest);
         if table.open_chunks().next().is_some() {
@@ -312,7 +371,11 @@ impl Leader {
 
     async fn plan_ranges(&mut self, n: usize) -> Result<()> {
         let table = &self.tables[n];
-        let runs: Vec<wire::Run> = table.manifests.values().flat_map(|m| m.runs.iter().cloned()).collect();
+        let runs: Vec<wire::Run> = table
+            .manifests
+            .values()
+            .flat_map(|m| m.runs.iter().cloned())
+            .collect();
         let target = self.steps.range_bytes_target();
         let mut ranges = BTreeMap::new();
         for space in self.steps.key_spaces(table)? {
@@ -337,14 +400,20 @@ impl Leader {
 
     fn start_split(&mut self, n: usize) {
         let (steps, table) = (Arc::clone(&self.steps), self.tables[n].clone());
-        let borders = table.ranges.values().map(|(range, _)| range.start.clone()).collect();
-        self.stepping.spawn(async move { (n, steps.split(&table, borders).await) });
+        let borders = table
+            .ranges
+            .values()
+            .map(|(range, _)| range.start.clone())
+            .collect();
+        self.stepping
+            .spawn(async move { (n, steps.split(&table, borders).await) });
     }
 
     fn start_finish(&mut self, n: usize) -> Result<()> {
         let (steps, table) = (Arc::clone(&self.steps), self.tables[n].clone());
         let ingested = reconcile(&table)?;
-        self.stepping.spawn(async move { (n, steps.finish(&table, ingested).await) });
+        self.stepping
+            .spawn(async move { (n, steps.finish(&table, ingested).await) });
         Ok(())
     }
 
@@ -358,9 +427,17 @@ impl Leader {
             }
             Phase::Ingested => {
                 self.enter_phase(n, Phase::Finished).await?;
-                self.tables[n].elapsed = self.started[n].map_or(Duration::ZERO, |start| start.elapsed());
-                let ids = self.tables[n].chunks.keys().map(|&number| TaskRef::Chunk { table: n, number }.id()).collect();
-                let drop = DropRuns { job_id: self.job_id.clone(), task_ids: ids };
+                self.tables[n].elapsed =
+                    self.started[n].map_or(Duration::ZERO, |start| start.elapsed());
+                let ids = self.tables[n]
+                    .chunks
+                    .keys()
+                    .map(|&number| TaskRef::Chunk { table: n, number }.id())
+                    .collect();
+                let drop = DropRuns {
+                    job_id: self.job_id.clone(),
+                    task_ids: ids,
+                };
                 for agent in self.links.keys() {
                     self.send(agent, Order::DropRuns(drop.clone())).await?;
                 }
@@ -373,14 +450,22 @@ impl Leader {
     fn push_ranges(&mut self, n: usize) {
         let open: Vec<u64> = self.tables[n].open_ranges().collect();
         for number in open {
-            self.scheduler.push(TaskKind::Ingest, TaskRef::Range { table: n, number }.id());
+            self.scheduler
+                .push(TaskKind::Ingest, TaskRef::Range { table: n, number }.id());
         }
     }
 
     async fn ingested(&mut self, task_id: u64, report: wire::IngestReport) -> Result<()> {
-        let TaskRef::Range { table: n, number } = TaskRef::from_id(task_id) else { return Ok(()) };
+        let TaskRef::Range { table: n, number } = TaskRef::from_id(task_id) else {
+            return Ok(());
+        };
         let key = job::item_key(&self.job_id, n, 'i', number);
-        self.commit(Txn::default().when(&key, 0).put(&key, report.encode_to_vec())).await?;
+        self.commit(
+            Txn::default()
+                .when(&key, 0)
+                .put(&key, report.encode_to_vec()),
+        )
+        .await?;
         self.tables[n].reports.insert(number, report);
         if self.tables[n].open_ranges().next().is_some() {
             return Ok(());
@@ -394,7 +479,12 @@ impl Leader {
     }
 
     async fn task_failed(&mut self, task_id: u64, failure: Failure) -> Result<()> {
-        let error = Error { kind: ErrorKind::from_name(&failure.kind), place: failure.place, cause: failure.cause, advice: failure.advice };
+        let error = Error {
+            kind: ErrorKind::from_name(&failure.kind),
+            place: failure.place,
+            cause: failure.cause,
+            advice: failure.advice,
+        };
         if !failure.retryable || self.scheduler.attempts(task_id) >= ATTEMPTS_MAX {
             self.fail(error);
             return Ok(());
@@ -421,8 +511,17 @@ impl Leader {
     }
 
     async fn enter_phase(&mut self, n: usize, phase: Phase) -> Result<()> {
-        let record = job::TableRecord { phase, ..self.tables[n].record.clone() };
-        self.commit(job::put_table_record(Txn::default(), &self.job_id, n, &record)?).await?;
+        let record = job::TableRecord {
+            phase,
+            ..self.tables[n].record.clone()
+        };
+        self.commit(job::put_table_record(
+            Txn::default(),
+            &self.job_id,
+            n,
+            &record,
+        )?)
+        .await?;
         self.tables[n].record = record;
         Ok(())
     }
@@ -430,9 +529,17 @@ impl Leader {
     async fn commit(&self, txn: Txn) -> Result<()> {
         match self.store.commit(self.epoch, txn).await? {
             Commit::Done(_) => Ok(()),
-            Commit::Fenced => Err(Error::new(ErrorKind::Cancelled, "leader", "another leader has taken over")
-                .advice("nothing to do: it continues this job")),
-            Commit::Conflict => Err(Error::new(ErrorKind::Internal, "leader", "a record was changed by someone else")),
+            Commit::Fenced => Err(Error::new(
+                ErrorKind::Cancelled,
+                "leader",
+                "another leader has taken over",
+            )
+            .advice("nothing to do: it continues this job")),
+            Commit::Conflict => Err(Error::new(
+                ErrorKind::Internal,
+                "leader",
+                "a record was changed by someone else",
+            )),
         }
     }
 
@@ -447,9 +554,16 @@ impl Leader {
             snapshot.ranges_done += table.reports.len();
             snapshot.source_bytes_total += table.record.source_bytes;
             snapshot.kv_bytes_planned += table.ranges.values().map(|(_, bytes)| bytes).sum::<u64>();
-            let done = table.ranges.iter().filter(|(number, _)| table.reports.contains_key(number));
+            let done = table
+                .ranges
+                .iter()
+                .filter(|(number, _)| table.reports.contains_key(number));
             snapshot.kv_bytes_ingested += done.map(|(_, (_, bytes))| bytes).sum::<u64>();
-            snapshot.source_bytes_done += table.manifests.values().map(|m| m.source_bytes).sum::<u64>();
+            snapshot.source_bytes_done += table
+                .manifests
+                .values()
+                .map(|m| m.source_bytes)
+                .sum::<u64>();
             snapshot.rows += table.manifests.values().map(|m| m.rows).sum::<u64>();
         }
         self.progress.publish(snapshot);
@@ -459,13 +573,24 @@ impl Leader {
 /// Tally of a checksum message.
 pub fn checksum(message: Option<wire::Checksum>) -> Checksum {
     let c = message.unwrap_or_default();
-    Checksum { crc64_xor: c.crc64_xor, kvs: c.kvs, bytes: c.bytes }
+    Checksum {
+        crc64_xor: c.crc64_xor,
+        kvs: c.kvs,
+        bytes: c.bytes,
+    }
 }
 
 /// What was ingested, after proving that it is what was encoded: nothing lost, nothing doubled.
 fn reconcile(table: &Table) -> Result<Checksum> {
-    let (mut encoded, mut ingested, mut accounted) = (Checksum::default(), Checksum::default(), Checksum::default());
-    table.manifests.values().for_each(|m| encoded.merge(&checksum(m.checksum)));
+    let (mut encoded, mut ingested, mut accounted) = (
+        Checksum::default(),
+        Checksum::default(),
+        Checksum::default(),
+    );
+    table
+        .manifests
+        .values()
+        .for_each(|m| encoded.merge(&checksum(m.checksum)));
     for report in table.reports.values() {
         ingested.merge(&checksum(report.checksum));
         accounted.merge(&checksum(report.checksum));

@@ -15,7 +15,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
-use thunderhead_config::{Backend, CharacterSet, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, fingerprint, schema_file};
+use thunderhead_config::{
+    Backend, CharacterSet, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, fingerprint,
+    schema_file,
+};
 use thunderhead_proto::thunderhead::TableSpec;
 use thunderhead_types::{Error, ErrorKind, Result};
 
@@ -33,21 +36,44 @@ pub(crate) struct Prepared {
 
 /// What this version does not do yet is refused first, whatever else is wrong.
 pub(crate) fn refuse_unsupported(job: &Job) -> Result<()> {
-    let refuse = |what: &str, advice: &str| Err(Error::new(ErrorKind::Config, "configuration", what).advice(advice));
+    let refuse = |what: &str, advice: &str| {
+        Err(Error::new(ErrorKind::Config, "configuration", what).advice(advice))
+    };
     if job.backend != Backend::Local {
-        return refuse("the logical mode (backend = \"tidb\") is not supported yet", "use backend = \"local\"");
+        return refuse(
+            "the logical mode (backend = \"tidb\") is not supported yet",
+            "use backend = \"local\"",
+        );
     }
-    if !matches!(job.conflict.strategy, ConflictStrategy::None | ConflictStrategy::Error) {
-        return refuse("this conflict strategy is not supported yet", "use \"none\" or \"error\": the first conflict then ends the job");
+    if !matches!(
+        job.conflict.strategy,
+        ConflictStrategy::None | ConflictStrategy::Error
+    ) {
+        return refuse(
+            "this conflict strategy is not supported yet",
+            "use \"none\" or \"error\": the first conflict then ends the job",
+        );
     }
     if job.type_errors_max > 0 {
-        return refuse("lightning.max-error above 0 is not supported yet", "every row that is refused is an error: remove it");
+        return refuse(
+            "lightning.max-error above 0 is not supported yet",
+            "every row that is refused is an error: remove it",
+        );
     }
     if !job.ignore_columns.is_empty() {
-        return refuse("mydumper.ignore-data-columns is not supported yet", "remove the columns from the source");
+        return refuse(
+            "mydumper.ignore-data-columns is not supported yet",
+            "remove the columns from the source",
+        );
     }
-    if !matches!(job.csv.character_set, CharacterSet::Binary | CharacterSet::Utf8mb4 | CharacterSet::Ascii) {
-        return refuse("only UTF-8 source files are supported yet", "convert them, for example with iconv");
+    if !matches!(
+        job.csv.character_set,
+        CharacterSet::Binary | CharacterSet::Utf8mb4 | CharacterSet::Ascii
+    ) {
+        return refuse(
+            "only UTF-8 source files are supported yet",
+            "convert them, for example with iconv",
+        );
     }
     Ok(())
 }
@@ -55,19 +81,35 @@ pub(crate) fn refuse_unsupported(job: &Job) -> Result<()> {
 /// Encode threads of this process.
 pub(crate) fn threads(job: &Job) -> u32 {
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u32::try_from(job.threads.unwrap_or_else(processors)).unwrap_or(1).max(1)
+    u32::try_from(job.threads.unwrap_or_else(processors))
+        .unwrap_or(1)
+        .max(1)
 }
 
 /// See the module. `recorded` is what an earlier run left, by `db.table`; in a dry run nothing is created.
-pub(crate) async fn prepare(job: &Job, target: &Target, tree: &SourceTree, job_id: &str, recorded: Vec<Table>, dry: bool) -> Result<Prepared> {
-    let mut recorded: BTreeMap<String, Table> = recorded.into_iter().map(|table| (table.name(), table)).collect();
+pub(crate) async fn prepare(
+    job: &Job,
+    target: &Target,
+    tree: &SourceTree,
+    job_id: &str,
+    recorded: Vec<Table>,
+    dry: bool,
+) -> Result<Prepared> {
+    let mut recorded: BTreeMap<String, Table> = recorded
+        .into_iter()
+        .map(|table| (table.name(), table))
+        .collect();
     if !job.no_schema && !dry {
         create_schema(target, tree).await?;
     }
     let session = target.session(&job.sql_mode, job_id).await?;
     let (mut tables, mut fresh, mut plans) = (Vec::new(), Vec::new(), Vec::new());
     let mut same_cluster = false;
-    for source in tree.tables.iter().filter(|table| !table.data_files.is_empty()) {
+    for source in tree
+        .tables
+        .iter()
+        .filter(|table| !table.data_files.is_empty())
+    {
         let name = format!("{}.{}", source.database, source.table);
         let (info, json) = table_info(target, source).await?;
         if !same_cluster {
@@ -76,15 +118,27 @@ pub(crate) async fn prepare(job: &Job, target: &Target, tree: &SourceTree, job_i
         }
         let content = fingerprint::table_content(job, source);
         let (table, action) = match recorded.remove(&name) {
-            Some(table) if table.record.table_id == info.id && table.record.content == content => (table, "go on"),
-            Some(table) if table.record.table_id == info.id && table.record.phase != Phase::Encoding => {
+            Some(table) if table.record.table_id == info.id && table.record.content == content => {
+                (table, "go on")
+            }
+            Some(table)
+                if table.record.table_id == info.id && table.record.phase != Phase::Encoding =>
+            {
                 return Err(Error::new(ErrorKind::Data, format!("table {name}"), "the source changed after a part of it was ingested")
                     .advice("bring the old files back, or TRUNCATE the table and run the same command again"));
             }
-            _ => (plan_table(job, target, source, &info, json, &session, content).await?, "import"),
+            _ => (
+                plan_table(job, target, source, &info, json, &session, content).await?,
+                "import",
+            ),
         };
         let per_byte = kv_bytes_per_source_byte(&table)?;
-        plans.push(TablePlan::new(&table, action, per_byte, target.range_bytes()));
+        plans.push(TablePlan::new(
+            &table,
+            action,
+            per_byte,
+            target.range_bytes(),
+        ));
         if action == "import" {
             fresh.push(tables.len());
         }
@@ -100,32 +154,66 @@ pub(crate) async fn prepare(job: &Job, target: &Target, tree: &SourceTree, job_i
         tables: plans,
     };
     enough_disk(job, &plan)?;
-    Ok(Prepared { job_id: job_id.to_owned(), tables, fresh, plan })
+    Ok(Prepared {
+        job_id: job_id.to_owned(),
+        tables,
+        fresh,
+        plan,
+    })
 }
 
 /// Runs the schema files of what is missing; what exists stays as it is.
 async fn create_schema(target: &Target, tree: &SourceTree) -> Result<()> {
     let existing = target.tidb.query("SHOW DATABASES").await?;
-    let exists = |name: &str| existing.iter().flatten().flatten().any(|found| found.eq_ignore_ascii_case(name));
-    for database in tree.databases.iter().filter(|database| !exists(&database.database)) {
+    let exists = |name: &str| {
+        existing
+            .iter()
+            .flatten()
+            .flatten()
+            .any(|found| found.eq_ignore_ascii_case(name))
+    };
+    for database in tree
+        .databases
+        .iter()
+        .filter(|database| !exists(&database.database))
+    {
         for statement in schema_file::read(&database.schema_file)? {
-            target.tidb.exec(&statement.text).await.map_err(|e| at(&database.schema_file, statement.line, e))?;
+            target
+                .tidb
+                .exec(&statement.text)
+                .await
+                .map_err(|e| at(&database.schema_file, statement.line, e))?;
         }
     }
     for table in &tree.tables {
-        let Some(file) = &table.schema_file else { continue };
-        if target.tidb.table_info_json(&table.database, &table.table).await?.is_some() {
+        let Some(file) = &table.schema_file else {
+            continue;
+        };
+        if target
+            .tidb
+            .table_info_json(&table.database, &table.table)
+            .await?
+            .is_some()
+        {
             continue;
         }
         for statement in schema_file::read(file)? {
-            target.tidb.exec_in(&table.database, &statement.text).await.map_err(|e| at(file, statement.line, e))?;
+            target
+                .tidb
+                .exec_in(&table.database, &statement.text)
+                .await
+                .map_err(|e| at(file, statement.line, e))?;
         }
     }
     Ok(())
 }
 
 fn at(file: &SchemaFile, line: usize, error: Error) -> Error {
-    Error { place: format!("{}:{line}", file.path.display()), kind: ErrorKind::Precheck, ..error }
+    Error {
+        place: format!("{}:{line}", file.path.display()),
+        kind: ErrorKind::Precheck,
+        ..error
+    }
 }
 
 async fn table_info(target: &Target, source: &SourceTable) -> Result<(TableInfo, String)> {
@@ -136,23 +224,49 @@ async fn table_info(target: &Target, source: &SourceTable) -> Result<(TableInfo,
             source.database, source.table
         ))
     })?;
-    let info = serde_json::from_str(&json).map_err(|e| Error::new(ErrorKind::Precheck, place(), format!("its TableInfo cannot be read: {e}")))?;
+    let info = serde_json::from_str(&json).map_err(|e| {
+        Error::new(
+            ErrorKind::Precheck,
+            place(),
+            format!("its TableInfo cannot be read: {e}"),
+        )
+    })?;
     Ok((info, json))
 }
 
-async fn plan_table(job: &Job, target: &Target, source: &SourceTable, info: &TableInfo, json: String, session: &Session, content: String) -> Result<Table> {
+async fn plan_table(
+    job: &Job,
+    target: &Target,
+    source: &SourceTable,
+    info: &TableInfo,
+    json: String,
+    session: &Session,
+    content: String,
+) -> Result<Table> {
     let place = format!("table {}.{}", source.database, source.table);
-    if !target.tidb.is_empty(&source.database, &source.table).await? {
-        return Err(Error::new(ErrorKind::Precheck, place, "the target table is not empty")
-            .advice("TRUNCATE it, or leave it out with mydumper.filter"));
+    if !target
+        .tidb
+        .is_empty(&source.database, &source.table)
+        .await?
+    {
+        return Err(
+            Error::new(ErrorKind::Precheck, place, "the target table is not empty")
+                .advice("TRUNCATE it, or leave it out with mydumper.filter"),
+        );
     }
     if info.has_row_id() && info.auto_id_cache == 1 {
-        return Err(Error::new(ErrorKind::Precheck, place, "its hidden row ids cannot be moved past the import (AUTO_ID_CACHE 1)")
-            .advice("give the table a clustered primary key, or create it without AUTO_ID_CACHE 1"));
+        return Err(Error::new(
+            ErrorKind::Precheck,
+            place,
+            "its hidden row ids cannot be moved past the import (AUTO_ID_CACHE 1)",
+        )
+        .advice("give the table a clustered primary key, or create it without AUTO_ID_CACHE 1"));
     }
     let first_row_id = target.next_row_id(source).await?;
     let tasks = chunks::plan(job, threads(job), source, info, session, first_row_id)?;
-    let to_json = |value: serde_json::Result<String>| value.map_err(|e| Error::new(ErrorKind::Internal, &place, e));
+    let to_json = |value: serde_json::Result<String>| {
+        value.map_err(|e| Error::new(ErrorKind::Internal, &place, e))
+    };
     let format = source.data_files.first().map(|file| job.format_of(file));
     let record = TableRecord {
         database: source.database.clone(),
@@ -173,7 +287,13 @@ async fn plan_table(job: &Job, target: &Target, source: &SourceTable, info: &Tab
 
 /// From the first rows of the largest chunk; 2 where there are none.
 fn kv_bytes_per_source_byte(table: &Table) -> Result<f64> {
-    let Some(task) = table.chunks.values().max_by_key(|chunk| chunk.end - chunk.offset) else { return Ok(2.0) };
+    let Some(task) = table
+        .chunks
+        .values()
+        .max_by_key(|chunk| chunk.end - chunk.offset)
+    else {
+        return Ok(2.0);
+    };
     let record = &table.record;
     let spec = TableSpec {
         table_info_json: record.table_info_json.clone().into(),
@@ -182,12 +302,19 @@ fn kv_bytes_per_source_byte(table: &Table) -> Result<f64> {
         ..TableSpec::default()
     };
     let sample = thunderhead_agent::sample(&spec, task)?;
-    Ok(if sample.source_bytes == 0 { 2.0 } else { sample.kv_bytes as f64 / sample.source_bytes as f64 })
+    Ok(if sample.source_bytes == 0 {
+        2.0
+    } else {
+        sample.kv_bytes as f64 / sample.source_bytes as f64
+    })
 }
 
 /// Bytes that runs may take: free space of the file system, within the quota.
 fn disk_free(dir: &Path, quota: Option<u64>) -> u64 {
-    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = dir
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
     let free = rustix::fs::statvfs(existing).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
     quota.map_or(free, |quota| quota.min(free))
 }
@@ -196,7 +323,10 @@ fn disk_free(dir: &Path, quota: Option<u64>) -> u64 {
 fn enough_disk(job: &Job, plan: &JobPlan) -> Result<()> {
     let largest = plan.tables.iter().map(|t| t.disk_bytes).max().unwrap_or(0);
     if largest / 2 > plan.disk_free_bytes {
-        let cause = format!("no space for sorted runs: the largest table needs about {largest} bytes, {} are free", plan.disk_free_bytes);
+        let cause = format!(
+            "no space for sorted runs: the largest table needs about {largest} bytes, {} are free",
+            plan.disk_free_bytes
+        );
         return Err(Error::new(ErrorKind::Precheck, job.sorted_kv_dir.display(), cause)
             .advice("free space, raise tikv-importer.disk-quota, or choose another tikv-importer.sorted-kv-dir"));
     }
@@ -204,11 +334,21 @@ fn enough_disk(job: &Job, plan: &JobPlan) -> Result<()> {
 }
 
 /// What an earlier run recorded of this job.
-pub(crate) async fn recorded(store: &dyn crate::store::StateStore, job_id: &str, cluster_id: u64) -> Result<Vec<Table>> {
-    let Some((record, tables)) = job::load(store, job_id).await? else { return Ok(Vec::new()) };
+pub(crate) async fn recorded(
+    store: &dyn crate::store::StateStore,
+    job_id: &str,
+    cluster_id: u64,
+) -> Result<Vec<Table>> {
+    let Some((record, tables)) = job::load(store, job_id).await? else {
+        return Ok(Vec::new());
+    };
     if record.cluster_id == cluster_id {
         return Ok(tables);
     }
-    let cause = format!("this job began on the cluster with id {}, PD now answers for cluster {cluster_id}", record.cluster_id);
-    Err(Error::new(ErrorKind::Precheck, "pd", cause).advice("correct tidb.pd-addr, or use another sorted-kv-dir for the other cluster"))
+    let cause = format!(
+        "this job began on the cluster with id {}, PD now answers for cluster {cluster_id}",
+        record.cluster_id
+    );
+    Err(Error::new(ErrorKind::Precheck, "pd", cause)
+        .advice("correct tidb.pd-addr, or use another sorted-kv-dir for the other cluster"))
 }

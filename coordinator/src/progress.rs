@@ -47,7 +47,13 @@ impl Progress {
     /// A publisher and its first watcher.
     pub fn new() -> (Self, watch::Receiver<Snapshot>) {
         let (sender, receiver) = watch::channel(Snapshot::default());
-        (Self { sender: Arc::new(sender), agents: Arc::default() }, receiver)
+        (
+            Self {
+                sender: Arc::new(sender),
+                agents: Arc::default(),
+            },
+            receiver,
+        )
     }
 
     /// Takes the newest totals of one agent.

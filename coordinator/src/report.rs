@@ -68,19 +68,43 @@ impl Report {
 
     /// A table with one line per imported table and a line of sums.
     pub fn to_text(&self) -> String {
-        let mut rows = vec![["table", "rows", "source", "KV pairs", "SSTs", "regions", "seconds", "MB/s", "checksum"].map(str::to_owned)];
+        let mut rows = vec![
+            [
+                "table", "rows", "source", "KV pairs", "SSTs", "regions", "seconds", "MB/s",
+                "checksum",
+            ]
+            .map(str::to_owned),
+        ];
         for t in &self.tables {
             rows.push([
-                t.table.clone(), t.rows.to_string(), human_bytes(t.source_bytes), t.kv_pairs.to_string(), t.ssts.to_string(),
-                t.regions.to_string(), format!("{:.1}", t.seconds), rate(t.source_bytes, t.seconds), t.checksum.clone(),
+                t.table.clone(),
+                t.rows.to_string(),
+                human_bytes(t.source_bytes),
+                t.kv_pairs.to_string(),
+                t.ssts.to_string(),
+                t.regions.to_string(),
+                format!("{:.1}", t.seconds),
+                rate(t.source_bytes, t.seconds),
+                t.checksum.clone(),
             ]);
         }
         let sum = |of: fn(&TableReport) -> u64| self.tables.iter().map(of).sum::<u64>();
         let source = sum(|t| t.source_bytes);
         rows.push([
-            "total".to_owned(), sum(|t| t.rows).to_string(), human_bytes(source), sum(|t| t.kv_pairs).to_string(),
-            sum(|t| t.ssts).to_string(), sum(|t| t.regions).to_string(), format!("{:.1}", self.seconds),
-            rate(source, self.seconds), if self.verified { "verified" } else { "not verified" }.to_owned(),
+            "total".to_owned(),
+            sum(|t| t.rows).to_string(),
+            human_bytes(source),
+            sum(|t| t.kv_pairs).to_string(),
+            sum(|t| t.ssts).to_string(),
+            sum(|t| t.regions).to_string(),
+            format!("{:.1}", self.seconds),
+            rate(source, self.seconds),
+            if self.verified {
+                "verified"
+            } else {
+                "not verified"
+            }
+            .to_owned(),
         ]);
         let mut text = aligned(&rows);
         let _ = writeln!(
@@ -121,7 +145,11 @@ fn table_report(table: &Table) -> TableReport {
 
 /// MB/s (10^6), or `-` when no time passed.
 fn rate(bytes: u64, seconds: f64) -> String {
-    if seconds > 0.0 { format!("{:.1}", bytes as f64 / 1e6 / seconds) } else { "-".to_owned() }
+    if seconds > 0.0 {
+        format!("{:.1}", bytes as f64 / 1e6 / seconds)
+    } else {
+        "-".to_owned()
+    }
 }
 
 /// `12.3 MB` with decimal units.
@@ -129,7 +157,11 @@ pub fn human_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
         }
         value /= 1000.0;
     }
@@ -138,7 +170,12 @@ pub fn human_bytes(bytes: u64) -> String {
 
 /// First column left, the others right aligned.
 pub fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in rows {
@@ -162,7 +199,13 @@ mod tests {
 
     #[test]
     fn bytes_read_well_at_every_size() {
-        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456_789, "123.5 MB"), (5_000_000_000_000, "5.0 TB")];
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (123_456_789, "123.5 MB"),
+            (5_000_000_000_000, "5.0 TB"),
+        ];
         for (bytes, text) in cases {
             assert_eq!(human_bytes(bytes), text);
         }
@@ -170,7 +213,10 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [["a", "1"].map(str::to_owned), ["bbb", "22"].map(str::to_owned)];
+        let rows = [
+            ["a", "1"].map(str::to_owned),
+            ["bbb", "22"].map(str::to_owned),
+        ];
         assert_eq!(aligned(&rows), "a     1\nbbb  22\n");
     }
 }

@@ -43,7 +43,8 @@ pub struct Scheduler {
 impl Scheduler {
     /// Adds an agent with its slots.
     pub fn add_agent(&mut self, agent: &str, encode: u32, ingest: u32) {
-        self.agents.insert(agent.to_owned(), AgentSlots { encode, ingest });
+        self.agents
+            .insert(agent.to_owned(), AgentSlots { encode, ingest });
     }
 
     /// Queues a task; one that is already queued or in flight stays once.
@@ -59,10 +60,17 @@ impl Scheduler {
         let mut assigned = Vec::new();
         for kind in [TaskKind::Ingest, TaskKind::Encode] {
             while let Some(agent) = self.free_agent(kind) {
-                let Some(task_id) = self.queue.get_mut(&kind).and_then(VecDeque::pop_front) else { break };
+                let Some(task_id) = self.queue.get_mut(&kind).and_then(VecDeque::pop_front) else {
+                    break;
+                };
                 let attempt = self.attempts.entry(task_id).or_default();
                 *attempt += 1;
-                let assignment = Assignment { agent, task_id, attempt: *attempt, kind };
+                let assignment = Assignment {
+                    agent,
+                    task_id,
+                    attempt: *attempt,
+                    kind,
+                };
                 *self.slots_mut(&assignment.agent, kind) -= 1;
                 self.in_flight.insert(task_id, assignment.clone());
                 assigned.push(assignment);
@@ -136,10 +144,20 @@ mod tests {
         scheduler.push(TaskKind::Ingest, 100);
         scheduler.push(TaskKind::Ingest, 101);
         let first = scheduler.assign();
-        assert_eq!(first.iter().map(|a| a.task_id).collect::<Vec<_>>(), [100, 0, 1]);
+        assert_eq!(
+            first.iter().map(|a| a.task_id).collect::<Vec<_>>(),
+            [100, 0, 1]
+        );
         assert!(scheduler.assign().is_empty());
         assert!(scheduler.finish(0, 1));
-        assert_eq!(scheduler.assign().iter().map(|a| a.task_id).collect::<Vec<_>>(), [2]);
+        assert_eq!(
+            scheduler
+                .assign()
+                .iter()
+                .map(|a| a.task_id)
+                .collect::<Vec<_>>(),
+            [2]
+        );
     }
 
     #[test]

@@ -6,14 +6,17 @@ use crate::leader::Steps;
 use async_trait::async_trait;
 use std::sync::Arc;
 use thunderhead_cluster::{
-    GuardOptions, Guards, IdKind, Importer, ImporterOptions, PdClient, RetryPolicy, Security, SqlTls, TidbClient, TidbOptions,
+    GuardOptions, Guards, IdKind, Importer, ImporterOptions, PdClient, RetryPolicy, Security,
+    SqlTls, TidbClient, TidbOptions,
 };
 use thunderhead_codec::keys;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::{Session, SqlMode};
 use thunderhead_codec::time::Zone;
 use thunderhead_config::{Job, Level, SourceTable, TlsFiles};
-use thunderhead_types::{Checksum, Clock, Error, ErrorKind, KeyRange, Result, SystemClock, Timestamp, crc64};
+use thunderhead_types::{
+    Checksum, Clock, Error, ErrorKind, KeyRange, Result, SystemClock, Timestamp, crc64,
+};
 use tokio_util::sync::CancellationToken;
 
 /// A range fills most of a region, and leaves room for what TiKV adds to it.
@@ -39,11 +42,18 @@ impl Target {
     /// Reaches PD and TiDB.
     pub(crate) async fn connect(job: &Job, cancel: CancellationToken) -> Result<Self> {
         let security = security(job.security.as_ref());
-        let retry = RetryPolicy { max_elapsed: job.retry_time };
+        let retry = RetryPolicy {
+            max_elapsed: job.retry_time,
+        };
         let pd = PdClient::connect_with(&job.tidb.pd_addrs, &security, retry).await?;
         let slice = |bytes: u64| ((bytes as f64) * RANGE_SHARE_OF_REGION) as u64;
         let slice_bytes = job.ingest.region_split_bytes.map(slice);
-        let options = ImporterOptions { retry, slice_bytes, regions_in_flight: REGIONS_IN_FLIGHT, ..ImporterOptions::default() };
+        let options = ImporterOptions {
+            retry,
+            slice_bytes,
+            regions_in_flight: REGIONS_IN_FLIGHT,
+            ..ImporterOptions::default()
+        };
         let importer = Arc::new(Importer::new(Arc::clone(&pd), options, cancel));
         let tidb = connect_tidb(job, security).await?;
         let range_bytes = match slice_bytes {
@@ -69,10 +79,18 @@ impl Target {
     pub(crate) async fn session(&self, sql_mode: &str, job_id: &str) -> Result<Session> {
         let facts = self.tidb.session_facts().await?;
         // SYSTEM is the zone of the server, not of this host.
-        let zone = if facts.time_zone.eq_ignore_ascii_case("SYSTEM") { &facts.system_time_zone } else { &facts.time_zone };
+        let zone = if facts.time_zone.eq_ignore_ascii_case("SYSTEM") {
+            &facts.system_time_zone
+        } else {
+            &facts.time_zone
+        };
         let zone = Zone::parse(zone).map_err(|_| {
-            Error::new(ErrorKind::Precheck, "tidb", format!("time zone {zone:?} is not known"))
-                .advice("SET GLOBAL time_zone to a named zone or an offset")
+            Error::new(
+                ErrorKind::Precheck,
+                "tidb",
+                format!("time zone {zone:?} is not known"),
+            )
+            .advice("SET GLOBAL time_zone to a named zone or an offset")
         })?;
         Ok(Session {
             sql_mode: SqlMode::parse(sql_mode),
@@ -91,7 +109,11 @@ impl Target {
     }
 
     /// PD and TiDB must be of one cluster: the TableInfo that TiDB serves must lie in the TiKV that PD leads to.
-    pub(crate) async fn check_same_cluster(&self, source: &SourceTable, info: &TableInfo) -> Result<()> {
+    pub(crate) async fn check_same_cluster(
+        &self,
+        source: &SourceTable,
+        info: &TableInfo,
+    ) -> Result<()> {
         let place = format!("table {}.{}", source.database, source.table);
         let json = match self.tidb.schema_id(info.id).await? {
             Some(schema_id) => self.importer.meta_table_json(schema_id, info.id).await?,
@@ -101,20 +123,48 @@ impl Target {
         if stored.is_some_and(|stored| stored.id == info.id && stored.name == info.name) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Precheck, place, "TiDB knows this table, but the cluster that PD leads to does not")
-            .advice("tidb.host and tidb.pd-addr belong to different clusters: correct one of them"))
+        Err(Error::new(
+            ErrorKind::Precheck,
+            place,
+            "TiDB knows this table, but the cluster that PD leads to does not",
+        )
+        .advice("tidb.host and tidb.pd-addr belong to different clusters: correct one of them"))
     }
 
     /// Pauses scheduling on the key spaces and keeps GC away from `commit_ts`, until closed.
-    pub(crate) async fn open_guards(&self, job_id: &str, spaces: &[KeyRange], commit_ts: Timestamp, regions_expected: usize) -> Result<Guards> {
-        let options = GuardOptions { regions_expected, ..GuardOptions::default() };
-        Guards::open_with(Arc::clone(&self.importer), job_id, spaces, commit_ts, options).await
+    pub(crate) async fn open_guards(
+        &self,
+        job_id: &str,
+        spaces: &[KeyRange],
+        commit_ts: Timestamp,
+        regions_expected: usize,
+    ) -> Result<Guards> {
+        let options = GuardOptions {
+            regions_expected,
+            ..GuardOptions::default()
+        };
+        Guards::open_with(
+            Arc::clone(&self.importer),
+            job_id,
+            spaces,
+            commit_ts,
+            options,
+        )
+        .await
     }
 
     /// The first id that is free for rows of a table without one: nobody has handed it out.
     pub(crate) async fn next_row_id(&self, source: &SourceTable) -> Result<i64> {
-        let counters = self.tidb.next_row_ids(&source.database, &source.table).await?;
-        let next = counters.iter().filter(|c| c.kind != IdKind::Sequence).map(|c| c.next).max().unwrap_or(1);
+        let counters = self
+            .tidb
+            .next_row_ids(&source.database, &source.table)
+            .await?;
+        let next = counters
+            .iter()
+            .filter(|c| c.kind != IdKind::Sequence)
+            .map(|c| c.next)
+            .max()
+            .unwrap_or(1);
         Ok(i64::try_from(next).unwrap_or(i64::MAX).max(1))
     }
 
@@ -138,7 +188,11 @@ impl Target {
 /// The configured password may be plain or Base64: the second reading is tried when the server refuses the first.
 async fn connect_tidb(job: &Job, security: Security) -> Result<TidbClient> {
     // Certificates for the cluster are those of the MySQL port too, and are then always verified.
-    let sql_tls = if job.security.is_some() { SqlTls::Verify } else { SqlTls::Off };
+    let sql_tls = if job.security.is_some() {
+        SqlTls::Verify
+    } else {
+        SqlTls::Off
+    };
     let mut refused = None;
     for password in job.tidb.password.candidates() {
         let options = TidbOptions {
@@ -152,7 +206,9 @@ async fn connect_tidb(job: &Job, security: Security) -> Result<TidbClient> {
         };
         match TidbClient::connect(options).await {
             Ok(client) => return Ok(client),
-            Err(error) if error.cause.contains("Access denied") => drop(refused.get_or_insert(error)),
+            Err(error) if error.cause.contains("Access denied") => {
+                refused.get_or_insert(error);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -168,8 +224,13 @@ fn security(files: Option<&TlsFiles>) -> Security {
 }
 
 fn parse_info(table: &Table) -> Result<TableInfo> {
-    serde_json::from_str(&table.record.table_info_json)
-        .map_err(|e| Error::new(ErrorKind::Internal, format!("table {}", table.name()), format!("recorded TableInfo: {e}")))
+    serde_json::from_str(&table.record.table_info_json).map_err(|e| {
+        Error::new(
+            ErrorKind::Internal,
+            format!("table {}", table.name()),
+            format!("recorded TableInfo: {e}"),
+        )
+    })
 }
 
 struct TargetSteps {
@@ -202,7 +263,9 @@ impl Steps for TargetSteps {
         self.rebase(table).await?;
         match self.verify(table, ingested).await {
             Err(error) if self.checksum == Level::Required => return Err(error),
-            Err(error) => tracing::warn!(%error, "ADMIN CHECKSUM TABLE failed; every range was verified by itself"),
+            Err(error) => {
+                tracing::warn!(%error, "ADMIN CHECKSUM TABLE failed; every range was verified by itself")
+            }
             Ok(()) => {}
         }
         if self.analyze == Level::Off {
@@ -223,14 +286,23 @@ impl TargetSteps {
     /// A table that was altered, truncated or replaced meanwhile does not hold what was imported.
     async fn still_the_same(&self, table: &Table) -> Result<()> {
         let record = &table.record;
-        let json = self.tidb.table_info_json(&record.database, &record.table).await?;
+        let json = self
+            .tidb
+            .table_info_json(&record.database, &record.table)
+            .await?;
         let now: Option<TableInfo> = json.and_then(|json| serde_json::from_str(&json).ok());
         let then = parse_info(table)?;
-        if now.is_some_and(|now| now.id == then.id && now.cols == then.cols && now.index_info == then.index_info) {
+        if now.is_some_and(|now| {
+            now.id == then.id && now.cols == then.cols && now.index_info == then.index_info
+        }) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Precheck, format!("table {}", table.name()), "its schema changed during the import")
-            .advice("TRUNCATE it and import again while nobody alters it"))
+        Err(Error::new(
+            ErrorKind::Precheck,
+            format!("table {}", table.name()),
+            "its schema changed during the import",
+        )
+        .advice("TRUNCATE it and import again while nobody alters it"))
     }
 
     /// Moves the counters of automatic ids past what the import used. They are never lowered.
@@ -240,10 +312,14 @@ impl TargetSteps {
         let row_id = manifests().filter_map(|m| m.max_row_id).max();
         let auto_increment = manifests().filter_map(|m| m.max_auto_increment).max();
         if let Some(largest) = row_id.max(auto_increment) {
-            self.tidb.rebase_auto_increment(database, name, largest.saturating_add(1)).await?;
+            self.tidb
+                .rebase_auto_increment(database, name, largest.saturating_add(1))
+                .await?;
         }
         if let Some(largest) = manifests().filter_map(|m| m.max_auto_random).max() {
-            self.tidb.rebase_auto_random(database, name, largest.saturating_add(1)).await?;
+            self.tidb
+                .rebase_auto_random(database, name, largest.saturating_add(1))
+                .await?;
         }
         Ok(())
     }
@@ -252,12 +328,22 @@ impl TargetSteps {
         if self.checksum == Level::Off {
             return Ok(());
         }
-        let remote = self.tidb.admin_checksum(&table.record.database, &table.record.table).await?;
+        let remote = self
+            .tidb
+            .admin_checksum(&table.record.database, &table.record.table)
+            .await?;
         if remote == ingested {
             return Ok(());
         }
-        let cause = format!("ADMIN CHECKSUM TABLE counts {} pairs, {} were imported", remote.kvs, ingested.kvs);
-        Err(Error::new(ErrorKind::Checksum, format!("table {}", table.name()), cause)
-            .advice("was the table written to during the import? TRUNCATE it and import it again"))
+        let cause = format!(
+            "ADMIN CHECKSUM TABLE counts {} pairs, {} were imported",
+            remote.kvs, ingested.kvs
+        );
+        Err(Error::new(
+            ErrorKind::Checksum,
+            format!("table {}", table.name()),
+            cause,
+        )
+        .advice("was the table written to during the import? TRUNCATE it and import it again"))
     }
 }

@@ -11,7 +11,12 @@ pub fn cpu_seconds() -> f64 {
     // The command name may hold blanks; fields are counted after its closing bracket. utime and stime are
     // fields 14 and 15 of the whole line (proc(5)).
     let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: f64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    let ticks: f64 = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum();
     ticks / TICKS_PER_SECOND
 }
 

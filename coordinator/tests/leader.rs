@@ -63,7 +63,11 @@ impl Steps for FakeSteps {
         let mut world = self.0.lock().unwrap();
         let mut remote = Checksum::default();
         let range = space(table.record.table_id as usize);
-        world.cluster.iter().filter(|(k, _)| range.contains(k)).for_each(|(k, v)| remote.add(k, v));
+        world
+            .cluster
+            .iter()
+            .filter(|(k, _)| range.contains(k))
+            .for_each(|(k, v)| remote.add(k, v));
         assert_eq!(remote, ingested);
         *world.finished.entry(table.name()).or_default() += 1;
         Ok(())
@@ -71,11 +75,17 @@ impl Steps for FakeSteps {
 }
 
 fn to_wire(c: Checksum) -> Option<wire::Checksum> {
-    Some(wire::Checksum { crc64_xor: c.crc64_xor, kvs: c.kvs, bytes: c.bytes })
+    Some(wire::Checksum {
+        crc64_xor: c.crc64_xor,
+        kvs: c.kvs,
+        bytes: c.bytes,
+    })
 }
 
 fn encode(world: &mut World, task: &wire::EncodeTask, epoch: u64) -> wire::Manifest {
-    let TaskRef::Chunk { table, number } = TaskRef::from_id(task.task_id) else { panic!("not a chunk") };
+    let TaskRef::Chunk { table, number } = TaskRef::from_id(task.task_id) else {
+        panic!("not a chunk")
+    };
     let attempt_dir = format!("{}-{epoch}-{}", task.task_id, task.attempt);
     let path = format!("{attempt_dir}/run");
     world.encodes += 1;
@@ -100,11 +110,21 @@ fn encode(world: &mut World, task: &wire::EncodeTask, epoch: u64) -> wire::Manif
         blocks: blocks.collect(),
         ..wire::Run::default()
     };
-    wire::Manifest { runs: vec![run], rows: PAIRS, checksum: to_wire(checksum), agent_id: "a".into(), attempt_dir, ..wire::Manifest::default() }
+    wire::Manifest {
+        runs: vec![run],
+        rows: PAIRS,
+        checksum: to_wire(checksum),
+        agent_id: "a".into(),
+        attempt_dir,
+        ..wire::Manifest::default()
+    }
 }
 
 /// Err: encode tasks whose runs are gone.
-fn ingest(world: &mut World, task: &wire::IngestTask) -> std::result::Result<wire::IngestReport, Vec<u64>> {
+fn ingest(
+    world: &mut World,
+    task: &wire::IngestTask,
+) -> std::result::Result<wire::IngestReport, Vec<u64>> {
     let range = task.range.clone().unwrap();
     let range = KeyRange::new(range.start, range.end);
     let lost: Vec<u64> = task
@@ -127,23 +147,65 @@ fn ingest(world: &mut World, task: &wire::IngestTask) -> std::result::Result<wir
             }
         }
     }
-    Ok(wire::IngestReport { checksum: to_wire(checksum), ..wire::IngestReport::default() })
+    Ok(wire::IngestReport {
+        checksum: to_wire(checksum),
+        ..wire::IngestReport::default()
+    })
 }
 
 /// An agent that answers orders, sometimes with a failure, and dies after `steps` orders.
-async fn agent(world: Arc<Mutex<World>>, mut rng: StdRng, steps: u32, mut orders: mpsc::Receiver<wire::CoordinatorMessage>, reports: mpsc::Sender<wire::AgentMessage>) {
-    let held = world.lock().unwrap().held.iter().map(|(task_id, dir)| wire::HeldAttempt { job_id: "j".into(), task_id: *task_id, attempt_dir: dir.clone() }).collect();
-    let hello = wire::Hello { version: "1".into(), encode_slots: 3, ingest_slots: 2, held };
-    let send = async |epoch, body| reports.send(wire::AgentMessage { agent_id: "a".into(), epoch, body: Some(body) }).await;
+async fn agent(
+    world: Arc<Mutex<World>>,
+    mut rng: StdRng,
+    steps: u32,
+    mut orders: mpsc::Receiver<wire::CoordinatorMessage>,
+    reports: mpsc::Sender<wire::AgentMessage>,
+) {
+    let held = world
+        .lock()
+        .unwrap()
+        .held
+        .iter()
+        .map(|(task_id, dir)| wire::HeldAttempt {
+            job_id: "j".into(),
+            task_id: *task_id,
+            attempt_dir: dir.clone(),
+        })
+        .collect();
+    let hello = wire::Hello {
+        version: "1".into(),
+        encode_slots: 3,
+        ingest_slots: 2,
+        held,
+    };
+    let send = async |epoch, body| {
+        reports
+            .send(wire::AgentMessage {
+                agent_id: "a".into(),
+                epoch,
+                body: Some(body),
+            })
+            .await
+    };
     let _ = send(0, Body::Hello(hello)).await;
     for _ in 0..steps {
-        let Some(order) = orders.recv().await else { return };
+        let Some(order) = orders.recv().await else {
+            return;
+        };
         let body = match order.body.unwrap() {
-            Order::Encode(task) if rng.random_bool(0.1) => failure(task.task_id, task.attempt, vec![]),
-            Order::Ingest(task) if rng.random_bool(0.1) => failure(task.task_id, task.attempt, vec![]),
+            Order::Encode(task) if rng.random_bool(0.1) => {
+                failure(task.task_id, task.attempt, vec![])
+            }
+            Order::Ingest(task) if rng.random_bool(0.1) => {
+                failure(task.task_id, task.attempt, vec![])
+            }
             Order::Encode(task) => {
                 let manifest = encode(&mut world.lock().unwrap(), &task, order.epoch);
-                Body::EncodeDone(wire::EncodeDone { task_id: task.task_id, attempt: task.attempt, manifest: Some(manifest) })
+                Body::EncodeDone(wire::EncodeDone {
+                    task_id: task.task_id,
+                    attempt: task.attempt,
+                    manifest: Some(manifest),
+                })
             }
             Order::Ingest(task) => {
                 if rng.random_bool(0.02) {
@@ -154,7 +216,11 @@ async fn agent(world: Arc<Mutex<World>>, mut rng: StdRng, steps: u32, mut orders
                     }
                 }
                 match ingest(&mut world.lock().unwrap(), &task) {
-                    Ok(report) => Body::IngestDone(wire::IngestDone { task_id: task.task_id, attempt: task.attempt, report: Some(report) }),
+                    Ok(report) => Body::IngestDone(wire::IngestDone {
+                        task_id: task.task_id,
+                        attempt: task.attempt,
+                        report: Some(report),
+                    }),
                     Err(lost) => failure(task.task_id, task.attempt, lost),
                 }
             }
@@ -167,24 +233,63 @@ async fn agent(world: Arc<Mutex<World>>, mut rng: StdRng, steps: u32, mut orders
 }
 
 fn failure(task_id: u64, attempt: u32, lost_tasks: Vec<u64>) -> Body {
-    let failure = wire::Failure { kind: "cluster".into(), cause: "simulated".into(), retryable: true, lost_tasks, ..wire::Failure::default() };
-    Body::TaskFailed(wire::TaskFailed { task_id, attempt, failure: Some(failure) })
+    let failure = wire::Failure {
+        kind: "cluster".into(),
+        cause: "simulated".into(),
+        retryable: true,
+        lost_tasks,
+        ..wire::Failure::default()
+    };
+    Body::TaskFailed(wire::TaskFailed {
+        task_id,
+        attempt,
+        failure: Some(failure),
+    })
 }
 
 async fn plan(store: &dyn StateStore, epoch: u64) {
-    let mut txn = Txn::default().put(job::job_key("j"), serde_json::to_vec(&JobRecord { title: "x".into(), cluster_id: 1, created_ms: 0 }).unwrap());
+    let mut txn = Txn::default().put(
+        job::job_key("j"),
+        serde_json::to_vec(&JobRecord {
+            title: "x".into(),
+            cluster_id: 1,
+            created_ms: 0,
+        })
+        .unwrap(),
+    );
     for n in 0..TABLES {
         let record = TableRecord {
-            database: "d".into(), table: format!("t{n}"), table_id: n as i64, content: String::new(), table_info_json: "{}".into(),
-            session_json: "{}".into(), format_json: "{}".into(), commit_ts: 9, phase: Phase::Encoding, chunks: CHUNKS, ranges: 0, source_bytes: 1,
+            database: "d".into(),
+            table: format!("t{n}"),
+            table_id: n as i64,
+            content: String::new(),
+            table_info_json: "{}".into(),
+            session_json: "{}".into(),
+            format_json: "{}".into(),
+            commit_ts: 9,
+            phase: Phase::Encoding,
+            chunks: CHUNKS,
+            ranges: 0,
+            source_bytes: 1,
         };
-        txn = job::put_table(txn, "j", n, &Table::new(record, vec![wire::EncodeTask::default(); CHUNKS as usize])).unwrap();
+        txn = job::put_table(
+            txn,
+            "j",
+            n,
+            &Table::new(record, vec![wire::EncodeTask::default(); CHUNKS as usize]),
+        )
+        .unwrap();
     }
     store.commit(epoch, txn).await.unwrap();
 }
 
 /// One leader's life: until done, failed, or its agent dies after `steps` orders.
-async fn live(store: &Arc<EmbeddedStore>, world: &Arc<Mutex<World>>, rng: &mut StdRng, steps: u32) -> Result<Vec<Table>> {
+async fn live(
+    store: &Arc<EmbeddedStore>,
+    world: &Arc<Mutex<World>>,
+    rng: &mut StdRng,
+    steps: u32,
+) -> Result<Vec<Table>> {
     let epoch = store.lead().await?;
     if store.get(&job::job_key("j")).await?.is_none() {
         plan(store.as_ref(), epoch).await;
@@ -198,11 +303,24 @@ async fn live(store: &Arc<EmbeddedStore>, world: &Arc<Mutex<World>>, rng: &mut S
     }
     let (_, tables) = job::load(store.as_ref(), "j").await?.unwrap();
     let (progress, _watch) = Progress::new();
-    let mut leader = Leader::new(store.clone(), epoch, "j".into(), tables, Arc::new(FakeSteps(world.clone())), progress);
+    let mut leader = Leader::new(
+        store.clone(),
+        epoch,
+        "j".into(),
+        tables,
+        Arc::new(FakeSteps(world.clone())),
+        progress,
+    );
     let (order_sender, orders) = mpsc::channel(100);
     let (report_sender, reports) = mpsc::channel(100);
     leader.connect("a", order_sender);
-    let agent = tokio::spawn(agent(world.clone(), StdRng::seed_from_u64(rng.random()), steps, orders, report_sender));
+    let agent = tokio::spawn(agent(
+        world.clone(),
+        StdRng::seed_from_u64(rng.random()),
+        steps,
+        orders,
+        report_sender,
+    ));
     let result = leader.run(reports, CancellationToken::new()).await;
     agent.abort();
     result
@@ -223,16 +341,31 @@ async fn every_pair_arrives_exactly_once_however_often_the_leader_dies() {
                     tables = Some(done);
                     break;
                 }
-                Err(Error { kind: ErrorKind::Internal | ErrorKind::Cluster, .. }) => {}
+                Err(Error {
+                    kind: ErrorKind::Internal | ErrorKind::Cluster,
+                    ..
+                }) => {}
                 Err(other) => panic!("seed {seed}: {other}"),
             }
         }
         let tables = tables.unwrap_or_else(|| panic!("seed {seed}: never done"));
         let world = world.lock().unwrap();
-        let expected: BTreeSet<_> = (0..TABLES).flat_map(|t| (0..CHUNKS).flat_map(move |c| (0..PAIRS).map(move |i| key(t, c, i)))).collect();
-        assert_eq!(world.cluster.keys().cloned().collect::<BTreeSet<_>>(), expected, "seed {seed}");
-        assert!(tables.iter().all(|t| t.record.phase == Phase::Finished), "seed {seed}");
-        assert!((0..TABLES).all(|n| world.finished[&format!("d.t{n}")] >= 1), "seed {seed}");
+        let expected: BTreeSet<_> = (0..TABLES)
+            .flat_map(|t| (0..CHUNKS).flat_map(move |c| (0..PAIRS).map(move |i| key(t, c, i))))
+            .collect();
+        assert_eq!(
+            world.cluster.keys().cloned().collect::<BTreeSet<_>>(),
+            expected,
+            "seed {seed}"
+        );
+        assert!(
+            tables.iter().all(|t| t.record.phase == Phase::Finished),
+            "seed {seed}"
+        );
+        assert!(
+            (0..TABLES).all(|n| world.finished[&format!("d.t{n}")] >= 1),
+            "seed {seed}"
+        );
     }
 }
 
@@ -245,28 +378,70 @@ async fn without_failures_each_chunk_is_encoded_once() {
     plan(store.as_ref(), epoch).await;
     let (_, tables) = job::load(store.as_ref(), "j").await.unwrap().unwrap();
     let (progress, watch) = Progress::new();
-    let mut leader = Leader::new(store, epoch, "j".into(), tables, Arc::new(FakeSteps(world.clone())), progress);
+    let mut leader = Leader::new(
+        store,
+        epoch,
+        "j".into(),
+        tables,
+        Arc::new(FakeSteps(world.clone())),
+        progress,
+    );
     let (order_sender, mut orders) = mpsc::channel::<wire::CoordinatorMessage>(100);
     let (reports, report_receiver) = mpsc::channel(100);
     leader.connect("a", order_sender);
-    let hello = wire::Hello { encode_slots: 1, ingest_slots: 1, ..wire::Hello::default() };
-    reports.send(wire::AgentMessage { agent_id: "a".into(), epoch: 0, body: Some(Body::Hello(hello)) }).await.unwrap();
+    let hello = wire::Hello {
+        encode_slots: 1,
+        ingest_slots: 1,
+        ..wire::Hello::default()
+    };
+    reports
+        .send(wire::AgentMessage {
+            agent_id: "a".into(),
+            epoch: 0,
+            body: Some(Body::Hello(hello)),
+        })
+        .await
+        .unwrap();
     let fake = tokio::spawn({
         let world = world.clone();
         async move {
             while let Some(order) = orders.recv().await {
                 let body = match order.body.unwrap() {
-                    Order::Encode(t) => Body::EncodeDone(wire::EncodeDone { task_id: t.task_id, attempt: t.attempt, manifest: Some(encode(&mut world.lock().unwrap(), &t, order.epoch)) }),
-                    Order::Ingest(t) => Body::IngestDone(wire::IngestDone { task_id: t.task_id, attempt: t.attempt, report: Some(ingest(&mut world.lock().unwrap(), &t).unwrap()) }),
+                    Order::Encode(t) => Body::EncodeDone(wire::EncodeDone {
+                        task_id: t.task_id,
+                        attempt: t.attempt,
+                        manifest: Some(encode(&mut world.lock().unwrap(), &t, order.epoch)),
+                    }),
+                    Order::Ingest(t) => Body::IngestDone(wire::IngestDone {
+                        task_id: t.task_id,
+                        attempt: t.attempt,
+                        report: Some(ingest(&mut world.lock().unwrap(), &t).unwrap()),
+                    }),
                     _ => continue,
                 };
-                reports.send(wire::AgentMessage { agent_id: "a".into(), epoch: order.epoch, body: Some(body) }).await.unwrap();
+                reports
+                    .send(wire::AgentMessage {
+                        agent_id: "a".into(),
+                        epoch: order.epoch,
+                        body: Some(body),
+                    })
+                    .await
+                    .unwrap();
             }
         }
     });
-    leader.run(report_receiver, CancellationToken::new()).await.unwrap();
+    leader
+        .run(report_receiver, CancellationToken::new())
+        .await
+        .unwrap();
     fake.await.unwrap();
-    assert_eq!(u64::from(world.lock().unwrap().encodes), TABLES as u64 * CHUNKS);
+    assert_eq!(
+        u64::from(world.lock().unwrap().encodes),
+        TABLES as u64 * CHUNKS
+    );
     let last = *watch.borrow();
-    assert_eq!((last.tables_finished, last.chunks_done, last.ranges_done), (TABLES, last.chunks, last.ranges));
+    assert_eq!(
+        (last.tables_finished, last.chunks_done, last.ranges_done),
+        (TABLES, last.chunks, last.ranges)
+    );
 }

@@ -51,9 +51,14 @@ impl Bench {
     /// Starts a sandbox with these extra arguments.
     pub fn start(sandbox_args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let sandbox = Sandbox::start(&dir.path().join("sandbox"), sandbox_args).expect("the sandbox starts");
+        let sandbox =
+            Sandbox::start(&dir.path().join("sandbox"), sandbox_args).expect("the sandbox starts");
         fs::create_dir(dir.path().join("data")).expect("a source directory");
-        Self { dir, sandbox, extra: String::new() }
+        Self {
+            dir,
+            sandbox,
+            extra: String::new(),
+        }
     }
 
     /// A path below the temporary directory.
@@ -71,7 +76,10 @@ impl Bench {
         let pool = self.sandbox.mysql();
         let mut connection = pool.get_conn().await.expect("the SQL port answers");
         for statement in statements {
-            connection.query_drop(*statement).await.unwrap_or_else(|e| panic!("{statement}: {e}"));
+            connection
+                .query_drop(*statement)
+                .await
+                .unwrap_or_else(|e| panic!("{statement}: {e}"));
         }
         drop(connection);
         pool.disconnect().await.expect("the connection closes");
@@ -81,14 +89,19 @@ impl Bench {
     pub async fn query(&self, query: &str) -> Vec<Vec<String>> {
         let pool = self.sandbox.mysql();
         let mut connection = pool.get_conn().await.expect("the SQL port answers");
-        let rows: Vec<mysql_async::Row> = connection.query(query).await.unwrap_or_else(|e| panic!("{query}: {e}"));
+        let rows: Vec<mysql_async::Row> = connection
+            .query(query)
+            .await
+            .unwrap_or_else(|e| panic!("{query}: {e}"));
         drop(connection);
         pool.disconnect().await.expect("the connection closes");
         let text = |value: mysql_async::Value| match value {
             mysql_async::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             other => other.as_sql(true).trim_matches('\'').to_owned(),
         };
-        rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
+        rows.into_iter()
+            .map(|row| row.unwrap().into_iter().map(text).collect())
+            .collect()
     }
 
     /// Writes the configuration and gives its path.
@@ -133,7 +146,10 @@ impl Bench {
         let request = match method {
             "GET" => client.get(url),
             "DELETE" => client.delete(url),
-            _ => client.post(url).header("content-type", "application/json").body(body.to_owned()),
+            _ => client
+                .post(url)
+                .header("content-type", "application/json")
+                .body(body.to_owned()),
         };
         let response = request.send().await.expect("the control API answers");
         let status = response.status();

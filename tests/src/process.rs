@@ -59,7 +59,8 @@ impl Process {
 
     /// Sends a signal by pid.
     pub fn signal(&self, signal: rustix::process::Signal) -> io::Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).expect("a child has a pid");
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed())
+            .expect("a child has a pid");
         Ok(rustix::process::kill_process(pid, signal)?)
     }
 
@@ -79,7 +80,10 @@ impl Drop for Process {
 
 /// Runs `thunderhead ARGS` to its end.
 pub fn run(args: &[&str]) -> io::Result<Output> {
-    Command::new(binary()).args(args).stdin(Stdio::null()).output()
+    Command::new(binary())
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
 }
 
 /// Polls `done` until it holds; an error that names `what` after `limit`.
@@ -87,7 +91,10 @@ pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -
     let start = Instant::now();
     while !done() {
         if start.elapsed() > limit {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("waited {limit:?} for {what}")));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("waited {limit:?} for {what}"),
+            ));
         }
         std::thread::yield_now();
         std::thread::park_timeout(Duration::from_millis(10));
@@ -124,20 +131,43 @@ impl Sandbox {
         }
         let log = data_dir.join("sandbox.log");
         let dir = data_dir.to_string_lossy().into_owned();
-        let (pd, sql, status) = (ports.0.to_string(), ports.1.to_string(), ports.2.to_string());
-        let mut args = vec!["sandbox", "--data-dir", &dir, "--pd-port", &pd, "--sql-port", &sql, "--status-port", &status];
+        let (pd, sql, status) = (
+            ports.0.to_string(),
+            ports.1.to_string(),
+            ports.2.to_string(),
+        );
+        let mut args = vec![
+            "sandbox",
+            "--data-dir",
+            &dir,
+            "--pd-port",
+            &pd,
+            "--sql-port",
+            &sql,
+            "--status-port",
+            &status,
+        ];
         args.extend_from_slice(extra);
         let mut process = Process::start(&args, &log)?;
         let mut addresses = None;
         wait_until("the sandbox to listen", Duration::from_secs(30), || {
-            addresses = std::fs::read(&ready).ok().and_then(|json| serde_json::from_slice::<serde_json::Value>(&json).ok());
+            addresses = std::fs::read(&ready)
+                .ok()
+                .and_then(|json| serde_json::from_slice::<serde_json::Value>(&json).ok());
             addresses.is_some() || process.ended().is_ok_and(|status| status.is_some())
         })?;
         let Some(addresses) = addresses else {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            return Err(io::Error::other(format!("the sandbox ended at once: {text}")));
+            return Err(io::Error::other(format!(
+                "the sandbox ended at once: {text}"
+            )));
         };
-        let port = |name: &str| addresses[name].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
+        let port = |name: &str| {
+            addresses[name]
+                .as_u64()
+                .and_then(|p| u16::try_from(p).ok())
+                .unwrap_or(0)
+        };
         Ok(Self {
             process,
             pd: addresses["pd"].as_str().unwrap_or_default().to_owned(),
@@ -150,14 +180,26 @@ impl Sandbox {
     /// Kills the process (SIGKILL) and starts it again on the same data and ports.
     pub fn restart(mut self) -> io::Result<Self> {
         self.process.kill()?;
-        let pd_port = self.pd.rsplit(':').next().and_then(|p| p.parse().ok()).unwrap_or(0);
-        Self::start_on(&self.data_dir, (pd_port, self.sql_port, self.status_port), &[])
+        let pd_port = self
+            .pd
+            .rsplit(':')
+            .next()
+            .and_then(|p| p.parse().ok())
+            .unwrap_or(0);
+        Self::start_on(
+            &self.data_dir,
+            (pd_port, self.sql_port, self.status_port),
+            &[],
+        )
     }
 
     /// A MySQL connection pool to it.
     pub fn mysql(&self) -> mysql_async::Pool {
         mysql_async::Pool::new(mysql_async::Opts::from(
-            mysql_async::OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(self.sql_port).user(Some("root")),
+            mysql_async::OptsBuilder::default()
+                .ip_or_hostname("127.0.0.1")
+                .tcp_port(self.sql_port)
+                .user(Some("root")),
         ))
     }
 

@@ -4,7 +4,8 @@
 
 use thunderhead_tests::import::Bench;
 
-const DDL: &str = "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name VARCHAR(10), n INT, KEY k (n))";
+const DDL: &str =
+    "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name VARCHAR(10), n INT, KEY k (n))";
 const GOOD: &str = "id,name,n\n1,a,10\n2,b,20\n";
 
 /// A sandbox with an empty table `d.t` and the file `d.t.csv`.
@@ -18,10 +19,19 @@ async fn bench(csv: impl AsRef<[u8]>) -> Bench {
 /// Nothing was written and nothing is left open; after `repair` the same command succeeds.
 async fn clean_then_repaired(bench: &Bench) {
     assert_eq!(bench.query("SELECT COUNT(*) FROM d.t").await, [["0"]]);
-    assert_eq!(bench.control("GET", "/pd/api/v1/config/region-label/rules", "").await.trim(), "[]");
+    assert_eq!(
+        bench
+            .control("GET", "/pd/api/v1/config/region-label/rules", "")
+            .await
+            .trim(),
+        "[]"
+    );
     bench.file("d.t.csv", GOOD);
     bench.import(&[]).succeeds();
-    assert_eq!(bench.query("SELECT id, name, n FROM d.t ORDER BY id").await, [["1", "a", "10"], ["2", "b", "20"]]);
+    assert_eq!(
+        bench.query("SELECT id, name, n FROM d.t ORDER BY id").await,
+        [["1", "a", "10"], ["2", "b", "20"]]
+    );
     bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
 }
 
@@ -53,7 +63,10 @@ async fn no_row_value_reaches_the_terminal() {
     let bench = bench("id,name,n\n1,topsecretvalue,10\n").await;
     let outcome = bench.import(&["--log", "debug"]);
     outcome.fails(4, &["d.t.csv:2"]);
-    assert!(!outcome.stderr.contains("topsecret") && !outcome.stdout.contains("topsecret"), "{outcome:#?}");
+    assert!(
+        !outcome.stderr.contains("topsecret") && !outcome.stdout.contains("topsecret"),
+        "{outcome:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +110,15 @@ async fn a_sort_directory_without_room_is_named() {
     let mut bench = bench(GOOD).await;
     let room = "[thunderhead]\ndisk-quota = \"1KiB\"\n";
     bench.extra = room.to_owned();
-    bench.file("d.t.csv", format!("id,name,n\n{}", (0..10_000).map(|i| format!("{i},a,{i}\n")).collect::<String>()));
+    bench.file(
+        "d.t.csv",
+        format!(
+            "id,name,n\n{}",
+            (0..10_000)
+                .map(|i| format!("{i},a,{i}\n"))
+                .collect::<String>()
+        ),
+    );
     bench.import(&[]).fails(3, &["sorted", "space"]);
     bench.extra.clear();
     clean_then_repaired(&bench).await;
@@ -106,21 +127,27 @@ async fn a_sort_directory_without_room_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_pd_address_is_named() {
     let bench = bench(GOOD).await;
-    bench.import(&["--pd-urls", "127.0.0.1:1"]).fails(7, &["127.0.0.1:1"]);
+    bench
+        .import(&["--pd-urls", "127.0.0.1:1"])
+        .fails(7, &["127.0.0.1:1"]);
     clean_then_repaired(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pd_of_another_cluster_is_refused() {
     let (bench, other) = (bench(GOOD).await, Bench::start(&[]));
-    bench.import(&["--pd-urls", &other.sandbox.pd]).fails(3, &["cluster"]);
+    bench
+        .import(&["--pd-urls", &other.sandbox.pd])
+        .fails(3, &["cluster"]);
     clean_then_repaired(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_sql_port_is_named() {
     let bench = bench(GOOD).await;
-    bench.import(&["--tidb-port", "1"]).fails(7, &["127.0.0.1:1"]);
+    bench
+        .import(&["--tidb-port", "1"])
+        .fails(7, &["127.0.0.1:1"]);
     clean_then_repaired(&bench).await;
 }
 
@@ -141,9 +168,20 @@ async fn a_port_that_is_taken_is_named() {
     let port = bench.sandbox.sql_port.to_string();
     let dir = second.path().to_str().unwrap();
     let output = thunderhead_tests::process::run(&[
-        "sandbox", "--data-dir", dir, "--pd-port", "0", "--status-port", "0", "--sql-port", &port,
+        "sandbox",
+        "--data-dir",
+        dir,
+        "--pd-port",
+        "0",
+        "--status-port",
+        "0",
+        "--sql-port",
+        &port,
     ])
     .unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains(&port), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains(&port),
+        "{output:?}"
+    );
 }

@@ -115,8 +115,12 @@ async fn an_unreachable_pd_is_named_soon() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let connected =
-        PdClient::connect_with(&[address.clone()], &Security::default(), patience(1)).await;
+    let connected = PdClient::connect_with(
+        std::slice::from_ref(&address),
+        &Security::default(),
+        patience(1),
+    )
+    .await;
     let error = connected.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Cluster);
     assert!(error.to_string().contains(&address), "{error}");

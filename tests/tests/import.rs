@@ -8,16 +8,32 @@ use thunderhead_tests::import::Bench;
 
 /// No label rule, no dead store.
 async fn nothing_is_left_open(bench: &Bench) {
-    assert_eq!(bench.control("GET", "/pd/api/v1/config/region-label/rules", "").await.trim(), "[]");
-    assert_eq!(bench.control("GET", "/sandbox/panics", "").await.trim(), "[]");
+    assert_eq!(
+        bench
+            .control("GET", "/pd/api/v1/config/region-label/rules", "")
+            .await
+            .trim(),
+        "[]"
+    );
+    assert_eq!(
+        bench.control("GET", "/sandbox/panics", "").await.trim(),
+        "[]"
+    );
 }
 
-/// Also no file in any store's import directory.
+/// Also no file in any store's import directory, once the last follower has applied what it was sent.
 async fn nothing_is_left_behind(bench: &Bench) {
     nothing_is_left_open(bench).await;
-    let state: serde_json::Value = serde_json::from_str(&bench.control("GET", "/sandbox/state", "").await).unwrap();
-    for store in state["stores"].as_array().unwrap() {
-        assert_eq!(store["import_files"], 0, "{state:#}");
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let state = bench.control("GET", "/sandbox/state", "").await;
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        let stores = state["stores"].as_array().unwrap();
+        if stores.len() == 3 && stores.iter().all(|store| store["import_files"] == 0) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{state:#}");
+        tokio::task::yield_now().await;
     }
 }
 
@@ -35,23 +51,36 @@ async fn every_kind_of_key_is_readable_and_consistent() {
         .await;
     bench.file("d.handle.csv", "id,u,a,b,c\n-5,18446744073709551615,x,-12.5,2024-02-29 12:30:45.123\n7,0,\"a,\"\"b\"\"\nc\",0.0004,\\N\n9,\\N,\\N,\\N,1000-01-01\n10,1,\\N,1,2000-01-01\n");
     bench.file("d.rowid.csv", "a,b,c,d,t\n1,x  ,2020-01-31,1.5,日本\n2,y,\\N,-0.25,\n\\N,\\N,1999-12-31,1e10,tab\\tand\\\\\n\\N,,\\N,\\N,\\N\n");
-    bench.file("d.composite.csv", "n,c,b,a\n1,2020-01-01,k,2\n2,2020-01-02,k,1\n3,\\N,K,1\n4,\\N,,0\n");
+    bench.file(
+        "d.composite.csv",
+        "n,c,b,a\n1,2020-01-01,k,2\n2,2020-01-02,k,1\n3,\\N,K,1\n4,\\N,,0\n",
+    );
     bench.file("d.nonclustered.csv", "b,a\nabcdef,3\nabc,1\n\\N,2\n");
     bench.import(&[]).succeeds();
     for table in ["handle", "rowid", "composite", "nonclustered"] {
         bench.sql(&[&format!("ADMIN CHECK TABLE d.{table}")]).await;
     }
     assert_eq!(
-        bench.query("SELECT id, u, a, b, c FROM d.handle ORDER BY id").await,
+        bench
+            .query("SELECT id, u, a, b, c FROM d.handle ORDER BY id")
+            .await,
         [
-            ["-5", "18446744073709551615", "x", "-12.500", "2024-02-29 12:30:45.123"],
+            [
+                "-5",
+                "18446744073709551615",
+                "x",
+                "-12.500",
+                "2024-02-29 12:30:45.123"
+            ],
             ["7", "0", "a,\"b\"\nc", "0.000", "NULL"],
             ["9", "NULL", "NULL", "NULL", "1000-01-01 00:00:00.000"],
             ["10", "1", "NULL", "1.000", "2000-01-01 00:00:00.000"],
         ]
     );
     assert_eq!(
-        bench.query("SELECT a, b, c, d, t FROM d.rowid ORDER BY a, c").await,
+        bench
+            .query("SELECT a, b, c, d, t FROM d.rowid ORDER BY a, c")
+            .await,
         [
             ["NULL", "", "NULL", "NULL", "NULL"],
             ["NULL", "NULL", "1999-12-31", "10000000000", "tab\tand\\"],
@@ -60,10 +89,22 @@ async fn every_kind_of_key_is_readable_and_consistent() {
         ]
     );
     assert_eq!(
-        bench.query("SELECT a, b, c, n FROM d.composite ORDER BY n").await,
-        [["2", "k", "2020-01-01", "1"], ["1", "k", "2020-01-02", "2"], ["1", "K", "NULL", "3"], ["0", "", "NULL", "4"]]
+        bench
+            .query("SELECT a, b, c, n FROM d.composite ORDER BY n")
+            .await,
+        [
+            ["2", "k", "2020-01-01", "1"],
+            ["1", "k", "2020-01-02", "2"],
+            ["1", "K", "NULL", "3"],
+            ["0", "", "NULL", "4"]
+        ]
     );
-    assert_eq!(bench.query("SELECT a, b FROM d.nonclustered ORDER BY a").await, [["1", "abc"], ["2", "NULL"], ["3", "abcdef"]]);
+    assert_eq!(
+        bench
+            .query("SELECT a, b FROM d.nonclustered ORDER BY a")
+            .await,
+        [["1", "abc"], ["2", "NULL"], ["3", "abcdef"]]
+    );
     nothing_is_left_behind(&bench).await;
 }
 
@@ -72,11 +113,19 @@ async fn a_dumpling_directory_creates_its_schema_and_all_its_files_are_read() {
     let bench = Bench::start(&[]);
     bench.file("shop-schema-create.sql", "/*!40101 SET NAMES binary*/;\nCREATE DATABASE `shop` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;\n");
     bench.file("shop.item-schema.sql", "/*!40014 SET FOREIGN_KEY_CHECKS=0*/;\nCREATE TABLE `item` (\n  `id` int NOT NULL,\n  `name` varchar(20) DEFAULT NULL,\n  PRIMARY KEY (`id`) /*T![clustered_index] CLUSTERED */\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;\n");
-    bench.file("shop.item.000000000.csv", "\"id\",\"name\"\n1,\"a\"\n2,\"b\"\n");
+    bench.file(
+        "shop.item.000000000.csv",
+        "\"id\",\"name\"\n1,\"a\"\n2,\"b\"\n",
+    );
     bench.file("shop.item.000000001.csv", "\"id\",\"name\"\n3,\"c\"\n");
     bench.file("metadata", "Started dump at: 2026-01-01\n");
     bench.import(&[]).succeeds();
-    assert_eq!(bench.query("SELECT COUNT(*), MIN(id), MAX(id) FROM shop.item").await, [["3", "1", "3"]]);
+    assert_eq!(
+        bench
+            .query("SELECT COUNT(*), MIN(id), MAX(id) FROM shop.item")
+            .await,
+        [["3", "1", "3"]]
+    );
     nothing_is_left_behind(&bench).await;
 }
 
@@ -96,16 +145,34 @@ const SHUFFLED: &str = "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name 
 async fn many_chunks_and_many_regions_give_the_same_table_as_one() {
     let rows = 30_011;
     let mut checksums = Vec::new();
-    for args in [&[][..], &["--set", "mydumper.max-region-size=100KiB", "--set", "tikv-importer.region-split-size=300KiB", "--threads", "3"]] {
+    for args in [
+        &[][..],
+        &[
+            "--set",
+            "mydumper.max-region-size=100KiB",
+            "--set",
+            "tikv-importer.region-split-size=300KiB",
+            "--threads",
+            "3",
+        ],
+    ] {
         let bench = Bench::start(&[]);
         bench.sql(&["CREATE DATABASE d", SHUFFLED]).await;
         bench.file("d.t.csv", shuffled(rows));
         let outcome = bench.import(&[args, &["--output", "json"]].concat());
         outcome.succeeds();
-        let report: serde_json::Value = serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap();
+        let report: serde_json::Value =
+            serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap();
         let table = &report["report"]["tables"][0];
-        assert_eq!((table["rows"].as_u64(), table["kv_pairs"].as_u64()), (Some(rows), Some(3 * rows)));
-        assert_eq!(table["regions"].as_u64().unwrap() > 3, !args.is_empty(), "{report:#}");
+        assert_eq!(
+            (table["rows"].as_u64(), table["kv_pairs"].as_u64()),
+            (Some(rows), Some(3 * rows))
+        );
+        assert_eq!(
+            table["regions"].as_u64().unwrap() > 3,
+            !args.is_empty(),
+            "{report:#}"
+        );
         checksums.push(bench.query("ADMIN CHECKSUM TABLE d.t").await);
         bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
         nothing_is_left_behind(&bench).await;
@@ -120,31 +187,55 @@ async fn a_dry_run_prints_a_plan_and_writes_nothing() {
     bench.file("d.t.csv", shuffled(1000));
     let outcome = bench.import(&["--dry-run"]);
     outcome.succeeds();
-    assert!(outcome.stdout.contains("d.t") && outcome.stdout.contains("1000"), "{outcome:#?}");
+    assert!(
+        outcome.stdout.contains("d.t") && outcome.stdout.contains("1000"),
+        "{outcome:#?}"
+    );
     assert_eq!(bench.query("SELECT COUNT(*) FROM d.t").await, [["0"]]);
     assert!(!bench.path("sorted").exists());
-    let json: serde_json::Value = serde_json::from_str(&bench.import(&["--dry-run", "--output", "json"]).stdout).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&bench.import(&["--dry-run", "--output", "json"]).stdout).unwrap();
     assert_eq!(json["plan"]["tables"][0]["rows"], 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_handed_out_after_the_import_are_new() {
     let bench = Bench::start(&[]);
-    bench.sql(&["CREATE DATABASE d", "CREATE TABLE d.t (id BIGINT PRIMARY KEY AUTO_INCREMENT, a INT)", "CREATE TABLE d.u (a INT)"]).await;
+    bench
+        .sql(&[
+            "CREATE DATABASE d",
+            "CREATE TABLE d.t (id BIGINT PRIMARY KEY AUTO_INCREMENT, a INT)",
+            "CREATE TABLE d.u (a INT)",
+        ])
+        .await;
     bench.file("d.t.csv", "id,a\n900000,1\n5,2\n");
     bench.file("d.u.csv", format!("a\n{}", "1\n".repeat(70_000)));
     bench.import(&[]).succeeds();
-    bench.sql(&["INSERT INTO d.t (a) VALUES (3)", "INSERT INTO d.u VALUES (2)"]).await;
-    let id: u64 = bench.query("SELECT id FROM d.t WHERE a = 3").await[0][0].parse().unwrap();
+    bench
+        .sql(&[
+            "INSERT INTO d.t (a) VALUES (3)",
+            "INSERT INTO d.u VALUES (2)",
+        ])
+        .await;
+    let id: u64 = bench.query("SELECT id FROM d.t WHERE a = 3").await[0][0]
+        .parse()
+        .unwrap();
     assert!(id > 900_000, "{id}");
     assert_eq!(bench.query("SELECT COUNT(*) FROM d.u").await, [["70001"]]);
-    bench.sql(&["ADMIN CHECK TABLE d.t", "ADMIN CHECK TABLE d.u"]).await;
+    bench
+        .sql(&["ADMIN CHECK TABLE d.t", "ADMIN CHECK TABLE d.u"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_occurs_twice_ends_the_job_and_names_the_index() {
     let bench = Bench::start(&[]);
-    bench.sql(&["CREATE DATABASE d", "CREATE TABLE d.t (id BIGINT PRIMARY KEY, a INT, UNIQUE KEY ua (a))"]).await;
+    bench
+        .sql(&[
+            "CREATE DATABASE d",
+            "CREATE TABLE d.t (id BIGINT PRIMARY KEY, a INT, UNIQUE KEY ua (a))",
+        ])
+        .await;
     bench.file("d.t.csv", "id,a\n1,5\n2,5\n");
     bench.import(&[]).fails(5, &["d.t", "unique index"]);
     nothing_is_left_open(&bench).await;
@@ -153,7 +244,12 @@ async fn a_key_that_occurs_twice_ends_the_job_and_names_the_index() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_killed_at_any_moment_goes_on_to_the_same_bytes() {
     let rows = 60_013;
-    let settings = ["--set", "mydumper.max-region-size=200KiB", "--set", "tikv-importer.region-split-size=500KiB"];
+    let settings = [
+        "--set",
+        "mydumper.max-region-size=200KiB",
+        "--set",
+        "tikv-importer.region-split-size=500KiB",
+    ];
     let calm = Bench::start(&[]);
     calm.sql(&["CREATE DATABASE d", SHUFFLED]).await;
     calm.file("d.t.csv", shuffled(rows));
@@ -165,7 +261,9 @@ async fn an_import_killed_at_any_moment_goes_on_to_the_same_bytes() {
     bench.file("d.t.csv", shuffled(rows));
     let mut kills = 0;
     for round in 0..40u64 {
-        let mut process = bench.start_import(&settings, &bench.path("import.log")).unwrap();
+        let mut process = bench
+            .start_import(&settings, &bench.path("import.log"))
+            .unwrap();
         // A different moment each round: from before the plan to well into the ingest.
         match process.wait(Duration::from_millis(40 + round * 37 % 700)) {
             Ok(status) => {
@@ -197,11 +295,20 @@ async fn a_signal_closes_what_is_open_and_the_same_command_goes_on() {
     let mut process = bench.start_import(&[], &log).unwrap();
     let rules = "/pd/api/v1/config/region-label/rules";
     while bench.control("GET", rules, "").await.trim() == "[]" {
-        assert!(process.ended().unwrap().is_none(), "{}", std::fs::read_to_string(&log).unwrap());
+        assert!(
+            process.ended().unwrap().is_none(),
+            "{}",
+            std::fs::read_to_string(&log).unwrap()
+        );
     }
     process.signal(Signal::INT).unwrap();
     let status = process.wait(Duration::from_secs(20)).unwrap();
-    assert_eq!(status.code(), Some(8), "{}", std::fs::read_to_string(&log).unwrap());
+    assert_eq!(
+        status.code(),
+        Some(8),
+        "{}",
+        std::fs::read_to_string(&log).unwrap()
+    );
     assert_eq!(bench.control("GET", rules, "").await.trim(), "[]");
     bench.import(&[]).succeeds();
     assert_eq!(bench.query("SELECT COUNT(*) FROM d.t").await, [["200003"]]);
@@ -215,7 +322,9 @@ async fn a_source_that_changes_between_two_attempts_is_refused_once_rows_are_in_
     bench.file("d.t.csv", shuffled(5003));
     // Ingest stops in the middle: the stores refuse for longer than the importer is patient.
     bench.control("POST", "/sandbox/faults", r#"{"point":"ingest","action":{"kind":"region-error","error":"server-is-busy"},"times":0}"#).await;
-    bench.import(&["--set", "thunderhead.retry-time=1s"]).fails(7, &["busy"]);
+    bench
+        .import(&["--set", "thunderhead.retry-time=1s"])
+        .fails(7, &["busy"]);
     bench.control("DELETE", "/sandbox/faults", "").await;
     bench.file("d.t.csv", shuffled(5009));
     bench.import(&[]).fails(4, &["d.t", "changed"]);

@@ -7,7 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// Every tracked-looking source file below the root: (relative path, text).
@@ -23,7 +26,11 @@ fn sources(extension: &str) -> Vec<(String, String)> {
                     open.push(path);
                 }
             } else if path.extension().is_some_and(|e| e == extension) {
-                let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+                let relative = path
+                    .strip_prefix(root())
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
                 found.push((relative, fs::read_to_string(&path).unwrap()));
             }
         }
@@ -44,30 +51,72 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("cluster", &["proto", "types", "codec", "config"]),
     ("sandbox-sql", &["types", "codec"]),
     ("sandbox", &["proto", "types", "codec", "sandbox-sql"]),
-    ("agent", &["proto", "types", "codec", "config", "source", "cluster"]),
-    ("coordinator", &["proto", "types", "codec", "config", "source", "cluster", "sandbox", "agent"]),
-    ("tests", &["proto", "types", "codec", "config", "source", "cluster", "sandbox", "agent", "coordinator"]),
+    (
+        "agent",
+        &["proto", "types", "codec", "config", "source", "cluster"],
+    ),
+    (
+        "coordinator",
+        &[
+            "proto", "types", "codec", "config", "source", "cluster", "sandbox", "agent",
+        ],
+    ),
+    (
+        "tests",
+        &[
+            "proto",
+            "types",
+            "codec",
+            "config",
+            "source",
+            "cluster",
+            "sandbox",
+            "agent",
+            "coordinator",
+        ],
+    ),
 ];
 
 #[test]
 fn dependencies_between_our_crates_run_one_way() {
     let allowed: BTreeMap<_, _> = ALLOWED.into_iter().collect();
     let mut seen = 0;
-    for (path, manifest) in sources("toml").into_iter().filter(|(path, _)| path.ends_with("/Cargo.toml")) {
-        let name = manifest.lines().find_map(|l| l.strip_prefix("name = \"thunderhead-")).unwrap().trim_end_matches('"').to_owned();
+    for (path, manifest) in sources("toml")
+        .into_iter()
+        .filter(|(path, _)| path.ends_with("/Cargo.toml"))
+    {
+        let name = manifest
+            .lines()
+            .find_map(|l| l.strip_prefix("name = \"thunderhead-"))
+            .unwrap()
+            .trim_end_matches('"')
+            .to_owned();
         let normal = manifest.split("[dev-dependencies]").next().unwrap();
         for line in normal.lines().filter(|l| l.starts_with("thunderhead-")) {
-            let on = line["thunderhead-".len()..].split(['.', ' ', '=']).next().unwrap();
-            assert!(allowed[name.as_str()].contains(&on), "{path}: {name} must not depend on {on}");
+            let on = line["thunderhead-".len()..]
+                .split(['.', ' ', '='])
+                .next()
+                .unwrap();
+            assert!(
+                allowed[name.as_str()].contains(&on),
+                "{path}: {name} must not depend on {on}"
+            );
         }
         seen += 1;
     }
-    assert_eq!(seen, ALLOWED.len(), "a crate is missing from the table of this test");
+    assert_eq!(
+        seen,
+        ALLOWED.len(),
+        "a crate is missing from the table of this test"
+    );
 }
 
 /// Major, minor, patch of a version; what follows does not matter here.
 fn version(text: &str) -> Vec<u64> {
-    text.split(['.', '-', '+']).take(3).map_while(|part| part.parse().ok()).collect()
+    text.split(['.', '-', '+'])
+        .take(3)
+        .map_while(|part| part.parse().ok())
+        .collect()
 }
 
 #[test]
@@ -83,11 +132,26 @@ fn no_dependency_has_a_known_advisory() {
     let mut checked = 0;
     let mut lines = lock.lines();
     while let Some(line) = lines.next() {
-        let Some(name) = line.strip_prefix("name = \"").and_then(|l| l.strip_suffix('"')) else { continue };
-        let found = lines.next().unwrap().trim_start_matches("version = \"").trim_end_matches('"');
+        let Some(name) = line
+            .strip_prefix("name = \"")
+            .and_then(|l| l.strip_suffix('"'))
+        else {
+            continue;
+        };
+        let found = lines
+            .next()
+            .unwrap()
+            .trim_start_matches("version = \"")
+            .trim_end_matches('"');
         if let Some((first_clean, advisory)) = clean.get(name) {
-            assert!(*first_clean != "never", "{name} {found}: {advisory} has no clean version");
-            assert!(version(found) >= version(first_clean), "{name} {found}: {advisory} is mended in {first_clean}");
+            assert!(
+                *first_clean != "never",
+                "{name} {found}: {advisory} has no clean version"
+            );
+            assert!(
+                version(found) >= version(first_clean),
+                "{name} {found}: {advisory} is mended in {first_clean}"
+            );
         }
         checked += 1;
     }
@@ -98,9 +162,16 @@ fn no_dependency_has_a_known_advisory() {
 #[test]
 fn source_files_can_be_held_in_the_head() {
     for (path, text) in sources("rs") {
-        assert!(text.lines().count() <= 700, "{path} has {} lines: is there a second room in it?", text.lines().count());
+        assert!(
+            text.lines().count() <= 700,
+            "{path} has {} lines: is there a second room in it?",
+            text.lines().count()
+        );
         if !path.ends_with("build.rs") || path.starts_with("proto") {
-            assert!(text.starts_with("//!"), "{path} does not say what it owns in its first line");
+            assert!(
+                text.starts_with("//!"),
+                "{path} does not say what it owns in its first line"
+            );
         }
     }
 }

@@ -15,7 +15,10 @@ const DRAW_PERIOD: Duration = Duration::from_millis(200);
 
 /// Shows snapshots until `progress` is closed.
 pub(super) async fn show(mut progress: watch::Receiver<Snapshot>, format: Format) {
-    if format == Format::Text && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+    if format == Format::Text
+        && std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none()
+    {
         bars(&mut progress).await;
     } else {
         lines(&mut progress, format).await;
@@ -38,7 +41,9 @@ async fn lines(progress: &mut watch::Receiver<Snapshot>, format: Format) {
 
 /// Source bytes read so far: what is recorded, or what the agents say when they are ahead.
 fn read_bytes(s: &Snapshot) -> u64 {
-    s.source_bytes_done.max(s.agents.source_bytes).min(s.source_bytes_total)
+    s.source_bytes_done
+        .max(s.agents.source_bytes)
+        .min(s.source_bytes_total)
 }
 
 /// Seconds left. Encoding and ingesting a byte are taken to cost about the same.
@@ -83,22 +88,34 @@ fn line(s: &Snapshot, elapsed: Duration, format: Format) -> String {
 async fn bars(progress: &mut watch::Receiver<Snapshot>) {
     let all = MultiProgress::new();
     let bar = |name: &'static str, template: &str| {
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        all.add(ProgressBar::new(0)).with_style(style).with_prefix(name)
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        all.add(ProgressBar::new(0))
+            .with_style(style)
+            .with_prefix(name)
     };
     let bytes = "{prefix:>8} [{bar:32}] {decimal_bytes:>10} of {decimal_total_bytes:<10} {decimal_bytes_per_sec:>12} {msg}";
     let (encode, ingest) = (bar("encode", bytes), bar("ingest", bytes));
-    let tables = bar("tables", "{prefix:>8} [{bar:32}] {pos:>10} of {len:<10} {msg}");
+    let tables = bar(
+        "tables",
+        "{prefix:>8} [{bar:32}] {pos:>10} of {len:<10} {msg}",
+    );
     let start = Instant::now();
     let mut tick = tokio::time::interval(DRAW_PERIOD);
     loop {
         let snapshot = *progress.borrow_and_update();
         encode.set_length(snapshot.source_bytes_total);
         encode.set_position(read_bytes(&snapshot));
-        encode.set_message(format!("chunks {}/{}", snapshot.chunks_done, snapshot.chunks));
+        encode.set_message(format!(
+            "chunks {}/{}",
+            snapshot.chunks_done, snapshot.chunks
+        ));
         ingest.set_length(snapshot.kv_bytes_planned.max(1));
         ingest.set_position(snapshot.kv_bytes_ingested);
-        ingest.set_message(format!("ranges {}/{}", snapshot.ranges_done, snapshot.ranges));
+        ingest.set_message(format!(
+            "ranges {}/{}",
+            snapshot.ranges_done, snapshot.ranges
+        ));
         tables.set_length(snapshot.tables as u64);
         tables.set_position(snapshot.tables_finished as u64);
         if let Some(eta) = eta(&snapshot, start.elapsed()) {
@@ -120,14 +137,26 @@ mod tests {
 
     #[test]
     fn half_of_everything_takes_as_long_again() {
-        let s = Snapshot { source_bytes_total: 100, source_bytes_done: 100, kv_bytes_planned: 10, kv_bytes_ingested: 0, ..Snapshot::default() };
-        assert_eq!(eta(&s, Duration::from_secs(10)), Some(Duration::from_secs(10)));
+        let s = Snapshot {
+            source_bytes_total: 100,
+            source_bytes_done: 100,
+            kv_bytes_planned: 10,
+            kv_bytes_ingested: 0,
+            ..Snapshot::default()
+        };
+        assert_eq!(
+            eta(&s, Duration::from_secs(10)),
+            Some(Duration::from_secs(10))
+        );
         assert_eq!(eta(&Snapshot::default(), Duration::from_secs(10)), None);
     }
 
     #[test]
     fn a_line_is_valid_json_for_machines() {
         let text = line(&Snapshot::default(), Duration::from_secs(1), Format::Json);
-        assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|v| v["progress"]["rows"] == 0));
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&text)
+                .is_ok_and(|v| v["progress"]["rows"] == 0)
+        );
     }
 }

@@ -100,17 +100,23 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
 }
 
 fn load(args: &ImportArgs) -> Result<Job> {
-    let config = |place: &str, cause: &dyn std::fmt::Display| Error::new(ErrorKind::Config, place, cause);
+    let config =
+        |place: &str, cause: &dyn std::fmt::Display| Error::new(ErrorKind::Config, place, cause);
     let (text, origin) = match &args.config {
         None => (String::new(), "command line".to_owned()),
         Some(path) if path == Path::new("-") => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|e| config("standard input", &e))?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|e| config("standard input", &e))?;
             (text, "standard input".to_owned())
         }
         Some(path) => {
             let name = path.display().to_string();
-            (std::fs::read_to_string(path).map_err(|e| config(&name, &e))?, name)
+            (
+                std::fs::read_to_string(path).map_err(|e| config(&name, &e))?,
+                name,
+            )
         }
     };
     let mut overrides = thunderhead_config::environment_overrides(std::env::vars());
@@ -127,14 +133,24 @@ fn load(args: &ImportArgs) -> Result<Job> {
         ("lightning.region-concurrency", &args.threads),
         ("thunderhead.memory", &args.memory),
     ];
-    overrides.extend(flags.iter().filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?))));
+    overrides.extend(
+        flags
+            .iter()
+            .filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?))),
+    );
     for pair in &args.set {
-        let (key, value) = pair.split_once('=').ok_or_else(|| config("--set", &format!("{pair:?} is not KEY=VALUE")))?;
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| config("--set", &format!("{pair:?} is not KEY=VALUE")))?;
         overrides.push((key.trim().to_owned(), value.trim().to_owned()));
     }
     if let Some(path) = &args.tidb_password_file {
-        let password = std::fs::read_to_string(path).map_err(|e| config(&path.display().to_string(), &e))?;
-        overrides.push(("tidb.password".to_owned(), password.trim_end_matches(['\r', '\n']).to_owned()));
+        let password =
+            std::fs::read_to_string(path).map_err(|e| config(&path.display().to_string(), &e))?;
+        overrides.push((
+            "tidb.password".to_owned(),
+            password.trim_end_matches(['\r', '\n']).to_owned(),
+        ));
     }
     let loaded = thunderhead_config::load(&text, &origin, &overrides)
         .map_err(|problems| thunderhead_config::to_error(&problems))?;
@@ -154,7 +170,11 @@ async fn import(args: &ImportArgs, job: Job) -> Result<()> {
         stop_requested().await;
         std::process::exit(i32::from(ErrorKind::Cancelled.exit_code()));
     });
-    let result = if args.dry_run { dry_run(args, &job, &stop).await } else { start(args, &job, stop).await };
+    let result = if args.dry_run {
+        dry_run(args, &job, &stop).await
+    } else {
+        start(args, &job, stop).await
+    };
     signals.abort();
     result
 }
@@ -176,9 +196,11 @@ async fn start(args: &ImportArgs, job: &Job, stop: CancellationToken) -> Result<
         let _ = shown.await;
     }
     let report = result?;
-    let json = serde_json::to_string(&report).map_err(|e| Error::new(ErrorKind::Internal, "report", e))?;
+    let json =
+        serde_json::to_string(&report).map_err(|e| Error::new(ErrorKind::Internal, "report", e))?;
     if let Some(path) = &args.report_file {
-        std::fs::write(path, format!("{json}\n")).map_err(|e| Error::new(ErrorKind::Internal, path.display(), e))?;
+        std::fs::write(path, format!("{json}\n"))
+            .map_err(|e| Error::new(ErrorKind::Internal, path.display(), e))?;
     }
     match args.output {
         Format::Text => print!("{}", report.to_text()),

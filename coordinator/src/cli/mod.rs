@@ -69,7 +69,12 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(*args),
         Command::Sandbox(args) => sandbox::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "thunderhead", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "thunderhead",
+                &mut std::io::stdout(),
+            );
             ExitCode::SUCCESS
         }
     }
@@ -77,9 +82,12 @@ pub fn main() -> ExitCode {
 
 fn start_log(filter: &str, format: Format) -> Result<(), Error> {
     use thunderhead_types::ErrorKind;
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|e| Error::new(ErrorKind::Config, "--log", e).advice("one of error, warn, info, debug, trace"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|e| {
+        Error::new(ErrorKind::Config, "--log", e).advice("one of error, warn, info, debug, trace")
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         Format::Text => builder.with_ansi(false).init(),
         Format::Json => builder.json().init(),

@@ -55,18 +55,29 @@ async fn serve(args: &SandboxArgs) -> Result<()> {
     config.faults = faults(args)?;
     let sandbox = Sandbox::start(config).await?;
     let addresses = sandbox.addresses();
-    publish(args, &addresses)?;
+    publish(args, addresses)?;
     println!("PD      {}", addresses.pd);
-    println!("MySQL   mariadb --protocol=tcp -h {} -P {} -u root", args.host, addresses.sql_port);
-    println!("status  http://{}:{}/status", args.host, addresses.status_port);
-    println!("stop with Ctrl-C; the data stays in {}", args.data_dir.display());
+    println!(
+        "MySQL   mariadb --protocol=tcp -h {} -P {} -u root",
+        args.host, addresses.sql_port
+    );
+    println!(
+        "status  http://{}:{}/status",
+        args.host, addresses.status_port
+    );
+    println!(
+        "stop with Ctrl-C; the data stays in {}",
+        args.data_dir.display()
+    );
     stop_requested().await;
     sandbox.shutdown().await;
     Ok(())
 }
 
 fn faults(args: &SandboxArgs) -> Result<Vec<Fault>> {
-    let Some(path) = &args.faults else { return Ok(Vec::new()) };
+    let Some(path) = &args.faults else {
+        return Ok(Vec::new());
+    };
     let error = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Config, path.display(), e);
     let text = std::fs::read_to_string(path).map_err(|e| error(&e))?;
     serde_json::from_str(&text).map_err(|e| error(&e))
@@ -75,7 +86,10 @@ fn faults(args: &SandboxArgs) -> Result<Vec<Fault>> {
 /// Writes the addresses beside the data for those who asked for free ports; renamed so that nobody reads half.
 fn publish(args: &SandboxArgs, addresses: &thunderhead_sandbox::Addresses) -> Result<()> {
     let json = serde_json::json!({"pd": addresses.pd, "sql_port": addresses.sql_port, "status_port": addresses.status_port});
-    let (unfinished, path) = (args.data_dir.join("addresses.json.tmp"), args.data_dir.join("addresses.json"));
+    let (unfinished, path) = (
+        args.data_dir.join("addresses.json.tmp"),
+        args.data_dir.join("addresses.json"),
+    );
     let write = || {
         std::fs::write(&unfinished, json.to_string())?;
         std::fs::rename(&unfinished, &path)

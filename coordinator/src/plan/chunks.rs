@@ -19,25 +19,51 @@ const CHUNKS_PER_THREAD: u64 = 4;
 ///
 /// # Errors
 /// What is wrong with a file, with its place; what the encoder cannot do, before anything is written.
-pub(crate) fn plan(job: &Job, threads: u32, table: &SourceTable, info: &TableInfo, session: &Session, first_row_id: i64) -> Result<Vec<EncodeTask>> {
+pub(crate) fn plan(
+    job: &Job,
+    threads: u32,
+    table: &SourceTable,
+    info: &TableInfo,
+    session: &Session,
+    first_row_id: i64,
+) -> Result<Vec<EncodeTask>> {
     let per_thread = table.bytes() / (u64::from(threads) * CHUNKS_PER_THREAD).max(1);
     let chunk_bytes = job.chunk_bytes.min(per_thread.max(CHUNK_BYTES_MIN));
-    let policy = if job.strict_format { SplitPolicy::NextTerminator } else { SplitPolicy::Scan };
+    let policy = if job.strict_format {
+        SplitPolicy::NextTerminator
+    } else {
+        SplitPolicy::Scan
+    };
     let mut row_id = first_row_id;
     let mut tasks = Vec::new();
     for file in &table.data_files {
-        let dialect = dialect_of(&job.format_of(file)).map_err(|e| Error { place: file.path.display().to_string(), ..e.into() })?;
+        let dialect = dialect_of(&job.format_of(file)).map_err(|e| Error {
+            place: file.path.display().to_string(),
+            ..e.into()
+        })?;
         let chunks = plan_chunks(&file.path, &dialect, chunk_bytes, policy)?;
         let rows: u64 = chunks.iter().map(|chunk| chunk.rows_max).sum();
         if rows == 0 && !job.allow_empty_files {
-            let what = if file.size == 0 { "the file is empty" } else { "the file has no rows" };
+            let what = if file.size == 0 {
+                "the file is empty"
+            } else {
+                "the file has no rows"
+            };
             return Err(Error::new(ErrorKind::Data, file.path.display(), what)
                 .advice("is the export complete? If so, set thunderhead.empty-files = \"allow\""));
         }
         let columns = columns_of(job, file, &dialect, chunks.first(), info, session)?;
         for chunk in chunks {
-            let end = i64::try_from(chunk.rows_max).ok().and_then(|rows| row_id.checked_add(rows));
-            let end = end.ok_or_else(|| Error::new(ErrorKind::Precheck, file.path.display(), "no row ids are left in the target table"))?;
+            let end = i64::try_from(chunk.rows_max)
+                .ok()
+                .and_then(|rows| row_id.checked_add(rows));
+            let end = end.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Precheck,
+                    file.path.display(),
+                    "no row ids are left in the target table",
+                )
+            })?;
             tasks.push(EncodeTask {
                 path: file.path.to_string_lossy().into_owned(),
                 offset: chunk.offset,
@@ -57,7 +83,14 @@ pub(crate) fn plan(job: &Job, threads: u32, table: &SourceTable, info: &TableInf
 }
 
 /// Column of each field; empty = in table order. Also proves that the table can be encoded from them.
-fn columns_of(job: &Job, file: &SourceFile, dialect: &CsvDialect, first: Option<&Chunk>, info: &TableInfo, session: &Session) -> Result<Vec<String>> {
+fn columns_of(
+    job: &Job,
+    file: &SourceFile,
+    dialect: &CsvDialect,
+    first: Option<&Chunk>,
+    info: &TableInfo,
+    session: &Session,
+) -> Result<Vec<String>> {
     let mut columns = Vec::new();
     if let (true, true, Some(chunk)) = (job.csv.header, job.csv.header_schema_match, first) {
         let reader = ChunkReader::open(&file.path, chunk, dialect)?;
@@ -74,9 +107,16 @@ fn known_columns(path: &Path, columns: &[String], info: &TableInfo) -> Result<()
             .advice("mend the header, or set mydumper.csv.header-schema-match = false to take columns in table order"))
     };
     for (i, column) in columns.iter().enumerate() {
-        let known = column == "_tidb_rowid" || info.columns().iter().any(|c| !c.hidden && c.name.lower == *column);
+        let known = column == "_tidb_rowid"
+            || info
+                .columns()
+                .iter()
+                .any(|c| !c.hidden && c.name.lower == *column);
         if !known {
-            return wrong(format!("the header names column {column:?}, which table {} does not have", info.name.original));
+            return wrong(format!(
+                "the header names column {column:?}, which table {} does not have",
+                info.name.original
+            ));
         }
         if columns[..i].contains(column) {
             return wrong(format!("the header names column {column:?} twice"));

@@ -59,10 +59,19 @@ const BYTES_PER_SECOND_AND_THREAD: f64 = 20e6;
 
 impl TablePlan {
     /// A plan for `table` whose rows become `kv_bytes_per_source_byte` bytes.
-    pub(crate) fn new(table: &Table, action: &'static str, kv_bytes_per_source_byte: f64, range_bytes: u64) -> Self {
+    pub(crate) fn new(
+        table: &Table,
+        action: &'static str,
+        kv_bytes_per_source_byte: f64,
+        range_bytes: u64,
+    ) -> Self {
         let TableRecord { source_bytes, .. } = table.record;
         let kv_bytes = (source_bytes as f64 * kv_bytes_per_source_byte) as u64;
-        let mut files: Vec<&str> = table.chunks.values().map(|chunk| chunk.path.as_str()).collect();
+        let mut files: Vec<&str> = table
+            .chunks
+            .values()
+            .map(|chunk| chunk.path.as_str())
+            .collect();
         files.dedup();
         Self {
             table: table.name(),
@@ -70,7 +79,11 @@ impl TablePlan {
             files: files.len(),
             source_bytes,
             chunks: table.chunks.len(),
-            rows: table.chunks.values().map(|c| c.row_id_end.abs_diff(c.row_id_base)).sum(),
+            rows: table
+                .chunks
+                .values()
+                .map(|c| c.row_id_end.abs_diff(c.row_id_base))
+                .sum(),
             kv_bytes,
             disk_bytes: (kv_bytes as f64 * RUN_BYTES_PER_KV_BYTE) as u64,
             ranges: kv_bytes.div_ceil(range_bytes.max(1)).max(1),
@@ -87,23 +100,43 @@ impl JobPlan {
     /// Seconds the job may take.
     pub fn eta_seconds(&self) -> u64 {
         let bytes: u64 = self.tables.iter().map(|t| t.source_bytes).sum();
-        (bytes as f64 / (BYTES_PER_SECOND_AND_THREAD * f64::from(self.threads.max(1)))).ceil() as u64
+        (bytes as f64 / (BYTES_PER_SECOND_AND_THREAD * f64::from(self.threads.max(1)))).ceil()
+            as u64
     }
 
     /// For people.
     pub fn to_text(&self) -> String {
-        let mut rows = vec![["table", "action", "files", "source", "chunks", "rows", "KV bytes", "disk", "ranges"].map(str::to_owned)];
+        let mut rows = vec![
+            [
+                "table", "action", "files", "source", "chunks", "rows", "KV bytes", "disk",
+                "ranges",
+            ]
+            .map(str::to_owned),
+        ];
         for t in &self.tables {
             rows.push([
-                t.table.clone(), t.action.to_owned(), t.files.to_string(), human_bytes(t.source_bytes), t.chunks.to_string(),
-                t.rows.to_string(), human_bytes(t.kv_bytes), human_bytes(t.disk_bytes), t.ranges.to_string(),
+                t.table.clone(),
+                t.action.to_owned(),
+                t.files.to_string(),
+                human_bytes(t.source_bytes),
+                t.chunks.to_string(),
+                t.rows.to_string(),
+                human_bytes(t.kv_bytes),
+                human_bytes(t.disk_bytes),
+                t.ranges.to_string(),
             ]);
         }
         let sum = |of: fn(&TablePlan) -> u64| self.tables.iter().map(of).sum::<u64>();
         rows.push([
-            "total".to_owned(), String::new(), sum(|t| t.files as u64).to_string(), human_bytes(sum(|t| t.source_bytes)),
-            sum(|t| t.chunks as u64).to_string(), sum(|t| t.rows).to_string(), human_bytes(sum(|t| t.kv_bytes)),
-            human_bytes(self.disk_bytes()), sum(|t| t.ranges).to_string(),
+            "total".to_owned(),
+            String::new(),
+            sum(|t| t.files as u64).to_string(),
+            human_bytes(sum(|t| t.source_bytes)),
+            sum(|t| t.chunks as u64).to_string(),
+            sum(|t| t.rows).to_string(),
+            human_bytes(sum(|t| t.kv_bytes)),
+            human_bytes(self.disk_bytes()),
+            sum(|t| t.ranges).to_string(),
         ]);
         format!(
             "job {} from {} into cluster {}\n\n{}\n{} threads, {} of memory; sorted runs need about {} of disk, {} are free; about {} s\n\

@@ -22,7 +22,11 @@ pub struct PlannedRange {
 pub fn plan_ranges(space: &KeyRange, runs: &[Run], target_bytes: u64) -> Vec<PlannedRange> {
     let mut blocks: Vec<(&[u8], u64)> = runs
         .iter()
-        .flat_map(|run| run.blocks.iter().map(|block| (block.first_key.as_ref(), block.raw_bytes)))
+        .flat_map(|run| {
+            run.blocks
+                .iter()
+                .map(|block| (block.first_key.as_ref(), block.raw_bytes))
+        })
         .filter(|(first_key, _)| space.contains(first_key))
         .collect();
     blocks.sort_unstable();
@@ -50,7 +54,11 @@ pub fn plan_ranges(space: &KeyRange, runs: &[Run], target_bytes: u64) -> Vec<Pla
                 && (range.end.is_empty() || run.first_key.as_ref() < range.end.as_slice())
         };
         let runs = (0..runs.len()).filter(|&r| holds(&runs[r])).collect();
-        planned.push(PlannedRange { range, expected_bytes: *expected_bytes, runs });
+        planned.push(PlannedRange {
+            range,
+            expected_bytes: *expected_bytes,
+            runs,
+        });
     }
     assert_disjoint_and_covering(space, &planned);
     planned
@@ -61,14 +69,20 @@ pub fn plan_ranges(space: &KeyRange, runs: &[Run], target_bytes: u64) -> Vec<Pla
 fn assert_disjoint_and_covering(space: &KeyRange, planned: &[PlannedRange]) {
     let mut expected_start = &space.start;
     for (i, part) in planned.iter().enumerate() {
-        assert!(&part.range.start == expected_start, "ranges leave a gap or overlap at {i}");
+        assert!(
+            &part.range.start == expected_start,
+            "ranges leave a gap or overlap at {i}"
+        );
         assert!(
             part.range.end.is_empty() || part.range.start < part.range.end,
             "range {i} is empty or reversed"
         );
         expected_start = &part.range.end;
     }
-    assert!(expected_start == &space.end, "ranges do not reach the end of the table");
+    assert!(
+        expected_start == &space.end,
+        "ranges do not reach the end of the table"
+    );
 }
 
 #[cfg(test)]
@@ -93,21 +107,38 @@ mod tests {
     }
 
     fn starts(planned: &[PlannedRange]) -> Vec<String> {
-        planned.iter().map(|p| String::from_utf8_lossy(&p.range.start).into_owned()).collect()
+        planned
+            .iter()
+            .map(|p| String::from_utf8_lossy(&p.range.start).into_owned())
+            .collect()
     }
 
     #[test]
     fn an_empty_table_is_one_range() {
         let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &[], 10);
-        assert_eq!(planned, [PlannedRange { range: KeyRange::new(*b"a", *b"z"), expected_bytes: 0, runs: vec![] }]);
+        assert_eq!(
+            planned,
+            [PlannedRange {
+                range: KeyRange::new(*b"a", *b"z"),
+                expected_bytes: 0,
+                runs: vec![]
+            }]
+        );
     }
 
     #[test]
     fn cuts_at_blocks_of_all_runs_and_names_only_runs_that_overlap() {
-        let runs = [run(&[("b", 10), ("d", 10), ("f", 10)]), run(&[("c", 10), ("e", 10)]), run(&[("x", 5)])];
+        let runs = [
+            run(&[("b", 10), ("d", 10), ("f", 10)]),
+            run(&[("c", 10), ("e", 10)]),
+            run(&[("x", 5)]),
+        ];
         let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, 20);
         assert_eq!(starts(&planned), ["a", "d", "f"]);
-        assert_eq!(planned.iter().map(|p| p.expected_bytes).collect::<Vec<_>>(), [20, 20, 15]);
+        assert_eq!(
+            planned.iter().map(|p| p.expected_bytes).collect::<Vec<_>>(),
+            [20, 20, 15]
+        );
         assert_eq!(planned[0].runs, [0, 1]);
         assert_eq!(planned[2].runs, [0, 2]);
     }
@@ -123,9 +154,17 @@ mod tests {
     #[test]
     fn expected_bytes_add_up_whatever_the_target() {
         let runs: Vec<Run> = (0..7u8)
-            .map(|r| run(&(0..20u8).map(|b| (["k", "m", "p"][(r % 3) as usize], u64::from(b))).collect::<Vec<_>>()))
+            .map(|r| {
+                run(&(0..20u8)
+                    .map(|b| (["k", "m", "p"][(r % 3) as usize], u64::from(b)))
+                    .collect::<Vec<_>>())
+            })
             .collect();
-        let total: u64 = runs.iter().flat_map(|r| &r.blocks).map(|b| b.raw_bytes).sum();
+        let total: u64 = runs
+            .iter()
+            .flat_map(|r| &r.blocks)
+            .map(|b| b.raw_bytes)
+            .sum();
         for target in [1, 10, 100, 1000, 10_000] {
             let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, target);
             assert_eq!(planned.iter().map(|p| p.expected_bytes).sum::<u64>(), total);

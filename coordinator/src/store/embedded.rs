@@ -38,7 +38,10 @@ impl EmbeddedStore {
             other => Error::new(ErrorKind::Internal, path.display(), other)
                 .advice("the state file cannot be opened; move it away to start over with empty target tables"),
         })?;
-        let store = Self { database: Arc::new(database), path: path.to_owned() };
+        let store = Self {
+            database: Arc::new(database),
+            path: path.to_owned(),
+        };
         store.write(|txn| {
             txn.open_table(ITEMS)?;
             txn.open_table(COUNTERS)?;
@@ -48,18 +51,26 @@ impl EmbeddedStore {
     }
 
     /// Runs `body` in a write transaction; commits when it says so.
-    fn write<T>(&self, body: impl FnOnce(&redb::WriteTransaction) -> Result<(T, bool), redb::Error>) -> Result<T> {
+    fn write<T>(
+        &self,
+        body: impl FnOnce(&redb::WriteTransaction) -> Result<(T, bool), redb::Error>,
+    ) -> Result<T> {
         let run = || -> Result<T, redb::Error> {
             let txn = self.database.begin_write()?;
             let (value, keep) = body(&txn)?;
-            if keep { txn.commit()? } else { txn.abort()? }
+            if keep {
+                txn.commit()?
+            } else {
+                txn.abort()?
+            }
             Ok(value)
         };
         run().map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: redb::Error) -> Error {
-        Error::new(ErrorKind::Internal, self.path.display(), error).advice("check the disk of the sort directory")
+        Error::new(ErrorKind::Internal, self.path.display(), error)
+            .advice("check the disk of the sort directory")
     }
 }
 
@@ -79,7 +90,10 @@ impl StateStore for EmbeddedStore {
         let read = || -> Result<_, redb::Error> {
             let items = self.database.begin_read()?.open_table(ITEMS)?;
             let found = items.get(key)?;
-            Ok(found.map(|v| Versioned { mod_revision: v.value().0, value: v.value().1.to_vec() }))
+            Ok(found.map(|v| Versioned {
+                mod_revision: v.value().0,
+                value: v.value().1.to_vec(),
+            }))
         };
         read().map_err(|error| self.failed(error))
     }
@@ -94,7 +108,13 @@ impl StateStore for EmbeddedStore {
                     break;
                 }
                 let (mod_revision, bytes) = value.value();
-                found.push((key.value().to_owned(), Versioned { mod_revision, value: bytes.to_vec() }));
+                found.push((
+                    key.value().to_owned(),
+                    Versioned {
+                        mod_revision,
+                        value: bytes.to_vec(),
+                    },
+                ));
             }
             Ok(found)
         };
@@ -150,10 +170,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(&dir.path().join("state")).unwrap();
         let old = store.lead().await.unwrap();
-        assert!(matches!(store.commit(old, Txn::default().put("a", "1")).await.unwrap(), Commit::Done(_)));
+        assert!(matches!(
+            store
+                .commit(old, Txn::default().put("a", "1"))
+                .await
+                .unwrap(),
+            Commit::Done(_)
+        ));
         let new = store.lead().await.unwrap();
         assert!(new > old);
-        assert_eq!(store.commit(old, Txn::default().put("a", "2")).await.unwrap(), Commit::Fenced);
+        assert_eq!(
+            store
+                .commit(old, Txn::default().put("a", "2"))
+                .await
+                .unwrap(),
+            Commit::Fenced
+        );
         assert_eq!(store.get("a").await.unwrap().unwrap().value, b"1");
     }
 
@@ -162,12 +194,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(&dir.path().join("state")).unwrap();
         let epoch = store.lead().await.unwrap();
-        let Commit::Done(at) = store.commit(epoch, Txn::default().when("a", 0).put("a", "1")).await.unwrap() else {
+        let Commit::Done(at) = store
+            .commit(epoch, Txn::default().when("a", 0).put("a", "1"))
+            .await
+            .unwrap()
+        else {
             panic!("first write of an absent key")
         };
-        assert_eq!(store.commit(epoch, Txn::default().when("a", 0).put("b", "x")).await.unwrap(), Commit::Conflict);
+        assert_eq!(
+            store
+                .commit(epoch, Txn::default().when("a", 0).put("b", "x"))
+                .await
+                .unwrap(),
+            Commit::Conflict
+        );
         assert!(store.get("b").await.unwrap().is_none());
-        assert!(matches!(store.commit(epoch, Txn::default().when("a", at).put("b", "x")).await.unwrap(), Commit::Done(_)));
+        assert!(matches!(
+            store
+                .commit(epoch, Txn::default().when("a", at).put("b", "x"))
+                .await
+                .unwrap(),
+            Commit::Done(_)
+        ));
     }
 
     #[tokio::test]
@@ -177,7 +225,10 @@ mod tests {
         {
             let store = EmbeddedStore::open(&path).unwrap();
             let epoch = store.lead().await.unwrap();
-            let txn = Txn::default().put("j/1/a", "1").put("j/1/b", "2").put("j/10", "3");
+            let txn = Txn::default()
+                .put("j/1/a", "1")
+                .put("j/1/b", "2")
+                .put("j/10", "3");
             store.commit(epoch, txn).await.unwrap();
             let second = EmbeddedStore::open(&path);
             assert_eq!(second.err().unwrap().kind, ErrorKind::Precheck);
@@ -185,8 +236,17 @@ mod tests {
         let store = EmbeddedStore::open(&path).unwrap();
         let epoch = store.lead().await.unwrap();
         assert_eq!(store.list("j/1/").await.unwrap().len(), 2);
-        store.commit(epoch, Txn::default().delete("j/1/")).await.unwrap();
-        let left: Vec<_> = store.list("j/").await.unwrap().into_iter().map(|(k, _)| k).collect();
+        store
+            .commit(epoch, Txn::default().delete("j/1/"))
+            .await
+            .unwrap();
+        let left: Vec<_> = store
+            .list("j/")
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(k, _)| k)
+            .collect();
         assert_eq!(left, ["j/10"]);
     }
 }

@@ -262,6 +262,18 @@ impl Cluster {
             (target_log, source_log)
         };
         let _still = (first.lock(), second.lock());
+        {
+            // Both were read before their logs were held.
+            let regions = self.regions.read();
+            let unchanged = |state: &RegionState| {
+                regions
+                    .get(state.id())
+                    .is_some_and(|now| now.region == state.region)
+            };
+            if !unchanged(&source) || !unchanged(&target) {
+                return Ok(false);
+            }
+        }
         let mut merged = target.clone();
         merged.region.start_key = source.region.start_key.clone();
         let mut epoch = target.epoch();
@@ -389,7 +401,8 @@ impl Cluster {
 }
 
 fn next_of(state: &RegionState, other: &RegionState) -> bool {
-    state.region.end_key == other.region.start_key
+    // The empty end of the last region is not the empty start of the first one.
+    !state.region.end_key.is_empty() && state.region.end_key == other.region.start_key
 }
 
 /// The raw keys that a region holds.

@@ -57,11 +57,19 @@ mod tests {
 
     #[test]
     fn merged_parts_equal_the_whole_and_removal_undoes_it() {
-        let (mut whole, mut left, mut right) = (Checksum::default(), Checksum::default(), Checksum::default());
+        let (mut whole, mut left, mut right) = (
+            Checksum::default(),
+            Checksum::default(),
+            Checksum::default(),
+        );
         for i in 0..100u32 {
             let (key, value) = (i.to_be_bytes(), (i * 7).to_le_bytes());
             whole.add(&key, &value);
-            if i % 3 == 0 { left.add(&key, &value) } else { right.add(&key, &value) }
+            if i % 3 == 0 {
+                left.add(&key, &value)
+            } else {
+                right.add(&key, &value)
+            }
         }
         let mut merged = left;
         merged.merge(&right);

@@ -22,7 +22,9 @@ impl Clock for SystemClock {
     }
 
     fn unix_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as u64)
     }
 }
 
@@ -35,7 +37,9 @@ pub struct ManualClock {
 impl ManualClock {
     /// Starts at `ms` milliseconds.
     pub fn at(ms: u64) -> Self {
-        Self { ms: AtomicU64::new(ms) }
+        Self {
+            ms: AtomicU64::new(ms),
+        }
     }
 
     /// Moves on by `by`.

@@ -48,11 +48,17 @@ impl ErrorKind {
 
     /// The kind with this name; `Internal` for an unknown one.
     pub fn from_name(name: &str) -> ErrorKind {
-        Self::ALL.iter().find(|e| e.1 == name).map_or(ErrorKind::Internal, |e| e.0)
+        Self::ALL
+            .iter()
+            .find(|e| e.1 == name)
+            .map_or(ErrorKind::Internal, |e| e.0)
     }
 
     fn entry(self) -> (ErrorKind, &'static str, u8) {
-        Self::ALL.into_iter().find(|e| e.0 == self).unwrap_or(Self::ALL[0])
+        Self::ALL
+            .into_iter()
+            .find(|e| e.0 == self)
+            .unwrap_or(Self::ALL[0])
     }
 }
 
@@ -76,7 +82,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` at `place`.
     pub fn new(kind: ErrorKind, place: impl fmt::Display, cause: impl fmt::Display) -> Self {
-        Self { kind, place: place.to_string(), cause: cause.to_string(), advice: String::new() }
+        Self {
+            kind,
+            place: place.to_string(),
+            cause: cause.to_string(),
+            advice: String::new(),
+        }
     }
 
     /// Adds what to do.
@@ -111,14 +122,24 @@ mod tests {
         for (kind, name, code) in ErrorKind::ALL {
             assert_eq!((kind.name(), kind.exit_code()), (name, code));
             assert_eq!(ErrorKind::from_name(name), kind);
-            assert_eq!(ErrorKind::ALL.iter().filter(|e| e.1 == name || e.2 == code).count(), 1);
+            assert_eq!(
+                ErrorKind::ALL
+                    .iter()
+                    .filter(|e| e.1 == name || e.2 == code)
+                    .count(),
+                1
+            );
             assert_ne!(code, 0);
         }
     }
 
     #[test]
     fn an_error_reads_place_cause_advice() {
-        let error = Error::new(ErrorKind::Data, "t.csv:3", "unterminated quote").advice("close the quote");
-        assert_eq!(error.to_string(), "t.csv:3: unterminated quote (close the quote)");
+        let error =
+            Error::new(ErrorKind::Data, "t.csv:3", "unterminated quote").advice("close the quote");
+        assert_eq!(
+            error.to_string(),
+            "t.csv:3: unterminated quote (close the quote)"
+        );
     }
 }

@@ -15,7 +15,10 @@ pub struct KeyRange {
 impl KeyRange {
     /// `[start, end)`.
     pub fn new(start: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
-        Self { start: start.into(), end: end.into() }
+        Self {
+            start: start.into(),
+            end: end.into(),
+        }
     }
 
     /// Whether `key` lies inside.
@@ -38,7 +41,11 @@ impl KeyRange {
 impl fmt::Debug for KeyRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let end = if self.end.is_empty() { "+inf".to_owned() } else { hex(&self.end) };
+        let end = if self.end.is_empty() {
+            "+inf".to_owned()
+        } else {
+            hex(&self.end)
+        };
         write!(f, "[{}, {end})", hex(&self.start))
     }
 }
@@ -58,12 +65,22 @@ mod tests {
     #[test]
     fn intersection_is_what_both_contain() {
         let ends: [&[u8]; 4] = [b"", b"b", b"d", b"f"];
-        for (s1, e1) in [(b"a", b"c"), (b"c", b"e")].iter().flat_map(|(s, _)| ends.map(|e| (s.to_vec(), e.to_vec()))) {
+        for (s1, e1) in [(b"a", b"c"), (b"c", b"e")]
+            .iter()
+            .flat_map(|(s, _)| ends.map(|e| (s.to_vec(), e.to_vec())))
+        {
             for e2 in ends {
-                let (a, b) = (KeyRange::new(s1.clone(), e1.clone()), KeyRange::new(*b"b", e2));
+                let (a, b) = (
+                    KeyRange::new(s1.clone(), e1.clone()),
+                    KeyRange::new(*b"b", e2),
+                );
                 for probe in b'a'..=b'g' {
                     let inside = a.contains(&[probe]) && b.contains(&[probe]);
-                    assert_eq!(a.intersect(&b).is_some_and(|r| r.contains(&[probe])), inside, "{a:?} {b:?} {probe}");
+                    assert_eq!(
+                        a.intersect(&b).is_some_and(|r| r.contains(&[probe])),
+                        inside,
+                        "{a:?} {b:?} {probe}"
+                    );
                 }
             }
         }

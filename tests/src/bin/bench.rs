@@ -19,7 +19,9 @@ use thunderhead_types::{Checksum, KeyRange};
 const SORT_BYTES: usize = 70 << 20;
 
 fn main() -> ExitCode {
-    let scale = std::env::args().nth(1).map_or(Ok(1.0), |text| text.parse::<f64>());
+    let scale = std::env::args()
+        .nth(1)
+        .map_or(Ok(1.0), |text| text.parse::<f64>());
     let result = scale.map_err(io::Error::other).and_then(run);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,28 +34,51 @@ fn main() -> ExitCode {
 
 fn run(scale: f64) -> io::Result<()> {
     let dir = tempfile::tempdir()?;
-    println!("TPC-H lineitem, scale {scale}: three key-value pairs a row (clustered key, unique index, index)");
+    println!(
+        "TPC-H lineitem, scale {scale}: three key-value pairs a row (clustered key, unique index, index)"
+    );
     let file = tpch::generate(&dir.path().join("data"), scale, &["lineitem"])?.remove(0);
     let sandbox = Sandbox::start(&dir.path().join("sandbox"), &[])?;
     let info = create_table(&sandbox)?;
-    let bench = Bench { path: file.path.clone(), bytes: file.bytes, rows: file.rows, dir: dir.path().to_owned(), info };
+    let bench = Bench {
+        path: file.path.clone(),
+        bytes: file.bytes,
+        rows: file.rows,
+        dir: dir.path().to_owned(),
+        info,
+    };
     bench.stages()?;
     bench.end_to_end(&sandbox)
 }
 
 fn create_table(sandbox: &Sandbox) -> io::Result<TableInfo> {
-    let ddl = tpch::TABLES.iter().find(|(table, _)| *table == "lineitem").map_or("", |(_, ddl)| ddl);
+    let ddl = tpch::TABLES
+        .iter()
+        .find(|(table, _)| *table == "lineitem")
+        .map_or("", |(_, ddl)| ddl);
     let statements = format!("CREATE DATABASE tpch; USE tpch; {ddl};");
     let status = Command::new("mariadb")
-        .args(["--protocol=tcp", "--host=127.0.0.1", "--user=root", &format!("--port={}", sandbox.sql_port), "-e", &statements])
+        .args([
+            "--protocol=tcp",
+            "--host=127.0.0.1",
+            "--user=root",
+            &format!("--port={}", sandbox.sql_port),
+            "-e",
+            &statements,
+        ])
         .status()?;
     if !status.success() {
         return Err(io::Error::other("CREATE TABLE failed"));
     }
-    let url = format!("http://127.0.0.1:{}/schema/tpch/lineitem", sandbox.status_port);
+    let url = format!(
+        "http://127.0.0.1:{}/schema/tpch/lineitem",
+        sandbox.status_port
+    );
     let runtime = tokio::runtime::Runtime::new()?;
     let client = thunderhead_tests::import::http_client();
-    let json = runtime.block_on(async { client.get(url).send().await?.text().await }).map_err(io::Error::other)?;
+    let json = runtime
+        .block_on(async { client.get(url).send().await?.text().await })
+        .map_err(io::Error::other)?;
     serde_json::from_str(&json).map_err(io::Error::other)
 }
 
@@ -88,16 +113,27 @@ impl Bench {
             Ok(())
         })?;
         self.line("merge", merge, 0);
-        self.line("file to sorted stream", checksum + (sort - encode) + merge, 0);
+        self.line(
+            "file to sorted stream",
+            checksum + (sort - encode) + merge,
+            0,
+        );
         if merged != tally.kvs {
-            return Err(io::Error::other(format!("{merged} pairs came out of the merge, {} went in", tally.kvs)));
+            return Err(io::Error::other(format!(
+                "{merged} pairs came out of the merge, {} went in",
+                tally.kvs
+            )));
         }
         Ok(())
     }
 
     fn line(&self, stage: &str, total_ns: u64, before_ns: u64) {
         let ns = total_ns.saturating_sub(before_ns) as f64;
-        println!("{stage:<28} {:>10.0} {:>12.0}", ns / self.rows as f64, self.bytes as f64 * 1e3 / ns.max(1.0));
+        println!(
+            "{stage:<28} {:>10.0} {:>12.0}",
+            ns / self.rows as f64,
+            self.bytes as f64 * 1e3 / ns.max(1.0)
+        );
     }
 
     fn timed(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
@@ -112,9 +148,17 @@ impl Bench {
 
     fn encode(&self, mut sink: impl FnMut(Slot, &[u8], &[u8]), encode: bool) -> io::Result<()> {
         let dialect = CsvDialect::default();
-        let chunk = Chunk { offset: 0, end: self.bytes, first_line: 1, rows_max: self.rows, rows_exact: true };
-        let mut reader = ChunkReader::open(&self.path, &chunk, &dialect).map_err(io::Error::other)?;
-        let mut encoder = TableEncoder::compile(&self.info, &Session::default(), None).map_err(io::Error::other)?;
+        let chunk = Chunk {
+            offset: 0,
+            end: self.bytes,
+            first_line: 1,
+            rows_max: self.rows,
+            rows_exact: true,
+        };
+        let mut reader =
+            ChunkReader::open(&self.path, &chunk, &dialect).map_err(io::Error::other)?;
+        let mut encoder = TableEncoder::compile(&self.info, &Session::default(), None)
+            .map_err(io::Error::other)?;
         let mut seen = 0usize;
         while let Some(batch) = reader.next_batch().map_err(io::Error::other)? {
             for row in batch.rows() {
@@ -126,7 +170,9 @@ impl Bench {
                 for (slot, field) in fields.iter_mut().zip(row.fields()) {
                     *slot = field.map_or(Field::Null, Field::Text);
                 }
-                encoder.encode_row(&fields, 1, &mut sink).map_err(io::Error::other)?;
+                encoder
+                    .encode_row(&fields, 1, &mut sink)
+                    .map_err(io::Error::other)?;
             }
         }
         std::hint::black_box(seen);
@@ -152,15 +198,22 @@ impl Bench {
             },
             true,
         )?;
-        buffers.iter_mut().filter(|b| !b.is_empty()).for_each(&mut spill);
+        buffers
+            .iter_mut()
+            .filter(|b| !b.is_empty())
+            .for_each(&mut spill);
         Ok(runs)
     }
 
     fn merge(&self, runs: &[PathBuf]) -> io::Result<u64> {
         let ledger = Arc::new(Ledger::open(&self.dir, 0).map_err(io::Error::other)?);
-        let budget = MergeBudget { memory_bytes: SORT_BYTES, scratch_dir: self.dir.clone() };
+        let budget = MergeBudget {
+            memory_bytes: SORT_BYTES,
+            scratch_dir: self.dir.clone(),
+        };
         let all = KeyRange::default();
-        let merged = MergedRuns::open(runs, &all, &budget, &ledger, None).map_err(io::Error::other)?;
+        let merged =
+            MergedRuns::open(runs, &all, &budget, &ledger, None).map_err(io::Error::other)?;
         let mut reader = merged.open(&all).map_err(io::Error::other)?;
         let (mut batch, mut pairs) = (PairBatch::default(), 0);
         while reader.next_batch(&mut batch).map_err(io::Error::other)? {
@@ -190,14 +243,29 @@ impl Bench {
         if !status.success() {
             return Err(io::Error::other(format!("the import ended with {status}")));
         }
-        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report)?).map_err(io::Error::other)?;
+        let report: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&report)?).map_err(io::Error::other)?;
         let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
         let gb = self.bytes as f64 / 1e9;
-        println!("\nend to end into the sandbox (three stores on the same machine), default memory budget");
+        println!(
+            "\nend to end into the sandbox (three stores on the same machine), default memory budget"
+        );
         println!("{:<28} {:>10.1}", "seconds", number("seconds"));
-        println!("{:<28} {:>10.1}", "MB/s (CSV)", self.bytes as f64 / 1e6 / number("seconds"));
-        println!("{:<28} {:>10.1}", "importer CPU s per GB", number("cpu_seconds") / gb);
-        println!("{:<28} {:>10.0}", "importer peak RSS, MiB", number("peak_rss_bytes") / f64::from(1 << 20));
+        println!(
+            "{:<28} {:>10.1}",
+            "MB/s (CSV)",
+            self.bytes as f64 / 1e6 / number("seconds")
+        );
+        println!(
+            "{:<28} {:>10.1}",
+            "importer CPU s per GB",
+            number("cpu_seconds") / gb
+        );
+        println!(
+            "{:<28} {:>10.0}",
+            "importer peak RSS, MiB",
+            number("peak_rss_bytes") / f64::from(1 << 20)
+        );
         Ok(())
     }
 }

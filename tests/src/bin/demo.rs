@@ -10,8 +10,14 @@ use thunderhead_tests::process::{Sandbox, binary};
 use thunderhead_tests::tpch;
 
 const QUERIES: [(&str, &str); 4] = [
-    ("rows of the largest table", "SELECT COUNT(*) AS lineitems, SUM(l_quantity) AS quantity FROM lineitem"),
-    ("one order by its primary key", "SELECT o_orderkey, o_custkey, o_totalprice, o_orderdate, o_orderpriority FROM orders WHERE o_orderkey = 7"),
+    (
+        "rows of the largest table",
+        "SELECT COUNT(*) AS lineitems, SUM(l_quantity) AS quantity FROM lineitem",
+    ),
+    (
+        "one order by its primary key",
+        "SELECT o_orderkey, o_custkey, o_totalprice, o_orderdate, o_orderpriority FROM orders WHERE o_orderkey = 7",
+    ),
     (
         "pricing summary (TPC-H Q1)",
         "SELECT l_returnflag, l_linestatus, SUM(l_quantity) AS qty, SUM(l_extendedprice) AS price, COUNT(*) AS n \
@@ -55,12 +61,19 @@ fn run(scale: f64) -> io::Result<()> {
     }
     step("start an embedded cluster: PD, three TiKV stores, a MySQL port");
     let sandbox = Sandbox::start(&dir.join("sandbox"), &[])?;
-    let client = Client { port: sandbox.sql_port };
+    let client = Client {
+        port: sandbox.sql_port,
+    };
 
-    step(&format!("generate TPC-H at scale {scale}: eight tables as CSV"));
+    step(&format!(
+        "generate TPC-H at scale {scale}: eight tables as CSV"
+    ));
     let data = dir.join("data");
     for table in tpch::generate(&data, scale, &[])? {
-        println!("  {:<10} {:>9} rows {:>12} bytes", table.table, table.rows, table.bytes);
+        println!(
+            "  {:<10} {:>9} rows {:>12} bytes",
+            table.table, table.rows, table.bytes
+        );
     }
 
     step("create the tables through the MySQL client");
@@ -73,7 +86,10 @@ fn run(scale: f64) -> io::Result<()> {
 
     let config = dir.join("lightning.toml");
     let report = dir.join("report.json");
-    std::fs::write(&config, lightning_toml(&sandbox, &data, &dir.join("sorted-kv")))?;
+    std::fs::write(
+        &config,
+        lightning_toml(&sandbox, &data, &dir.join("sorted-kv")),
+    )?;
     step("import: thunderhead import --config .demo/lightning.toml");
     let status = Command::new(binary())
         .args(["import", "--config"])
@@ -91,7 +107,10 @@ fn run(scale: f64) -> io::Result<()> {
     for (table, _) in tpch::TABLES {
         client.run(Some(tpch::DATABASE), &format!("ADMIN CHECK TABLE {table}"))?;
     }
-    println!("  eight tables consistent ({:.1} s)", checking.elapsed().as_secs_f64());
+    println!(
+        "  eight tables consistent ({:.1} s)",
+        checking.elapsed().as_secs_f64()
+    );
 
     for (title, query) in QUERIES {
         step(title);
@@ -127,8 +146,20 @@ struct Client {
 impl Client {
     fn run(&self, database: Option<&str>, sql: &str) -> io::Result<String> {
         let mut command = Command::new("mariadb");
-        command.args(["--protocol=tcp", "--host=127.0.0.1", "--user=root", "--table"]).arg(format!("--port={}", self.port));
-        let mut child = command.args(database).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        command
+            .args([
+                "--protocol=tcp",
+                "--host=127.0.0.1",
+                "--user=root",
+                "--table",
+            ])
+            .arg(format!("--port={}", self.port));
+        let mut child = command
+            .args(database)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(sql.as_bytes())?;
         }
@@ -136,7 +167,10 @@ impl Client {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        Err(io::Error::other(format!("mariadb: {}", String::from_utf8_lossy(&output.stderr).trim())))
+        Err(io::Error::other(format!(
+            "mariadb: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )))
     }
 }
 

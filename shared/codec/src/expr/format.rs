@@ -116,7 +116,11 @@ fn clock_part(
     micro: u32,
     specifier: char,
 ) -> std::fmt::Result {
-    let twelve = if hour.is_multiple_of(12) { 12 } else { hour % 12 };
+    let twelve = if hour.is_multiple_of(12) {
+        12
+    } else {
+        hour % 12
+    };
     let half = if hour % 24 < 12 { "AM" } else { "PM" };
     match specifier {
         'H' => write!(out, "{hour:02}"),
