@@ -220,10 +220,11 @@ async fn lead(
             .await;
     }
     drop(order_sender);
+    // An agent that could not work at all is the first cause of whatever the leader saw.
     match agent.await {
         Ok(Ok(())) => result,
-        Ok(Err(error)) => result.and(Err(error)),
-        Err(panic) => result.and(Err(Error::new(ErrorKind::Internal, "agent", panic))),
+        Ok(Err(error)) => Err(error),
+        Err(panic) => Err(Error::new(ErrorKind::Internal, "agent", panic)),
     }
 }
 
