@@ -80,10 +80,21 @@ impl Importer {
             stats.known_borders += borders;
         }
         stats.new_regions += new.len();
+        // A table that was created a moment ago has regions that some stores do not know yet: a Write that
+        // one peer refuses leaves its file with the others, and no request deletes it.
+        let mut young = new.clone();
+        for key in keys {
+            let region = self.regions.locate(key).await?;
+            if !region.pending.is_empty() {
+                young.push(region.id);
+            }
+        }
+        young.sort_unstable();
+        young.dedup();
+        self.wait_for_peers(&young).await?;
         if new.is_empty() {
             return Ok(());
         }
-        self.wait_for_peers(&new).await?;
         stats.not_scattered += self.scatter_new(&new).await?.left;
         Ok(())
     }
