@@ -122,7 +122,6 @@ fn run(scale: f64) -> io::Result<()> {
         "\nTry next:\n  \
          target/release/thunderhead sandbox --data-dir .demo/sandbox        # the same cluster, on ports 2379, 4000 and 10080\n  \
          mariadb --protocol=tcp -h 127.0.0.1 -P 4000 -u root tpch           # query what was imported\n  \
-         target/release/thunderhead import --config .demo/lightning.toml --dry-run   # a plan before a byte is written\n  \
          make demo SCALE=1                                                   # ten times the data, same memory"
     );
     Ok(())
