@@ -123,6 +123,7 @@ impl Agent {
             encode_slots: shared.config.encode_slots,
             ingest_slots: shared.config.ingest_slots,
             held: self.held,
+            ..Hello::default()
         };
         let send = async |epoch, body| {
             let message = AgentMessage {
@@ -205,6 +206,7 @@ fn start(shared: &Arc<Shared>, epoch: Epoch, order: Option<Order>, tasks: &mut J
             }
         }
         Some(Order::Cancel(_) | Order::Drain(_)) | None => shared.cancel.cancel(),
+        Some(Order::Limit(_)) => {}
     }
 }
 

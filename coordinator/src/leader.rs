@@ -257,6 +257,7 @@ impl Leader {
             }),
             run_paths: runs.map(|run| run.path.clone()).collect(),
             expected_bytes: *expected_bytes,
+            ..IngestTask::default()
         }
     }
 
@@ -273,6 +274,10 @@ impl Leader {
             Some(Body::Hello(hello)) => self.hello(&message.agent_id, &hello).await,
             Some(Body::Progress(totals)) => {
                 self.progress.agent_totals(&message.agent_id, totals);
+                Ok(())
+            }
+            Some(Body::Leaving(leaving)) => {
+                tracing::info!(agent = message.agent_id, leaving.reason, "an agent leaves");
                 Ok(())
             }
             Some(Body::EncodeDone(done)) => {

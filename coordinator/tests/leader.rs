@@ -177,6 +177,7 @@ async fn agent(
         encode_slots: 3,
         ingest_slots: 2,
         held,
+        ..wire::Hello::default()
     };
     let send = async |epoch, body| {
         reports
