@@ -178,6 +178,7 @@ fn start(shared: &Arc<Shared>, epoch: Epoch, order: Option<Order>, tasks: &mut J
                         task_id,
                         attempt,
                         manifest: Some(manifest),
+                        ..EncodeDone::default()
                     }),
                     Err(error) => failed(task_id, attempt, error, Vec::new()),
                 };
@@ -192,6 +193,7 @@ fn start(shared: &Arc<Shared>, epoch: Epoch, order: Option<Order>, tasks: &mut J
                         task_id,
                         attempt,
                         report: Some(report),
+                        ..IngestDone::default()
                     }),
                     Err(ingest::Failed { error, lost_tasks }) => {
                         failed(task_id, attempt, error, lost_tasks)
@@ -206,7 +208,7 @@ fn start(shared: &Arc<Shared>, epoch: Epoch, order: Option<Order>, tasks: &mut J
             }
         }
         Some(Order::Cancel(_) | Order::Drain(_)) | None => shared.cancel.cancel(),
-        Some(Order::Limit(_)) => {}
+        Some(Order::Limit(_) | Order::Recorded(_)) => {}
     }
 }
 
@@ -224,6 +226,7 @@ fn failed(task_id: u64, attempt: u32, error: Error, lost_tasks: Vec<u64>) -> Bod
         task_id,
         attempt,
         failure: Some(failure),
+        ..TaskFailed::default()
     })
 }
 

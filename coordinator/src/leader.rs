@@ -221,6 +221,7 @@ impl Leader {
             session_json: record.session_json.clone().into(),
             format_json: record.format_json.clone().into(),
             commit_ts: record.commit_ts,
+            ..TableSpec::default()
         }
     }
 

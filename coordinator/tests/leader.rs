@@ -206,6 +206,7 @@ async fn agent(
                     task_id: task.task_id,
                     attempt: task.attempt,
                     manifest: Some(manifest),
+                    ..wire::EncodeDone::default()
                 })
             }
             Order::Ingest(task) => {
@@ -221,6 +222,7 @@ async fn agent(
                         task_id: task.task_id,
                         attempt: task.attempt,
                         report: Some(report),
+                        ..wire::IngestDone::default()
                     }),
                     Err(lost) => failure(task.task_id, task.attempt, lost),
                 }
@@ -245,6 +247,7 @@ fn failure(task_id: u64, attempt: u32, lost_tasks: Vec<u64>) -> Body {
         task_id,
         attempt,
         failure: Some(failure),
+        ..wire::TaskFailed::default()
     })
 }
 
@@ -412,11 +415,13 @@ async fn without_failures_each_chunk_is_encoded_once() {
                         task_id: t.task_id,
                         attempt: t.attempt,
                         manifest: Some(encode(&mut world.lock().unwrap(), &t, order.epoch)),
+                        ..wire::EncodeDone::default()
                     }),
                     Order::Ingest(t) => Body::IngestDone(wire::IngestDone {
                         task_id: t.task_id,
                         attempt: t.attempt,
                         report: Some(ingest(&mut world.lock().unwrap(), &t).unwrap()),
+                        ..wire::IngestDone::default()
                     }),
                     _ => continue,
                 };
