@@ -184,6 +184,13 @@ impl Leader {
                 continue;
             }
             self.started[n].get_or_insert_with(Instant::now);
+            tracing::info!(
+                task = task_name(task),
+                assignment.task_id,
+                assignment.attempt,
+                assignment.agent,
+                "task handed out"
+            );
             let order = match task {
                 TaskRef::Chunk { table, number } => {
                     Order::Encode(self.encode_task(table, number, assignment.attempt))
@@ -361,6 +368,7 @@ impl Leader {
                 .put(&key, manifest.encode_to_vec()),
         )
         .await?;
+        tracing::info!(task = "chunk", task_id, "task recorded");
         let table = &mut self.tables[n];
         table.manifests.insert(number, manifest);
         if table.open_chunks().next().is_some() {
@@ -472,6 +480,7 @@ impl Leader {
                 .put(&key, report.encode_to_vec()),
         )
         .await?;
+        tracing::info!(task = "range", task_id, "task recorded");
         self.tables[n].reports.insert(number, report);
         if self.tables[n].open_ranges().next().is_some() {
             return Ok(());
@@ -573,6 +582,14 @@ impl Leader {
             snapshot.rows += table.manifests.values().map(|m| m.rows).sum::<u64>();
         }
         self.progress.publish(snapshot);
+    }
+}
+
+/// For the log.
+fn task_name(task: TaskRef) -> &'static str {
+    match task {
+        TaskRef::Chunk { .. } => "chunk",
+        TaskRef::Range { .. } => "range",
     }
 }
 

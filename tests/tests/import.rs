@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use rustix::process::Signal;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use thunderhead_tests::import::Bench;
@@ -249,6 +250,8 @@ async fn an_import_killed_at_any_moment_goes_on_to_the_same_bytes() {
         "mydumper.max-region-size=200KiB",
         "--set",
         "tikv-importer.region-split-size=500KiB",
+        "--threads",
+        "2",
     ];
     let calm = Bench::start(&[]);
     calm.sql(&["CREATE DATABASE d", SHUFFLED]).await;
@@ -259,31 +262,64 @@ async fn an_import_killed_at_any_moment_goes_on_to_the_same_bytes() {
     let bench = Bench::start(&[]);
     bench.sql(&["CREATE DATABASE d", SHUFFLED]).await;
     bench.file("d.t.csv", shuffled(rows));
-    let mut kills = 0;
+    let logged = [&settings[..], &["--log", "thunderhead_coordinator=info"]].concat();
+    let (mut kills, mut work) = (0, Work::default());
     for round in 0..40u64 {
-        let mut process = bench
-            .start_import(&settings, &bench.path("import.log"))
-            .unwrap();
+        let log = bench.path("import.log");
+        let mut process = bench.start_import(&logged, &log).unwrap();
         // A different moment each round: from before the plan to well into the ingest.
-        match process.wait(Duration::from_millis(40 + round * 37 % 700)) {
-            Ok(status) => {
-                let log = std::fs::read_to_string(bench.path("import.log")).unwrap();
-                assert!(status.success(), "{log}");
-                break;
-            }
-            Err(_) => {
-                process.kill().unwrap();
-                kills += 1;
-            }
+        let ended = process.wait(Duration::from_millis(40 + round * 37 % 700));
+        if ended.is_err() {
+            process.kill().unwrap();
+            kills += 1;
+        }
+        let text = std::fs::read_to_string(&log).unwrap();
+        work.add_run(&text);
+        if let Ok(status) = ended {
+            assert!(status.success(), "{text}");
+            break;
         }
     }
     assert!(kills > 0, "the import was over before the first kill");
     if bench.query("SELECT COUNT(*) FROM d.t").await != [[rows.to_string()]] {
         bench.import(&settings).succeeds();
     }
+    // What a kill costs: what was in work at that moment, at most one task a slot (2 encode, 4 ingest).
+    let redone = work.handed_out - work.recorded.len();
+    assert!(!work.recorded.is_empty(), "no run recorded anything");
+    assert!(
+        redone <= kills * (2 + 4),
+        "{redone} tasks were begun in vain in {kills} kills"
+    );
     assert_eq!(bench.query("ADMIN CHECKSUM TABLE d.t").await, expected);
     bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
     nothing_is_left_open(&bench).await;
+}
+
+/// What the leaders of several runs of one job say of their tasks.
+#[derive(Default)]
+struct Work {
+    recorded: BTreeSet<String>,
+    handed_out: usize,
+}
+
+impl Work {
+    /// Adds a run's log. A task that an earlier run, or this one, recorded must never be handed out again.
+    fn add_run(&mut self, log: &str) {
+        for line in log.lines() {
+            let task = || {
+                let (_, rest) = line.split_once("task_id=").unwrap();
+                rest.split_whitespace().next().unwrap().to_owned()
+            };
+            if line.contains("task handed out") {
+                let task = task();
+                assert!(!self.recorded.contains(&task), "task {task} was done twice");
+                self.handed_out += 1;
+            } else if line.contains("task recorded") {
+                assert!(self.recorded.insert(task()), "recorded twice: {line}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
