@@ -4,17 +4,15 @@
 use crate::held;
 use crate::sort::{Ledger, SortBuffer, run_message};
 use crate::worker::Shared;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::UNIX_EPOCH;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Field, PairSink, RowError, Slot, TableEncoder};
 use thunderhead_config::SourceFormat;
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
-use thunderhead_source::{Chunk, ChunkReader, CsvDialect, Row, dialect_of};
+use thunderhead_source::{ByteSource, Chunk, ChunkReader, CsvDialect, Row, dialect_of, source_at};
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
 
 /// Part of the agent's memory that all encode slots together may fill with unsorted pairs; the rest is
@@ -28,11 +26,11 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
         .as_ref()
         .ok_or_else(|| bug("an encode task without its table"))?;
     let path = Path::new(&task.path);
-    same_file(path, task)?;
+    let (source, dialect) = open_source(task, &spec.format_json)?;
+    same_file(&*source, task)?;
     let dir = held::create_attempt(&shared.ledger, task, &spec.job_id, epoch)?;
 
     let (mut encoder, width) = compile(spec, &task.columns)?;
-    let dialect = dialect(&spec.format_json)?;
     let chunk = Chunk {
         offset: task.offset,
         end: task.end,
@@ -40,7 +38,7 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
         rows_max: 0,
         rows_exact: false,
     };
-    let mut reader = ChunkReader::open(path, &chunk, &dialect)?;
+    let mut reader = ChunkReader::open(&*source, &chunk, &dialect)?;
     let slots = f64::from(shared.config.encode_slots.max(1));
     let buffer_bytes = (shared.config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
     let mut pairs = Spiller::new(dir.clone(), Arc::clone(&shared.ledger), buffer_bytes);
@@ -74,7 +72,7 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
             .fetch_add(rows - reported.1, Ordering::Relaxed);
         reported = (offset, rows);
     }
-    same_file(path, task)?;
+    same_file(&*source, task)?;
 
     let ids = encoder.auto_ids();
     let (runs, checksum) = pairs.finish()?;
@@ -120,10 +118,15 @@ pub(crate) fn compile(spec: &wire::TableSpec, columns: &[String]) -> Result<(Tab
     Ok((TableEncoder::compile(&table, &session, list)?, width))
 }
 
-pub(crate) fn dialect(format_json: &[u8]) -> Result<CsvDialect> {
+/// The file of a task and how it is written.
+pub(crate) fn open_source(
+    task: &EncodeTask,
+    format_json: &[u8],
+) -> Result<(Arc<dyn ByteSource>, CsvDialect)> {
     let format: SourceFormat =
         serde_json::from_slice(format_json).map_err(|e| bug(&format!("source format: {e}")))?;
-    Ok(dialect_of(&format)?)
+    let dialect = dialect_of(&format)?;
+    Ok((source_at(&task.path, format.compression)?, dialect))
 }
 
 pub(crate) fn encode_row(
@@ -185,19 +188,15 @@ fn refused(place: String, error: &RowError) -> Error {
 }
 
 /// The file must be the one that was planned, before and after it is read.
-fn same_file(path: &Path, task: &EncodeTask) -> Result<()> {
-    let metadata = fs::metadata(path).map_err(|e| {
-        Error::new(ErrorKind::Data, path.display(), e).advice("the file was there when the job was planned: bring it back and run the same command again")
+fn same_file(source: &dyn ByteSource, task: &EncodeTask) -> Result<()> {
+    let identity = source.identity().map_err(|e| {
+        Error::new(ErrorKind::Data, source.name(), e).advice("the file was there when the job was planned: bring it back and run the same command again")
     })?;
-    let modified = metadata
-        .modified()
-        .ok()
-        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    let modified_ns = modified.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
-    if metadata.len() != task.file_size || modified_ns != task.file_modified_ns {
+    let planned = (task.file_size, task.file_modified_ns);
+    if (identity.stored_bytes, identity.modified_ns) != planned {
         return Err(Error::new(
             ErrorKind::Data,
-            path.display(),
+            source.name(),
             "the file changed during the import",
         )
         .advice("let nothing write to the source directory, then run the same command again"));

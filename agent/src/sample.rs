@@ -1,7 +1,7 @@
 //! How large the pairs of a table will be, from its first rows: what a plan needs to know before anything
 //! is encoded. Errors in the data are left to the encode task, which names them with all they need.
 
-use crate::encode::{compile, dialect, encode_row};
+use crate::encode::{compile, encode_row, open_source};
 use std::path::Path;
 use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
 use thunderhead_source::{Chunk, ChunkReader};
@@ -35,7 +35,8 @@ pub fn sample(spec: &TableSpec, task: &EncodeTask) -> Result<Sample> {
         rows_exact: false,
     };
     let path = Path::new(&task.path);
-    let mut reader = ChunkReader::open(path, &chunk, &dialect(&spec.format_json)?)?;
+    let (source, dialect) = open_source(task, &spec.format_json)?;
+    let mut reader = ChunkReader::open(&*source, &chunk, &dialect)?;
     let mut sample = Sample::default();
     while sample.rows < ROWS as u64 {
         let start = reader.offset();

@@ -1,13 +1,15 @@
 //! From the files of a table to its encode tasks: cut at true record boundaries, columns by each file's
 //! header, and disjoint row ids that are a pure function of the plan.
 
-use std::path::Path;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::TableEncoder;
-use thunderhead_config::{Job, SourceFile, SourceTable};
+use thunderhead_config::{Job, SourceTable};
 use thunderhead_proto::thunderhead::EncodeTask;
-use thunderhead_source::{Chunk, ChunkReader, CsvDialect, SplitPolicy, dialect_of, plan_chunks};
+use thunderhead_source::{
+    ByteSource, Chunk, ChunkReader, CsvDialect, SourceError, SplitPolicy, dialect_of, plan_chunks,
+    source_at,
+};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 /// An encode thread should get several chunks, so that none idles at the end; but a chunk that small is
@@ -37,11 +39,15 @@ pub(crate) fn plan(
     let mut row_id = first_row_id;
     let mut tasks = Vec::new();
     for file in &table.data_files {
-        let dialect = dialect_of(&job.format_of(file)).map_err(|e| Error {
+        let at_file = |e: SourceError| Error {
             place: file.path.display().to_string(),
             ..e.into()
-        })?;
-        let chunks = plan_chunks(&file.path, &dialect, chunk_bytes, policy)?;
+        };
+        let format = job.format_of(file);
+        let dialect = dialect_of(&format).map_err(at_file)?;
+        let source =
+            source_at(&file.path.to_string_lossy(), format.compression).map_err(at_file)?;
+        let chunks = plan_chunks(&*source, &dialect, chunk_bytes, policy)?;
         let rows: u64 = chunks.iter().map(|chunk| chunk.rows_max).sum();
         if rows == 0 && !job.allow_empty_files {
             let what = if file.size == 0 {
@@ -52,7 +58,7 @@ pub(crate) fn plan(
             return Err(Error::new(ErrorKind::Data, file.path.display(), what)
                 .advice("is the export complete? If so, set thunderhead.empty-files = \"allow\""));
         }
-        let columns = columns_of(job, file, &dialect, chunks.first(), info, session)?;
+        let columns = columns_of(job, &*source, &dialect, chunks.first(), info, session)?;
         for chunk in chunks {
             let end = i64::try_from(chunk.rows_max)
                 .ok()
@@ -85,7 +91,7 @@ pub(crate) fn plan(
 /// Column of each field; empty = in table order. Also proves that the table can be encoded from them.
 fn columns_of(
     job: &Job,
-    file: &SourceFile,
+    source: &dyn ByteSource,
     dialect: &CsvDialect,
     first: Option<&Chunk>,
     info: &TableInfo,
@@ -93,17 +99,17 @@ fn columns_of(
 ) -> Result<Vec<String>> {
     let mut columns = Vec::new();
     if let (true, true, Some(chunk)) = (job.csv.header, job.csv.header_schema_match, first) {
-        let reader = ChunkReader::open(&file.path, chunk, dialect)?;
+        let reader = ChunkReader::open(source, chunk, dialect)?;
         columns = reader.header().unwrap_or_default().to_vec();
-        known_columns(&file.path, &columns, info)?;
+        known_columns(source.name(), &columns, info)?;
     }
     TableEncoder::compile(info, session, (!columns.is_empty()).then_some(&columns))?;
     Ok(columns)
 }
 
-fn known_columns(path: &Path, columns: &[String], info: &TableInfo) -> Result<()> {
+fn known_columns(file: &str, columns: &[String], info: &TableInfo) -> Result<()> {
     let wrong = |cause: String| {
-        Err(Error::new(ErrorKind::Data, format!("{}:1", path.display()), cause)
+        Err(Error::new(ErrorKind::Data, format!("{file}:1"), cause)
             .advice("mend the header, or set mydumper.csv.header-schema-match = false to take columns in table order"))
     };
     for (i, column) in columns.iter().enumerate() {

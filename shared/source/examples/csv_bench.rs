@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use thunderhead_source::csv::{Batch, Core, Stop};
-use thunderhead_source::{ChunkReader, CsvDialect, SplitPolicy, plan_chunks};
+use thunderhead_source::{ChunkReader, CsvDialect, LocalFile, SplitPolicy, plan_chunks};
 
 const ROWS: usize = 1_000_000;
 const ROUNDS: usize = 5;
@@ -29,14 +29,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         file.flush()?;
         let mut chunks = Vec::new();
         best("split scan of a cached file", data.len(), || {
-            chunks =
-                plan_chunks(file.path(), &dialect, 16 << 20, SplitPolicy::Scan).unwrap_or_default();
+            chunks = plan_chunks(
+                &LocalFile::new(file.path()),
+                &dialect,
+                16 << 20,
+                SplitPolicy::Scan,
+            )
+            .unwrap_or_default();
             chunks.iter().map(|chunk| chunk.rows_max as usize).sum()
         });
         best("chunk reader over a cached file", data.len(), || {
             let mut bytes = 0;
             for chunk in &chunks {
-                let Ok(mut reader) = ChunkReader::open(file.path(), chunk, &dialect) else {
+                let Ok(mut reader) =
+                    ChunkReader::open(&LocalFile::new(file.path()), chunk, &dialect)
+                else {
                     return 0;
                 };
                 while let Ok(Some(batch)) = reader.next_batch() {

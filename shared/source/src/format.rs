@@ -1,7 +1,7 @@
 //! From the job's source format to what this crate can read. What it cannot read is refused here, before
 //! anything is written, instead of being read as something else.
 
-use thunderhead_config::{CharacterSet, Compression, CsvOptions, FileFormat, SourceFormat};
+use thunderhead_config::{CharacterSet, CsvOptions, FileFormat, SourceFormat};
 
 use crate::csv::CsvDialect;
 use crate::error::SourceError;
@@ -33,9 +33,6 @@ pub fn dialect_of(format: &SourceFormat) -> Result<CsvDialect, SourceError> {
             return unsupported(format!("the file format {:?}", format.kind));
         }
     }
-    if format.compression != Compression::None {
-        return unsupported(format!("the compression {:?}", format.compression));
-    }
     match format.csv.character_set {
         CharacterSet::Binary | CharacterSet::Utf8mb4 | CharacterSet::Ascii => {}
         other => return unsupported(format!("the character set {other:?}")),
@@ -49,6 +46,7 @@ pub fn dialect_of(format: &SourceFormat) -> Result<CsvDialect, SourceError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use thunderhead_config::Compression;
     use thunderhead_types::{Error, ErrorKind};
 
     fn format() -> SourceFormat {
@@ -78,13 +76,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        let mut others = [format(), format(), format(), format()];
+        let mut others = [format(), format(), format()];
         others[0].kind = FileFormat::Parquet;
-        others[1].compression = Compression::Zstd;
-        others[2].csv.character_set = CharacterSet::Gbk;
-        others[3].csv.quote = ",".into();
+        others[1].csv.character_set = CharacterSet::Gbk;
+        others[2].csv.quote = ",".into();
         for (other, kind) in others.iter().zip([
-            ErrorKind::Precheck,
             ErrorKind::Precheck,
             ErrorKind::Precheck,
             ErrorKind::Config,

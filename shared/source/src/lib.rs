@@ -3,15 +3,18 @@
 //! record boundaries. Leaves casting and character checks to the codec, and which file belongs to
 //! which table to the config.
 //!
+//! Bytes come out of a [`bytes::ByteSource`], whatever holds them.
 //! The flow: [`split::plan_chunks`] cuts a file into [`split::Chunk`]s; a [`reader::ChunkReader`]
 //! reads one of them as [`reader::RowBatch`]es, with [`csv::Core`] finding the fields.
 
+pub mod bytes;
 pub mod csv;
 mod error;
 mod format;
 pub mod reader;
 pub mod split;
 
+pub use bytes::{ByteSource, ByteStream, Identity, LocalFile, source_at};
 pub use csv::CsvDialect;
 pub use error::{Place, SourceError};
 pub use format::dialect_of;

@@ -2,10 +2,9 @@
 //! order mark, the header, and positions; leaves lexing to [`crate::csv::Core`] and the question
 //! whether the file is still the one that was planned (size, time) to the caller, after the last batch.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{self, Read};
 
+use crate::bytes::{ByteSource, ByteStream, io_error};
 use crate::csv::{Batch, Core, CsvDialect, Parsed, RowSpan, Span, Stop, SyntaxError};
 use crate::error::{Place, SourceError};
 use crate::split::Chunk;
@@ -35,7 +34,7 @@ impl Default for ReadLimits {
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a chunk batch by batch.
-pub struct ChunkReader<R = File> {
+pub struct ChunkReader<R = ByteStream> {
     source: R,
     core: Core,
     path: String,
@@ -57,44 +56,44 @@ pub struct ChunkReader<R = File> {
     limits: ReadLimits,
 }
 
-impl ChunkReader<File> {
-    /// Opens `chunk` of the file at `path` with the usual limits.
-    pub fn open(path: &Path, chunk: &Chunk, dialect: &CsvDialect) -> Result<Self, SourceError> {
-        Self::open_with(path, chunk, dialect, ReadLimits::default())
+impl ChunkReader<ByteStream> {
+    /// Opens `chunk` of `source` with the usual limits.
+    pub fn open(
+        source: &dyn ByteSource,
+        chunk: &Chunk,
+        dialect: &CsvDialect,
+    ) -> Result<Self, SourceError> {
+        Self::open_with(source, chunk, dialect, ReadLimits::default())
     }
 
-    /// Opens `chunk` of the file at `path`. The header, if the dialect has one and the chunk starts the
-    /// file, is read here.
+    /// Opens `chunk` of `source`. The header, if the dialect has one and the chunk starts the file, is
+    /// read here.
     pub fn open_with(
-        path: &Path,
+        source: &dyn ByteSource,
         chunk: &Chunk,
         dialect: &CsvDialect,
         limits: ReadLimits,
     ) -> Result<Self, SourceError> {
-        let name = path.display().to_string();
-        let place = |byte| Place {
-            path: name.clone(),
-            line: 0,
-            byte,
-        };
-        let fail = |source| SourceError::Io {
-            place: place(chunk.offset),
-            source,
-        };
-        let mut file = File::open(path).map_err(fail)?;
-        let size = file.metadata().map_err(fail)?.len();
-        if size < chunk.end {
+        let fail = |error| io_error(source, chunk.offset, error);
+        let size = source.size().map_err(fail)?;
+        if let Some(size) = size.filter(|size| *size < chunk.end && chunk.end != Chunk::TO_THE_END)
+        {
             return Err(SourceError::Truncated {
-                place: place(size),
+                place: Place {
+                    path: source.name().to_owned(),
+                    line: 0,
+                    byte: size,
+                },
                 expected: chunk.end,
             });
         }
-        file.seek(SeekFrom::Start(chunk.offset)).map_err(fail)?;
+        let length =
+            (chunk.end != Chunk::TO_THE_END).then(|| chunk.end.saturating_sub(chunk.offset));
         Self::new(
-            file,
-            name,
+            source.open(chunk.offset).map_err(fail)?,
+            source.name().to_owned(),
             chunk.offset,
-            Some(chunk.end.saturating_sub(chunk.offset)),
+            length,
             chunk.first_line,
             dialect,
             limits,
@@ -102,23 +101,18 @@ impl ChunkReader<File> {
     }
 }
 
-/// Names of the columns of the file at `path`, in lower case; none without a header or without a record.
-pub fn read_header(path: &Path, dialect: &CsvDialect) -> Result<Option<Vec<String>>, SourceError> {
-    let place = || Place {
-        path: path.display().to_string(),
-        line: 0,
-        byte: 0,
-    };
-    let file = File::open(path).map_err(|source| SourceError::Io {
-        place: place(),
-        source,
-    })?;
+/// Names of the columns of `source`, in lower case; none without a header or without a record.
+pub fn read_header(
+    source: &dyn ByteSource,
+    dialect: &CsvDialect,
+) -> Result<Option<Vec<String>>, SourceError> {
+    let whole = Chunk::whole();
     // A header is short; what follows it need not be read.
     let limits = ReadLimits {
         read_bytes: 64 << 10,
         ..ReadLimits::default()
     };
-    Ok(ChunkReader::new(file, place().path, 0, None, 1, dialect, limits)?.header)
+    Ok(ChunkReader::open_with(source, &whole, dialect, limits)?.header)
 }
 
 impl<R: Read> ChunkReader<R> {

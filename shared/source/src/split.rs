@@ -1,10 +1,9 @@
 //! Cuts a file into chunks that start and end at true record boundaries, so that they can be read
 //! independently. Owns where to cut and what is known of each chunk; leaves reading to the reader.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{self, Read};
 
+use crate::bytes::{ByteSource, ByteStream, io_error};
 use crate::csv::CsvDialect;
 use crate::error::{Place, SourceError};
 use crate::reader::ChunkReader;
@@ -24,6 +23,22 @@ pub struct Chunk {
     pub rows_exact: bool,
 }
 
+impl Chunk {
+    /// An `end` behind every file: the file is read until it ends by itself.
+    pub const TO_THE_END: u64 = u64::MAX;
+
+    /// A file in one piece, whatever its size.
+    pub fn whole() -> Self {
+        Self {
+            offset: 0,
+            end: Self::TO_THE_END,
+            first_line: 1,
+            rows_max: 0,
+            rows_exact: false,
+        }
+    }
+}
+
 /// How the places to cut are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitPolicy {
@@ -35,64 +50,46 @@ pub enum SplitPolicy {
     NextTerminator,
 }
 
-/// Cuts the file at `path` into chunks of about `chunk_bytes`. A chunk ends with the first record that
-/// reaches its nominal end, so none is empty, and an empty file has none.
+/// Cuts `source` into chunks of about `chunk_bytes`. A chunk ends with the first record that reaches its
+/// nominal end, so none is empty, and an empty file has none. What cannot be read from its middle stays in
+/// one piece.
 pub fn plan_chunks(
-    path: &Path,
+    source: &dyn ByteSource,
     dialect: &CsvDialect,
     chunk_bytes: u64,
     policy: SplitPolicy,
 ) -> Result<Vec<Chunk>, SourceError> {
     dialect.check()?;
-    let name = path.display().to_string();
-    let fail = |source| SourceError::Io {
-        place: Place {
-            path: name.clone(),
-            line: 0,
-            byte: 0,
-        },
-        source,
-    };
-    let size = std::fs::metadata(path).map_err(fail)?.len();
-    match policy {
-        SplitPolicy::Scan => scan(path, size, dialect, chunk_bytes.max(1)),
-        SplitPolicy::NextTerminator => {
-            let file = File::open(path).map_err(fail)?;
-            Jumper {
-                file,
-                path: name,
-                size,
-                terminator: &dialect.terminator,
-            }
-            .chunks(chunk_bytes.max(1))
+    let size = source.size().map_err(|e| io_error(source, 0, e))?;
+    match (policy, size) {
+        (SplitPolicy::NextTerminator, Some(size)) if source.seekable() => Jumper {
+            source,
+            size,
+            terminator: &dialect.terminator,
         }
+        .chunks(chunk_bytes.max(1)),
+        _ if source.seekable() => scan(source, dialect, chunk_bytes.max(1)),
+        _ => scan(source, dialect, u64::MAX),
     }
 }
 
 /// Follows every record, by the same code that reads them later.
 fn scan(
-    path: &Path,
-    size: u64,
+    source: &dyn ByteSource,
     dialect: &CsvDialect,
     chunk_bytes: u64,
 ) -> Result<Vec<Chunk>, SourceError> {
-    let whole = Chunk {
-        offset: 0,
-        end: size,
-        first_line: 1,
-        rows_max: 0,
-        rows_exact: false,
-    };
-    let mut reader = ChunkReader::open(path, &whole, dialect)?;
+    let mut reader = ChunkReader::open(source, &Chunk::whole(), dialect)?;
     let mut chunks: Vec<Chunk> = Vec::new();
     let (mut offset, mut first_line) = (0, 1);
-    while offset < size {
+    loop {
         // From where records begin: the first chunk has more than a header.
         let (rows, ended) = reader.skip_past(reader.offset().saturating_add(chunk_bytes))?;
-        let end = if ended { size } else { reader.offset() };
+        let end = reader.offset();
         match chunks.last_mut() {
             // Only blank lines are left.
             Some(last) if rows == 0 => last.end = end,
+            _ if end == offset => {}
             _ => chunks.push(Chunk {
                 offset,
                 end,
@@ -102,20 +99,21 @@ fn scan(
             }),
         }
         (offset, first_line) = (end, reader.line());
+        if ended {
+            return Ok(chunks);
+        }
     }
-    Ok(chunks)
 }
 
 /// Cuts without reading what lies between the cuts.
 struct Jumper<'a> {
-    file: File,
-    path: String,
+    source: &'a dyn ByteSource,
     size: u64,
     terminator: &'a [u8],
 }
 
 impl Jumper<'_> {
-    fn chunks(&mut self, chunk_bytes: u64) -> Result<Vec<Chunk>, SourceError> {
+    fn chunks(&self, chunk_bytes: u64) -> Result<Vec<Chunk>, SourceError> {
         let mut chunks = Vec::new();
         let mut offset = 0;
         while offset < self.size {
@@ -139,18 +137,19 @@ impl Jumper<'_> {
     }
 
     /// The place after the first terminator that ends at or after `from`.
-    fn after_terminator(&mut self, from: u64) -> Result<u64, SourceError> {
+    fn after_terminator(&self, from: u64) -> Result<u64, SourceError> {
         let terminator = self.terminator;
         // A terminator that straddles `from` counts as well, and so does a CR just before an LF.
         let back = (terminator.len().max(2) - 1) as u64;
         let mut offset = from.saturating_sub(back);
         let mut buf = vec![0; 64 << 10];
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .map_err(|source| self.io(offset, source))?;
+        let mut stream = self
+            .source
+            .open(offset)
+            .map_err(|e| io_error(self.source, offset, e))?;
         let mut filled = 0;
         loop {
-            let got = self.read(&mut buf[filled..], offset + filled as u64)?;
+            let got = self.read(&mut stream, &mut buf[filled..], offset + filled as u64)?;
             filled += got;
             if let Some(len) = terminator_end(
                 &buf[..filled],
@@ -170,16 +169,21 @@ impl Jumper<'_> {
         }
     }
 
-    fn read(&mut self, target: &mut [u8], at: u64) -> Result<usize, SourceError> {
+    fn read(
+        &self,
+        stream: &mut ByteStream,
+        target: &mut [u8],
+        at: u64,
+    ) -> Result<usize, SourceError> {
         // What was appended since the size was taken is not part of the plan.
         let wanted = target
             .len()
             .min(usize::try_from(self.size.saturating_sub(at)).unwrap_or(target.len()));
         loop {
-            match self.file.read(&mut target[..wanted]) {
+            match stream.read(&mut target[..wanted]) {
                 Ok(0) if wanted > 0 => {
                     let place = Place {
-                        path: self.path.clone(),
+                        path: self.source.name().to_owned(),
                         line: 0,
                         byte: at,
                     };
@@ -190,19 +194,8 @@ impl Jumper<'_> {
                 }
                 Ok(got) => return Ok(got),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(self.io(at, source)),
+                Err(error) => return Err(io_error(self.source, at, error)),
             }
-        }
-    }
-
-    fn io(&self, byte: u64, source: io::Error) -> SourceError {
-        SourceError::Io {
-            place: Place {
-                path: self.path.clone(),
-                line: 0,
-                byte,
-            },
-            source,
         }
     }
 }

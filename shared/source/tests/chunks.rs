@@ -8,7 +8,8 @@ use std::io::Write;
 use oracle::{Fields, dialects, oracle};
 use proptest::prelude::*;
 use thunderhead_source::{
-    Chunk, ChunkReader, CsvDialect, ReadLimits, SourceError, SplitPolicy, plan_chunks, read_header,
+    Chunk, ChunkReader, CsvDialect, LocalFile, ReadLimits, SourceError, SplitPolicy, plan_chunks,
+    read_header,
 };
 use thunderhead_types::{Error, ErrorKind};
 
@@ -45,8 +46,9 @@ fn read_all<R: std::io::Read>(reader: &mut ChunkReader<R>) -> (Rows, Option<Sour
 }
 
 fn read_chunk(file: &tempfile::NamedTempFile, chunk: &Chunk, dialect: &CsvDialect) -> Rows {
-    let (rows, error) =
-        read_all(&mut ChunkReader::open_with(file.path(), chunk, dialect, small()).unwrap());
+    let (rows, error) = read_all(
+        &mut ChunkReader::open_with(&LocalFile::new(file.path()), chunk, dialect, small()).unwrap(),
+    );
     assert!(error.is_none(), "{error:?}");
     rows
 }
@@ -109,7 +111,7 @@ proptest! {
     ) {
         let expected = oracle(&dialect, &bytes);
         let file = file(&bytes);
-        let chunks = plan_chunks(file.path(), &dialect, chunk_bytes, SplitPolicy::Scan);
+        let chunks = plan_chunks(&LocalFile::new(file.path()), &dialect, chunk_bytes, SplitPolicy::Scan);
         let Some((kind, at, column)) = expected.error else {
             let chunks = chunks.unwrap();
             let mut rows = Rows::new();
@@ -151,7 +153,7 @@ proptest! {
         let file = file(&bytes);
         let mut rows = Rows::new();
         let mut offset = 0;
-        for chunk in plan_chunks(file.path(), &dialect, chunk_bytes, SplitPolicy::NextTerminator).unwrap() {
+        for chunk in plan_chunks(&LocalFile::new(file.path()), &dialect, chunk_bytes, SplitPolicy::NextTerminator).unwrap() {
             prop_assert_eq!(chunk.offset, offset);
             offset = chunk.end;
             let found = read_chunk(&file, &chunk, &dialect);
@@ -211,7 +213,7 @@ fn only_the_start_of_a_file_has_a_mark_and_a_header() {
     let dialect = CsvDialect::default();
     let bytes = b"\xef\xbb\xbfId,\"Na,me\"\n1,a\n2,b\n";
     let file = file(bytes);
-    let chunks = plan_chunks(file.path(), &dialect, 1, SplitPolicy::Scan).unwrap();
+    let chunks = plan_chunks(&LocalFile::new(file.path()), &dialect, 1, SplitPolicy::Scan).unwrap();
     assert_eq!(
         chunks
             .iter()
@@ -219,13 +221,19 @@ fn only_the_start_of_a_file_has_a_mark_and_a_header() {
             .collect::<Vec<_>>(),
         [(0, 1, 1), (18, 1, 3)]
     );
-    let first = ChunkReader::open_with(file.path(), &chunks[0], &dialect, small()).unwrap();
+    let first = ChunkReader::open_with(&LocalFile::new(file.path()), &chunks[0], &dialect, small())
+        .unwrap();
     assert_eq!(first.header().unwrap(), ["id", "na,me"]);
     assert_eq!(
-        read_header(file.path(), &dialect).unwrap().unwrap(),
+        read_header(&LocalFile::new(file.path()), &dialect)
+            .unwrap()
+            .unwrap(),
         ["id", "na,me"]
     );
-    assert_eq!(read_header(file.path(), &no_header()).unwrap(), None);
+    assert_eq!(
+        read_header(&LocalFile::new(file.path()), &no_header()).unwrap(),
+        None
+    );
     assert_eq!(read_chunk(&file, &chunks[0], &dialect)[0].0, 14);
     assert_eq!(read_chunk(&file, &chunks[1], &dialect)[0].1, 3);
 
@@ -242,7 +250,13 @@ fn a_file_without_records_has_no_rows() {
     for bytes in [&b""[..], b"\xef\xbb\xbf", b"\n \r\n", b"a,b\n", b"a,b"] {
         let file = file(bytes);
         for policy in [SplitPolicy::Scan, SplitPolicy::NextTerminator] {
-            let chunks = plan_chunks(file.path(), &CsvDialect::default(), 10, policy).unwrap();
+            let chunks = plan_chunks(
+                &LocalFile::new(file.path()),
+                &CsvDialect::default(),
+                10,
+                policy,
+            )
+            .unwrap();
             assert_eq!(chunks.len(), usize::from(!bytes.is_empty()));
             for chunk in chunks {
                 assert_eq!(read_chunk(&file, &chunk, &CsvDialect::default()), []);
@@ -262,7 +276,7 @@ fn a_file_shorter_than_planned_is_an_error() {
         rows_max: 9,
         rows_exact: false,
     };
-    let error = ChunkReader::open_with(file.path(), &chunk, &no_header(), small())
+    let error = ChunkReader::open_with(&LocalFile::new(file.path()), &chunk, &no_header(), small())
         .map(|_| ())
         .unwrap_err();
     assert!(matches!(error, SourceError::Truncated { expected: 9, .. }));

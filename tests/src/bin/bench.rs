@@ -10,7 +10,7 @@ use thunderhead_cluster::{PairBatch, PairSource};
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Field, Slot, TableEncoder};
-use thunderhead_source::{Chunk, ChunkReader, CsvDialect};
+use thunderhead_source::{Chunk, ChunkReader, CsvDialect, LocalFile};
 use thunderhead_tests::process::{Sandbox, binary};
 use thunderhead_tests::tpch;
 use thunderhead_types::{Checksum, KeyRange};
@@ -156,7 +156,7 @@ impl Bench {
             rows_exact: true,
         };
         let mut reader =
-            ChunkReader::open(&self.path, &chunk, &dialect).map_err(io::Error::other)?;
+            ChunkReader::open(&LocalFile::new(&self.path), &chunk, &dialect).map_err(io::Error::other)?;
         let mut encoder = TableEncoder::compile(&self.info, &Session::default(), None)
             .map_err(io::Error::other)?;
         let mut seen = 0usize;

@@ -1,0 +1,118 @@
+//! Where bytes come from: the seam between readers of a format and whatever holds the file. Owns what a
+//! source has to offer, and the source for local files; other stores and compressed files implement the
+//! same trait. Readers see uncompressed bytes and their offsets only.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thunderhead_config::Compression;
+
+use crate::error::{Place, SourceError};
+
+/// What tells one content of a file from another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Bytes as they are stored, compressed or not.
+    pub stored_bytes: u64,
+    /// Last change, nanoseconds since the Unix epoch; 0 where the store has none.
+    pub modified_ns: i64,
+    /// The store's own mark of the content, if it has one.
+    pub etag: Option<String>,
+}
+
+/// A file that can be read, as often and from as many threads as one likes.
+pub trait ByteSource: Send + Sync + Debug {
+    /// The file as the user knows it, without secrets.
+    fn name(&self) -> &str;
+
+    /// What the store says about the content now; two equal answers mean the same bytes.
+    fn identity(&self) -> io::Result<Identity>;
+
+    /// Uncompressed bytes; `None` where only reading to the end can tell.
+    fn size(&self) -> io::Result<Option<u64>>;
+
+    /// Whether [`ByteSource::open`] reaches every offset without reading what lies before it.
+    fn seekable(&self) -> bool;
+
+    /// The uncompressed bytes from `offset` on. A stream that ends before the file does is an error of
+    /// the stream, never a short read.
+    fn open(&self, offset: u64) -> io::Result<ByteStream>;
+}
+
+/// Bytes in their order; its owner counts the position.
+pub type ByteStream = Box<dyn Read + Send>;
+
+/// The source at `location`, a path or a URI, unpacked from `compression`.
+pub fn source_at(
+    location: &str,
+    compression: Compression,
+) -> Result<Arc<dyn ByteSource>, SourceError> {
+    if compression != Compression::None {
+        return Err(SourceError::Unsupported {
+            what: format!("the compression {compression:?}"),
+        });
+    }
+    Ok(Arc::new(LocalFile::new(location)))
+}
+
+/// A plain file of this machine.
+#[derive(Clone, Debug)]
+pub struct LocalFile {
+    path: PathBuf,
+    name: String,
+}
+
+impl LocalFile {
+    /// The file at `path`, which need not be there yet.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref().to_owned();
+        let name = path.display().to_string();
+        Self { path, name }
+    }
+}
+
+impl ByteSource for LocalFile {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        let metadata = std::fs::metadata(&self.path)?;
+        let seconds = metadata.mtime().saturating_mul(1_000_000_000);
+        Ok(Identity {
+            stored_bytes: metadata.len(),
+            modified_ns: seconds.saturating_add(metadata.mtime_nsec()),
+            etag: None,
+        })
+    }
+
+    fn size(&self) -> io::Result<Option<u64>> {
+        Ok(Some(std::fs::metadata(&self.path)?.len()))
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn open(&self, offset: u64) -> io::Result<ByteStream> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(file))
+    }
+}
+
+/// An error of `source` at `byte`.
+pub(crate) fn io_error(source: &dyn ByteSource, byte: u64, error: io::Error) -> SourceError {
+    SourceError::Io {
+        place: Place {
+            path: source.name().to_owned(),
+            line: 0,
+            byte,
+        },
+        source: error,
+    }
+}
