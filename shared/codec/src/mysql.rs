@@ -72,6 +72,8 @@ pub mod code {
     pub const NO_DEFAULT: u16 = 1364;
     pub const WRONG_VALUE_FOR_FIELD: u16 = 1366;
     pub const DATA_TOO_LONG: u16 = 1406;
+    /// What the server says where it has no code of its own.
+    pub const UNKNOWN_ERROR: u16 = 1105;
     pub const NO_PARTITION: u16 = 1526;
     pub const DATA_OUT_OF_RANGE: u16 = 1690;
     pub const INVALID_JSON_TEXT: u16 = 3140;

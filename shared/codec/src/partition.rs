@@ -192,6 +192,9 @@ fn key_place(columns: &[KeyColumn], row: &[Datum], count: usize) -> usize {
         match datum_of(row, column) {
             Datum::Null => bytes.push(0),
             Datum::Bytes(text) => column.collation.sort_key(text, &mut bytes),
+            Datum::Enum(_, name) | Datum::Set(_, name) => {
+                column.collation.sort_key(name.as_bytes(), &mut bytes);
+            }
             Datum::Float(v) => bytes.extend_from_slice(&field_text(&Field::Float(*v))),
             Datum::Double(v) => bytes.extend_from_slice(&field_text(&Field::Double(*v))),
             Datum::Year(v) => bytes.extend_from_slice(v.to_string().as_bytes()),

@@ -5,6 +5,7 @@
 use crate::mysql::{UNSPECIFIED, flag, tp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A name as written and in lower case.
@@ -153,9 +154,31 @@ impl FieldType {
         self.decimal.clamp(0, 6) as u8
     }
 
-    /// Elements of ENUM and SET.
+    /// Elements of ENUM and SET, as the model has them.
     pub fn elems(&self) -> &[String] {
         self.elems.as_deref().unwrap_or_default()
+    }
+
+    /// Bytes of element `at`: what a column of charset binary had written as a literal is in hexadecimal.
+    /// `None` where there is no such element or its digits are wrong.
+    pub fn elem_bytes(&self, at: usize) -> Option<Cow<'_, [u8]>> {
+        let text = self.elems().get(at)?;
+        let literal = self
+            .elems_is_binary_lit
+            .as_ref()
+            .and_then(|is| is.get(at))
+            .is_some_and(|is| *is);
+        if !literal || !self.is_binary() {
+            return Some(Cow::Borrowed(text.as_bytes()));
+        }
+        if text.len() % 2 == 1 || !text.is_ascii() {
+            return None;
+        }
+        let bytes = (0..text.len()).step_by(2);
+        bytes
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+            .collect::<Option<Vec<u8>>>()
+            .map(Cow::Owned)
     }
 }
 

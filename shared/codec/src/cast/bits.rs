@@ -3,6 +3,7 @@
 use super::number::parse_uint_literal;
 use super::{Cast, Cell, Field, Problem, bad, field_text};
 use crate::mysql::code;
+use crate::schema::FieldType;
 use crate::sort::SortKey;
 
 /// Elements of an ENUM or SET, by sort key.
@@ -13,12 +14,12 @@ pub(crate) struct Elements {
 }
 
 impl Elements {
-    pub(crate) fn new(elements: &[String], sort: SortKey) -> Elements {
-        let keys = elements
-            .iter()
-            .map(|text| sort.key(text.as_bytes()).into_owned())
-            .collect();
-        Elements { keys, sort }
+    /// `None` when an element is malformed.
+    pub(crate) fn new(field_type: &FieldType, sort: SortKey) -> Option<Elements> {
+        let keys = (0..field_type.elems().len())
+            .map(|at| Some(sort.key(&field_type.elem_bytes(at)?).into_owned()))
+            .collect::<Option<_>>()?;
+        Some(Elements { keys, sort })
     }
 
     /// Index from 1 of the first element that equals `text`.
@@ -94,21 +95,24 @@ fn whole(field: &Field<'_>) -> Option<u64> {
 }
 
 /// Text of an ENUM's element; empty for 0.
-pub(crate) fn enum_name(index: u64, elements: &[String]) -> String {
+pub(crate) fn enum_name(index: u64, field_type: &FieldType) -> String {
     let at = usize::try_from(index)
         .ok()
         .and_then(|index| index.checked_sub(1));
-    at.and_then(|at| elements.get(at))
-        .cloned()
-        .unwrap_or_default()
+    at.map_or_else(String::new, |at| name(field_type, at))
+}
+
+fn name(field_type: &FieldType, at: usize) -> String {
+    let bytes = field_type.elem_bytes(at).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Members of a SET joined by commas.
-pub(crate) fn set_name(mask: u64, elements: &[String]) -> String {
+pub(crate) fn set_name(mask: u64, field_type: &FieldType) -> String {
     let member = |at: &usize| mask >> at & 1 == 1;
-    let names: Vec<&str> = (0..elements.len().min(64))
+    let names: Vec<String> = (0..field_type.elems().len().min(64))
         .filter(member)
-        .map(|at| elements[at].as_str())
+        .map(|at| name(field_type, at))
         .collect();
     names.join(",")
 }
@@ -120,7 +124,13 @@ pub(crate) fn cast_bit<'a>(field: Field<'a>, bits: u32) -> Cast<'a> {
         Field::Text(bytes) | Field::Binary(bytes) => {
             let significant = &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..];
             if significant.len() > 8 {
-                return bad(Problem::TooLong, Cell::UInt(limit));
+                // What is no number of 64 bits is only too long for a column of fewer.
+                let problem = if bits == 64 {
+                    Problem::Incorrect("bit")
+                } else {
+                    Problem::TooLong
+                };
+                return bad(problem, Cell::UInt(limit));
             }
             significant
                 .iter()

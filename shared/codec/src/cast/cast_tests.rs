@@ -238,6 +238,10 @@ fn typed_values_become_what_the_server_made_of_them() {
     };
     let time = Field::Time(Time::new(civil, TimeKind::Timestamp, 6));
     let decimal = MyDecimal::parse(b"1.25").0;
+    let eleven = Field::Duration(MyDuration {
+        nanos: 40_271_999_999_000,
+        fsp: 6,
+    });
     for (kind, field, expected) in [
         ("datetime", time, "2024-03-01 00:00:00"),
         ("date", time, "2024-02-29"),
@@ -254,7 +258,13 @@ fn typed_values_become_what_the_server_made_of_them() {
         ("bit(8)", Field::Int(65), "65"),
         ("enum(a|b)", Field::Int(2), "2"),
         ("date", Field::Int(20_240_229), "2024-02-29"),
-        ("timestamp", Field::UInt(20_240_229), "1292"),
+        ("timestamp", Field::UInt(20_240_229), "1105"),
+        ("datetime", Field::Binary(b"2024-02-29"), "1105"),
+        ("time", Field::Binary(b"11:12:13"), "1105"),
+        ("bit(64)", Field::Binary(b"123456789"), "1366"),
+        ("bit(8)", Field::Binary(b"123456789"), "1406"),
+        ("decimal(30,0)", Field::Binary(b"123456789"), "1366"),
+        ("int", eleven, "111112"),
         ("varchar(3)", Field::Int(1), "1"),
         ("json", Field::Binary(b"1"), "3144"),
         ("json", Field::Int(1), "1"),

@@ -39,7 +39,7 @@ impl Spec {
             Field::Decimal(v) => (*v, Parsed::Whole),
             Field::Int(v) => (MyDecimal::from_i64(v), Parsed::Whole),
             Field::UInt(v) => (MyDecimal::from_u64(v), Parsed::Whole),
-            Field::Binary(bytes) => (literal(bytes), Parsed::Whole),
+            Field::Binary(bytes) => literal(bytes),
             Field::Float(_) | Field::Double(_) => MyDecimal::parse(&field_text(&field)),
             Field::Time(v) => (
                 with_fraction(v.to_number(), v.civil().micro, v.fsp),
@@ -88,16 +88,16 @@ pub(crate) fn precision_and_scale(field_type: &FieldType) -> (u8, u8) {
     (precision, scale)
 }
 
-fn literal(bytes: &[u8]) -> MyDecimal {
+/// A binary literal as a number; more than eight bytes are none.
+fn literal(bytes: &[u8]) -> (MyDecimal, Parsed) {
     let significant = &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..];
     if significant.len() > 8 {
-        return MyDecimal::from_u64(u64::MAX);
+        return (MyDecimal::from_u64(u64::MAX), Parsed::Junk);
     }
-    MyDecimal::from_u64(
-        significant
-            .iter()
-            .fold(0, |v, byte| v << 8 | u64::from(*byte)),
-    )
+    let number = significant
+        .iter()
+        .fold(0, |v, byte| v << 8 | u64::from(*byte));
+    (MyDecimal::from_u64(number), Parsed::Whole)
 }
 
 fn with_fraction(number: i64, micro: u32, fsp: u8) -> MyDecimal {

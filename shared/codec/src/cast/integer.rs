@@ -3,7 +3,7 @@
 use super::number::{float_prefix, round_to_integer, trim};
 use super::{Cast, Cell, Field, Problem, Rules, bad};
 use crate::mysql::tp;
-use crate::time::TimeKind;
+use crate::time::{MyDuration, TimeKind, duration};
 
 /// A signed integer type.
 #[derive(Clone, Debug)]
@@ -115,7 +115,10 @@ fn to_wide(field: &Field<'_>) -> Wide {
         Field::Decimal(v) => text_to_wide(v.to_string().as_bytes()),
         Field::Time(v) if v.kind == TimeKind::Date => exact(i128::from(v.to_number())),
         Field::Time(v) => exact(i128::from(v.rounded(0).unwrap_or(*v).to_number())),
-        Field::Duration(v) => exact(i128::from(v.to_number())),
+        Field::Duration(v) => {
+            let (Ok(nanos) | Err(nanos)) = duration::rounded(v.nanos, 0);
+            exact(i128::from(MyDuration { nanos, fsp: 0 }.to_number()))
+        }
     }
 }
 

@@ -262,6 +262,10 @@ enum Kind {
 pub enum UnsupportedType {
     #[error("column type code {0} is unknown")]
     Code(u8),
+    #[error("an element is no hexadecimal literal")]
+    Element,
+    #[error("its default `{0}` is no value of its type")]
+    Default(String),
     #[error(transparent)]
     Collation(#[from] UnknownCollation),
 }
@@ -279,7 +283,7 @@ impl ColumnCast {
         };
         let elements = || -> Result<bits::Elements, UnsupportedType> {
             let sort = SortKey::new(&field_type.collate, session.new_collation)?;
-            Ok(bits::Elements::new(field_type.elems(), sort))
+            bits::Elements::new(field_type, sort).ok_or(UnsupportedType::Element)
         };
         let time = |kind| {
             Kind::Time(temporal::Spec {
@@ -413,8 +417,8 @@ pub fn cell_datum(cell: &Cell<'_>, field_type: &FieldType) -> Datum {
         Cell::Int(v) if field_type.tp == tp::YEAR => Datum::Year(*v),
         Cell::Int(v) => Datum::Int(*v),
         Cell::UInt(v) => match field_type.tp {
-            tp::ENUM => Datum::Enum(*v, bits::enum_name(*v, field_type.elems())),
-            tp::SET => Datum::Set(*v, bits::set_name(*v, field_type.elems())),
+            tp::ENUM => Datum::Enum(*v, bits::enum_name(*v, field_type)),
+            tp::SET => Datum::Set(*v, bits::set_name(*v, field_type)),
             tp::BIT => Datum::Bit(*v, (field_type.flen.clamp(1, 64) as u8).div_ceil(8)),
             _ => Datum::UInt(*v),
         },

@@ -79,6 +79,18 @@ pub(crate) fn round_to_integer(number: &[u8]) -> Rounded {
         Some(at) => (&unsigned[..at], exponent_of(&unsigned[at + 1..])),
         None => (unsigned, 0),
     };
+    let digits_before_point = |mantissa: &[u8]| {
+        let point = mantissa.iter().position(|byte| *byte == b'.');
+        point.unwrap_or(mantissa.len()) + (number.len() - unsigned.len())
+    };
+    // The server counts characters, not digits that matter: a zero with such an exponent is out of range too.
+    let too_far = exponent >= 0 && digits_before_point(mantissa) as i64 + exponent > 21;
+    if at.is_some() && (too_far || exponent.abs() >= FAR) {
+        return Rounded {
+            negative,
+            magnitude: HUGE,
+        };
+    }
     let point = mantissa
         .iter()
         .position(|byte| *byte == b'.')
@@ -115,16 +127,22 @@ pub(crate) fn round_to_integer(number: &[u8]) -> Rounded {
     }
 }
 
+/// Beyond every exponent that the server's 64 bits hold.
+const FAR: i64 = i64::MAX / 16;
+
 fn exponent_of(text: &[u8]) -> i64 {
-    const FAR: i64 = 1_000_000;
     let negative = text.first() == Some(&b'-');
     let digits = text.iter().filter(|byte| byte.is_ascii_digit());
-    let magnitude = digits.fold(0i64, |v, byte| (v * 10 + i64::from(byte - b'0')).min(FAR));
+    let magnitude = digits.fold(0i64, |v, byte| {
+        v.saturating_mul(10)
+            .saturating_add(i64::from(byte - b'0'))
+            .min(FAR)
+    });
     if negative { -magnitude } else { magnitude }
 }
 
-/// An unsigned integer as source code has it: `2`, `0x2`, `0b10`, `0o2`, `02` (octal), underscores after a
-/// prefix or between digits of a prefixed number.
+/// An unsigned integer as Go's source code has it: `2`, `1_000`, `0x2`, `0b10`, `0o2`, `02` (octal), underscores
+/// between digits and behind a prefix.
 pub(crate) fn parse_uint_literal(text: &[u8]) -> Option<u64> {
     let (radix, digits) = match text {
         [b'0', b'x' | b'X', rest @ ..] => (16, rest),
@@ -134,11 +152,11 @@ pub(crate) fn parse_uint_literal(text: &[u8]) -> Option<u64> {
         _ => (10, text),
     };
     let mut value = 0u64;
-    // An underscore may follow a prefix or a digit, and must precede a digit.
+    // An underscore must follow a prefix or a digit, and precede a digit.
     let (mut last_underscore, mut any) = (false, false);
     for byte in digits {
         if *byte == b'_' {
-            if radix == 10 || last_underscore {
+            if last_underscore || (radix == 10 && !any) {
                 return None;
             }
             last_underscore = true;
@@ -203,7 +221,15 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(round_to_integer(b"1e999999999").magnitude > u128::from(u64::MAX));
+        for text in [
+            "1e999999999",
+            "0e22",
+            "0e99999999999999999999",
+            "1e-99999999999999999999",
+        ] {
+            let magnitude = round_to_integer(text.as_bytes()).magnitude;
+            assert!(magnitude > u128::from(u64::MAX), "{text}");
+        }
     }
 
     #[test]
@@ -216,7 +242,11 @@ mod tests {
             ("010", Some(8)),
             ("0x_1", Some(1)),
             ("0", Some(0)),
-            ("1_0", None),
+            ("1_0", Some(10)),
+            ("_1", None),
+            ("1_", None),
+            ("1__0", None),
+            ("0_7", Some(7)),
             ("+2", None),
             ("2 ", None),
             ("08", None),

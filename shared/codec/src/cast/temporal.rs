@@ -75,22 +75,17 @@ impl Spec {
         let zone = &rules.session.time_zone;
         let parsed = match field {
             Field::Null => return Ok(Cell::Null),
-            Field::Text(text) | Field::Binary(text) => {
-                parse::datetime(text, self.parse_fsp(), zone)
-            }
+            Field::Text(text) => parse::datetime(text, self.parse_fsp(), zone),
+            Field::Binary(_) => return no_conversion("binary literal", self.word()),
             Field::Int(v) => parse::from_number(v),
             // The server has no way from an unsigned number to a TIMESTAMP.
             Field::UInt(_) if self.kind == TimeKind::Timestamp => {
-                let message = "cannot convert an unsigned number to a timestamp";
-                return hard(code::TRUNCATED_WRONG_VALUE, message);
+                return no_conversion("unsigned bigint", "timestamp");
             }
             Field::UInt(v) => i64::try_from(v).ok().and_then(parse::from_number),
             Field::Decimal(_) => parse::datetime(&field_text(&field), self.parse_fsp(), zone),
             Field::Float(_) | Field::Double(_) => {
-                return hard(
-                    code::TRUNCATED_WRONG_VALUE,
-                    "cannot convert a float to a date or time",
-                );
+                return no_conversion("double", self.word());
             }
             Field::Time(v) if self.kind == TimeKind::Date => Some(v.civil()),
             Field::Time(v) => v.rounded(self.fsp).map(|time| time.civil()),
@@ -167,6 +162,12 @@ impl Spec {
     }
 }
 
+/// A kind of value that the server does not convert to the type in any mode.
+fn no_conversion<'a>(from: &str, to: &str) -> Cast<'a> {
+    let message = format!("cannot convert datum from {from} to type {to}");
+    hard(code::UNKNOWN_ERROR, message)
+}
+
 /// A TIME of the session's day.
 fn on_today(duration: MyDuration, rules: &Rules) -> Time {
     let session = &rules.session;
@@ -184,9 +185,8 @@ fn on_today(duration: MyDuration, rules: &Rules) -> Time {
 pub(crate) fn cast_duration<'a>(field: Field<'a>, fsp: u8, rules: &Rules) -> Cast<'a> {
     let parsed = match field {
         Field::Null => return Ok(Cell::Null),
-        Field::Text(text) | Field::Binary(text) => {
-            duration::parse(text, fsp, &rules.session.time_zone)
-        }
+        Field::Text(text) => duration::parse(text, fsp, &rules.session.time_zone),
+        Field::Binary(_) => return no_conversion("binary literal", "time"),
         Field::Int(v) => duration::from_number(v),
         Field::UInt(v) => duration::from_number(i64::try_from(v).unwrap_or(i64::MAX)),
         Field::Duration(v) => duration::rounded(v.nanos, fsp),

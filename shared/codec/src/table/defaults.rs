@@ -56,7 +56,10 @@ pub(crate) fn literal(
         Some(bits) if column.field_type.tp == tp::BIT => Field::Binary(&bits.0),
         _ => Field::Text(text.as_bytes()),
     };
-    let cell = cast.cast(field).unwrap_or(Cell::Null).into_owned();
+    let cell = cast
+        .cast(field)
+        .map_err(|_| UnsupportedType::Default(text.to_string()))?
+        .into_owned();
     Ok(to_session_zone(
         cell,
         &column.field_type,

@@ -62,17 +62,6 @@ fn refuse_column(column: &ColumnInfo, found: &mut Vec<String>) {
             "column `{name}` is not public: a DDL job is running"
         ));
     }
-    if column
-        .field_type
-        .elems_is_binary_lit
-        .iter()
-        .flatten()
-        .any(|is| *is)
-    {
-        found.push(format!(
-            "column `{name}` has elements written as binary literals"
-        ));
-    }
     if column.changing_type.is_some() || column.change_state_info.is_some() {
         found.push(format!("the type of column `{name}` is being changed"));
     }
