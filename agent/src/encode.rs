@@ -14,22 +14,45 @@ use thunderhead_config::SourceFormat;
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
 use thunderhead_source::{ByteSource, Chunk, ChunkReader, CsvDialect, Row, dialect_of, source_at};
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
+use tokio_util::sync::CancellationToken;
 
 /// Part of the agent's memory that all encode slots together may fill with unsorted pairs; the rest is
 /// for merging and sending.
 const SORT_MEMORY_SHARE: f64 = 0.55;
 
-/// Runs the task to its manifest.
-pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Result<Manifest> {
+/// Runs the task to its manifest. A failed attempt leaves nothing on disk: the next one may be elsewhere.
+pub(crate) fn run(
+    shared: &Arc<Shared>,
+    task: &EncodeTask,
+    epoch: Epoch,
+    cancel: &CancellationToken,
+) -> Result<Manifest> {
     let spec = task
         .table
         .as_ref()
         .ok_or_else(|| bug("an encode task without its table"))?;
-    let path = Path::new(&task.path);
     let (source, dialect) = open_source(task, &spec.format_json)?;
     same_file(&*source, task)?;
     let dir = held::create_attempt(&shared.ledger, task, &spec.job_id, epoch)?;
+    let result = encode(shared, task, spec, &*source, &dialect, &dir, cancel);
+    if result.is_err()
+        && let Err(error) = shared.ledger.remove_dir(&dir)
+    {
+        tracing::warn!(%error, "the runs of a failed attempt stay on disk");
+    }
+    result
+}
 
+fn encode(
+    shared: &Arc<Shared>,
+    task: &EncodeTask,
+    spec: &wire::TableSpec,
+    source: &dyn ByteSource,
+    dialect: &CsvDialect,
+    dir: &Path,
+    cancel: &CancellationToken,
+) -> Result<Manifest> {
+    let path = Path::new(&task.path);
     let (mut encoder, width) = compile(spec, &task.columns)?;
     let chunk = Chunk {
         offset: task.offset,
@@ -38,14 +61,14 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
         rows_max: 0,
         rows_exact: false,
     };
-    let mut reader = ChunkReader::open(&*source, &chunk, &dialect)?;
+    let mut reader = ChunkReader::open(source, &chunk, dialect)?;
     let slots = f64::from(shared.config.encode_slots.max(1));
     let buffer_bytes = (shared.config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
-    let mut pairs = Spiller::new(dir.clone(), Arc::clone(&shared.ledger), buffer_bytes);
+    let mut pairs = Spiller::new(dir.to_owned(), Arc::clone(&shared.ledger), buffer_bytes);
 
     let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
     while let Some(batch) = reader.next_batch()? {
-        if shared.cancel.is_cancelled() {
+        if cancel.is_cancelled() {
             return Err(Error::new(
                 ErrorKind::Cancelled,
                 path.display(),
@@ -72,7 +95,7 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
             .fetch_add(rows - reported.1, Ordering::Relaxed);
         reported = (offset, rows);
     }
-    same_file(&*source, task)?;
+    same_file(source, task)?;
 
     let ids = encoder.auto_ids();
     let (runs, checksum) = pairs.finish()?;
@@ -100,7 +123,7 @@ pub(crate) fn run(shared: &Arc<Shared>, task: &EncodeTask, epoch: Epoch) -> Resu
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default(),
     };
-    held::publish(&dir, &manifest)?;
+    held::publish(dir, &manifest)?;
     Ok(manifest)
 }
 

@@ -57,15 +57,27 @@ pub(crate) fn scratch_dir(sort_dir: &Path) -> PathBuf {
     sort_dir.join("merge")
 }
 
-/// Lists complete attempts and removes what a killed process left unfinished. Goes before the ledger is
-/// opened, which counts what it finds as used.
-pub(crate) fn sweep(sort_dir: &Path) -> Result<Vec<HeldAttempt>> {
+/// Removes what a killed process left unfinished. Goes before the ledger is opened, which counts what it finds as
+/// used, and before any task.
+pub(crate) fn sweep(sort_dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(scratch_dir(sort_dir)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk_error(sort_dir, &e)),
+        _ => {}
+    }
+    attempts(sort_dir, |unfinished| fs::remove_dir_all(unfinished)).map(drop)
+}
+
+/// The complete attempts.
+pub(crate) fn list(sort_dir: &Path) -> Result<Vec<HeldAttempt>> {
+    attempts(sort_dir, |_| Ok(()))
+}
+
+fn attempts(
+    sort_dir: &Path,
+    mut unfinished: impl FnMut(&Path) -> io::Result<()>,
+) -> Result<Vec<HeldAttempt>> {
     let root = sort_dir.join("runs");
-    let list = || {
-        match fs::remove_dir_all(scratch_dir(sort_dir)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+    let mut list = || {
         let mut held = Vec::new();
         if !root.exists() {
             return Ok(held);
@@ -84,7 +96,7 @@ pub(crate) fn sweep(sort_dir: &Path) -> Result<Vec<HeldAttempt>> {
                             attempt_dir,
                         });
                     }
-                    _ => fs::remove_dir_all(attempt.path())?,
+                    _ => unfinished(&attempt.path())?,
                 }
             }
         }
@@ -154,7 +166,10 @@ mod tests {
         let unfinished = create_attempt(&ledger, &task(2, 1), "j", 5).unwrap();
         fs::write(unfinished.join("a.run"), "x").unwrap();
         fs::create_dir(scratch_dir(dir.path())).unwrap();
-        let held = sweep(dir.path()).unwrap();
+        assert_eq!(list(dir.path()).unwrap().len(), 1);
+        assert!(unfinished.exists());
+        sweep(dir.path()).unwrap();
+        let held = list(dir.path()).unwrap();
         assert_eq!(held.len(), 1);
         assert_eq!(
             (held[0].task_id, held[0].attempt_dir.as_str()),

@@ -2,14 +2,24 @@
 //! and runs into TiKV regions. It never decides who owns what and never talks to the state store.
 //!
 //! The way of a row: [`encode`] reads and encodes it into a sort buffer, [`sort`] spills the buffer to
-//! runs and later merges the runs of a range, [`ingest`] hands the merged range to the cluster client.
+//! runs and later merges the runs of a range, [`ingest`] hands the merged range to the cluster client. Runs of
+//! other agents come in through [`peers`], [`runs`] serves ours to them.
 
+mod cli;
+mod clusters;
 mod encode;
 mod held;
+mod home;
 mod ingest;
+mod peers;
+mod runs;
 mod sample;
+mod session;
 pub mod sort;
+mod work;
 mod worker;
 
+pub use cli::{AgentArgs, run_agent};
+pub use clusters::Clusters;
 pub use sample::{Sample, sample};
-pub use worker::{Agent, AgentConfig};
+pub use worker::{Agent, AgentConfig, SessionEnd};

@@ -1,30 +1,44 @@
-//! The agent's loop: announces itself, takes tasks as they come, runs each on a thread or task of its own
-//! and reports how it ended. One message in, one report out; the first cause of a failure is kept.
+//! The agent's loop over one session with a coordinator, embedded or over the network: announces itself, takes
+//! tasks as they come, runs each on a thread or task of its own and reports how it ended. What is in hand belongs
+//! to the agent, not to the session: see [`crate::work`].
+//!
+//! An agent leaves in one of three ways, each announced by `Leaving`:
+//! * its disk is full: no more encode tasks until runs are dropped, all else goes on;
+//! * drained: no more tasks; gone when its last run is no longer needed;
+//! * asked to stop: tasks may end within the grace period, the rest is handed back.
 
-use crate::{encode, held, ingest, sort::Ledger};
+use crate::clusters::Clusters;
+use crate::peers::Peers;
+use crate::sort::Ledger;
+use crate::work::{AttemptId, Outcome, Work};
+use crate::{encode, held, ingest};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thunderhead_cluster::Importer;
+use thunderhead_cluster::Security;
 use thunderhead_proto::thunderhead::{
-    AgentMessage, CoordinatorMessage, EncodeDone, Failure, HeldAttempt, Hello, IngestDone,
-    Progress, TaskFailed, agent_message::Body, coordinator_message::Body as Order,
+    self as wire, AgentMessage, CoordinatorMessage, EncodeTask, Hello, IngestTask, Progress,
+    agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often totals are sent while there is work.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
+/// One in so many totals is sent without work, as a heartbeat.
+const IDLE_PERIODS: u32 = 4;
+/// How long a leaving agent waits for its last reports to be recorded.
+const RECORD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What an agent may use.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// Name in messages and manifests.
     pub id: String,
-    /// Directory of the runs; on the fastest disk there is.
+    /// Directory of the runs; on the fastest disk there is. Absolute, where other agents read from it.
     pub sort_dir: PathBuf,
     /// Bytes of memory for sorting, merging and sending, over all slots.
     pub memory_bytes: u64,
@@ -37,6 +51,18 @@ pub struct AgentConfig {
     /// Readers of merged runs that may be open at a time, over all ingest tasks: the importer's bound on
     /// regions in flight.
     pub readers_max: usize,
+    /// Where other agents read its runs; empty = nowhere.
+    pub address: String,
+    /// Source roots that it can read; empty = all.
+    pub readable: Vec<String>,
+    /// Certificates towards other agents.
+    pub security: Security,
+    /// How long another agent may be silent before its runs count as lost.
+    pub peer_patience: Duration,
+    /// How long tasks may go on after a request to stop.
+    pub grace: Duration,
+    /// A full disk hands encode tasks back, for others to take. An agent that has no others fails instead.
+    pub hands_back_when_full: bool,
 }
 
 /// What the process has done so far, for progress and reports.
@@ -64,170 +90,413 @@ impl Totals {
 /// What every task of this agent shares.
 pub(crate) struct Shared {
     pub(crate) config: AgentConfig,
-    pub(crate) importer: Arc<Importer>,
+    pub(crate) clusters: Clusters,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) totals: Totals,
-    pub(crate) cancel: CancellationToken,
 }
 
-/// An agent that has not started yet.
+/// Whether and why the agent takes no more tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    Not,
+    DiskFull,
+    Drained,
+    /// Tasks may go on until then.
+    Stopping(Instant),
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The coordinator is gone; tasks in hand go on.
+    Lost,
+    /// The coordinator is a former leader.
+    Fenced,
+    /// The agent has left: nothing is in hand.
+    Left,
+}
+
+/// An agent with its tasks.
 pub struct Agent {
     shared: Arc<Shared>,
-    held: Vec<HeldAttempt>,
-}
-
-/// A task that ended, however it ended.
-struct Ended {
+    work: Work,
     epoch: Epoch,
-    body: Body,
+    leave: Leave,
+    /// The grace period is over and what was in hand was stopped.
+    handed_back: bool,
+    /// Fires when the agent is asked to stop within its grace period.
+    asked_to_stop: CancellationToken,
+    /// Fires when everything must end now.
+    cancel: CancellationToken,
 }
 
 impl Agent {
-    /// An agent that writes through `importer`.
+    /// An agent that writes to `clusters`. `cancel` ends everything at once.
     ///
     /// # Errors
     /// When the sort directory cannot be used.
-    pub fn new(
-        config: AgentConfig,
-        importer: Arc<Importer>,
-        cancel: CancellationToken,
-    ) -> Result<Self> {
+    pub fn new(config: AgentConfig, clusters: Clusters, cancel: CancellationToken) -> Result<Self> {
         std::fs::create_dir_all(&config.sort_dir)
             .map_err(|e| held::disk_error(&config.sort_dir, &e))?;
-        let held = held::sweep(&config.sort_dir)?;
+        held::sweep(&config.sort_dir)?;
         let ledger = Arc::new(Ledger::open(&config.sort_dir, config.disk_bytes_max)?);
         Ok(Self {
             shared: Arc::new(Shared {
+                peers: Arc::new(Peers::new(config.security.clone(), config.peer_patience)),
                 config,
-                importer,
+                clusters,
                 ledger,
                 totals: Totals::default(),
-                cancel,
             }),
-            held,
+            work: Work::default(),
+            epoch: 0,
+            leave: Leave::Not,
+            handed_back: false,
+            asked_to_stop: CancellationToken::new(),
+            cancel,
         })
     }
 
-    /// Works until `orders` is closed or the agent is cancelled; tasks in hand are stopped then.
+    /// When this fires, the agent leaves within its grace period.
+    pub fn asked_to_stop(&self) -> CancellationToken {
+        self.asked_to_stop.clone()
+    }
+
+    /// Works for one coordinator, until `orders` is closed or the agent is cancelled; tasks in hand are stopped then.
     ///
     /// # Errors
     /// Only when the agent cannot work at all; failures of tasks are reported as messages.
     pub async fn run(
-        self,
-        mut orders: mpsc::Receiver<CoordinatorMessage>,
+        mut self,
+        orders: mpsc::Receiver<CoordinatorMessage>,
         reports: mpsc::Sender<AgentMessage>,
     ) -> Result<()> {
-        let shared = self.shared;
-        let hello = Hello {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            encode_slots: shared.config.encode_slots,
-            ingest_slots: shared.config.ingest_slots,
-            held: self.held,
-            ..Hello::default()
-        };
-        let send = async |epoch, body| {
-            let message = AgentMessage {
-                agent_id: shared.config.id.clone(),
-                epoch,
-                body: Some(body),
-            };
-            reports.send(message).await.is_ok()
-        };
-        let mut epoch: Epoch = 0;
-        let mut tasks: JoinSet<Ended> = JoinSet::new();
+        let served = self.serve(orders, reports).await;
+        self.work.stop().await;
+        served.map(drop)
+    }
+
+    /// One session: until the coordinator goes, or the agent has left.
+    ///
+    /// # Errors
+    /// Only when the agent cannot work at all.
+    pub async fn serve(
+        &mut self,
+        mut orders: mpsc::Receiver<CoordinatorMessage>,
+        reports: mpsc::Sender<AgentMessage>,
+    ) -> Result<SessionEnd> {
         let mut tick = tokio::time::interval(PROGRESS_PERIOD);
-        let mut listening = send(epoch, Body::Hello(hello)).await;
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = 0u32;
+        let mut listening = self.greet(&reports).await?;
         while listening {
+            if self.has_left()? {
+                return Ok(SessionEnd::Left);
+            }
             tokio::select! {
                 biased;
-                () = shared.cancel.cancelled() => break,
-                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
-                    let ended = ended.map_err(|e| Error::new(ErrorKind::Internal, "agent", format!("a task panicked: {e}")))?;
-                    listening = send(ended.epoch, ended.body).await;
+                () = self.cancel.cancelled() => return Ok(SessionEnd::Left),
+                () = self.asked_to_stop.cancelled(), if !matches!(self.leave, Leave::Stopping(_)) => {
+                    listening = self.begin_to_leave(self.stopping(), &reports).await;
+                }
+                () = grace_over(self.leave), if !self.handed_back => self.hand_back(),
+                (id, outcome) = self.work.next_ended() => {
+                    listening = self.ended(id, outcome, &reports).await;
                 }
                 order = orders.recv() => match order {
                     None => break,
-                    Some(order) if order.epoch < epoch => {
-                        tracing::warn!(order.epoch, epoch, "refused an order of a former leader");
+                    Some(order) if order.epoch < self.epoch => {
+                        tracing::warn!(order.epoch, self.epoch, "refused an order of a former leader");
+                        return Ok(SessionEnd::Fenced);
                     }
                     Some(order) => {
-                        epoch = order.epoch;
-                        start(&shared, epoch, order.body, &mut tasks);
+                        self.epoch = order.epoch;
+                        listening = self.take(order.body, &reports).await?;
                     }
                 },
-                _ = tick.tick(), if !tasks.is_empty() => {
-                    listening = send(epoch, Body::Progress(shared.totals.progress())).await;
+                _ = tick.tick() => {
+                    ticks = ticks.wrapping_add(1);
+                    if !self.work.is_idle() || ticks.is_multiple_of(IDLE_PERIODS) {
+                        let totals = self.shared.totals.progress();
+                        listening = self.send(Body::Progress(totals), &reports).await;
+                    }
                 }
             }
         }
-        shared.cancel.cancel();
-        while tasks.join_next().await.is_some() {}
-        Ok(())
+        Ok(SessionEnd::Lost)
     }
-}
 
-fn start(shared: &Arc<Shared>, epoch: Epoch, order: Option<Order>, tasks: &mut JoinSet<Ended>) {
-    let shared = Arc::clone(shared);
-    match order {
-        Some(Order::Encode(task)) => {
-            tasks.spawn(async move {
-                let (task_id, attempt) = (task.task_id, task.attempt);
-                let result = on_thread("encode", move || encode::run(&shared, &task, epoch)).await;
-                let body = match result {
-                    Ok(manifest) => Body::EncodeDone(EncodeDone {
-                        task_id,
-                        attempt,
-                        manifest: Some(manifest),
-                        ..EncodeDone::default()
-                    }),
-                    Err(error) => failed(task_id, attempt, error, Vec::new()),
-                };
-                Ended { epoch, body }
-            });
-        }
-        Some(Order::Ingest(task)) => {
-            tasks.spawn(async move {
-                let (task_id, attempt) = (task.task_id, task.attempt);
-                let body = match ingest::run(&shared, &task).await {
-                    Ok(report) => Body::IngestDone(IngestDone {
-                        task_id,
-                        attempt,
-                        report: Some(report),
-                        ..IngestDone::default()
-                    }),
-                    Err(ingest::Failed { error, lost_tasks }) => {
-                        failed(task_id, attempt, error, lost_tasks)
-                    }
-                };
-                Ended { epoch, body }
-            });
-        }
-        Some(Order::DropRuns(drop)) => {
-            if let Err(error) = held::drop_runs(&shared.ledger, &drop.job_id, &drop.task_ids) {
-                tracing::warn!(%error, "runs that are no longer needed stay on disk");
+    /// Without a coordinator: what ended is kept for the next one. Returns after `pause`, or true when the agent has
+    /// left.
+    pub(crate) async fn pause(&mut self, pause: Duration) -> bool {
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        loop {
+            if let Leave::Stopping(_) = self.leave
+                && self.work.is_idle()
+            {
+                return true;
+            }
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return true,
+                () = self.asked_to_stop.cancelled(), if !matches!(self.leave, Leave::Stopping(_)) => {
+                    self.leave = self.stopping();
+                }
+                () = grace_over(self.leave), if !self.handed_back => self.hand_back(),
+                (id, outcome) = self.work.next_ended() => {
+                    let body = id.report(self.judge(outcome));
+                    self.work.owe(id, body);
+                }
+                () = &mut over => return false,
             }
         }
-        Some(Order::Cancel(_) | Order::Drain(_)) | None => shared.cancel.cancel(),
-        Some(Order::Limit(_) | Order::Recorded(_)) => {}
+    }
+
+    /// Stops what is in hand.
+    pub(crate) async fn stop(&mut self) {
+        self.work.stop().await;
+    }
+
+    fn hand_back(&mut self) {
+        self.handed_back = true;
+        self.work.cancel_all(None);
+    }
+
+    fn stopping(&self) -> Leave {
+        Leave::Stopping(Instant::now() + self.shared.config.grace)
+    }
+
+    async fn send(&self, body: Body, reports: &mpsc::Sender<AgentMessage>) -> bool {
+        let message = AgentMessage {
+            agent_id: self.shared.config.id.clone(),
+            epoch: self.epoch,
+            body: Some(body),
+        };
+        reports.send(message).await.is_ok()
+    }
+
+    /// Hello, what is owed, and whether it is about to leave.
+    async fn greet(&self, reports: &mpsc::Sender<AgentMessage>) -> Result<bool> {
+        let config = &self.shared.config;
+        let hello = Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            encode_slots: config.encode_slots,
+            ingest_slots: config.ingest_slots,
+            held: held::list(&config.sort_dir)?,
+            address: config.address.clone(),
+            readable: config.readable.clone(),
+            disk_free: self.shared.ledger.free(),
+            running: self.work.running(),
+        };
+        let mut listening = self.send(Body::Hello(hello), reports).await;
+        for report in self.work.owed().cloned() {
+            listening = listening && self.send(report, reports).await;
+        }
+        if self.leave != Leave::Not {
+            listening = listening && self.send(leaving(self.leave), reports).await;
+        }
+        Ok(listening)
+    }
+
+    async fn begin_to_leave(&mut self, leave: Leave, reports: &mpsc::Sender<AgentMessage>) -> bool {
+        self.leave = leave;
+        self.send(leaving(leave), reports).await
+    }
+
+    fn has_left(&self) -> Result<bool> {
+        Ok(match self.leave {
+            Leave::Stopping(until) => {
+                self.work.is_done()
+                    || (self.work.is_idle() && Instant::now() > until + RECORD_PATIENCE)
+            }
+            Leave::Drained => {
+                self.work.is_done() && held::list(&self.shared.config.sort_dir)?.is_empty()
+            }
+            Leave::Not | Leave::DiskFull => false,
+        })
+    }
+
+    async fn ended(
+        &mut self,
+        id: AttemptId,
+        outcome: Outcome,
+        reports: &mpsc::Sender<AgentMessage>,
+    ) -> bool {
+        let was = self.leave;
+        let outcome = self.judge(outcome);
+        if was != self.leave && !self.send(leaving(self.leave), reports).await {
+            return false;
+        }
+        self.report(id, outcome, reports).await
+    }
+
+    async fn report(
+        &mut self,
+        id: AttemptId,
+        outcome: Outcome,
+        reports: &mpsc::Sender<AgentMessage>,
+    ) -> bool {
+        let body = id.report(outcome);
+        self.work.owe(id, body.clone());
+        self.send(body, reports).await
+    }
+
+    /// Where others can take the work, a full disk is no failure.
+    fn judge(&mut self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::NoSpace(error) if self.shared.config.hands_back_when_full => {
+                if self.leave == Leave::Not {
+                    tracing::warn!(%error, "the disk is full: this agent takes no more encode tasks");
+                    self.leave = Leave::DiskFull;
+                }
+                Outcome::Failed {
+                    error: Error {
+                        kind: ErrorKind::Cancelled,
+                        ..error
+                    },
+                    lost_tasks: Vec::new(),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Does what an order says; false when the coordinator is gone.
+    async fn take(
+        &mut self,
+        order: Option<Order>,
+        reports: &mpsc::Sender<AgentMessage>,
+    ) -> Result<bool> {
+        match order {
+            Some(Order::Encode(task)) => {
+                let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
+                if self.leave != Leave::Not {
+                    return Ok(self.report(id, not_taken(self.leave), reports).await);
+                }
+                let (shared, epoch) = (Arc::clone(&self.shared), self.epoch);
+                self.work.start(id, &self.cancel, move |cancel| {
+                    encode_task(shared, task, epoch, cancel)
+                });
+            }
+            Some(Order::Ingest(task)) => {
+                let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
+                if !matches!(self.leave, Leave::Not | Leave::DiskFull) {
+                    return Ok(self.report(id, not_taken(self.leave), reports).await);
+                }
+                let shared = Arc::clone(&self.shared);
+                self.work.start(id, &self.cancel, move |cancel| {
+                    ingest_task(shared, task, cancel)
+                });
+            }
+            Some(Order::DropRuns(drop)) => return self.drop_runs(&drop, reports).await,
+            Some(Order::Cancel(cancel)) => self.work.cancel_task(&cancel.job_id, cancel.task_id),
+            Some(Order::Recorded(recorded)) => self.work.recorded(&recorded),
+            Some(Order::Limit(limit)) => self
+                .shared
+                .clusters
+                .limit(&limit.job_id, limit.store_bytes_per_second),
+            Some(Order::Drain(_)) if matches!(self.leave, Leave::Not | Leave::DiskFull) => {
+                return Ok(self.begin_to_leave(Leave::Drained, reports).await);
+            }
+            Some(Order::Drain(_)) | None => {}
+        }
+        Ok(true)
+    }
+
+    fn attempt(&self, table: Option<&wire::TableSpec>, task: u64, attempt: u32) -> AttemptId {
+        AttemptId {
+            job: table.map(|table| table.job_id.clone()).unwrap_or_default(),
+            task,
+            epoch: self.epoch,
+            attempt,
+        }
+    }
+
+    async fn drop_runs(
+        &mut self,
+        drop: &wire::DropRuns,
+        reports: &mpsc::Sender<AgentMessage>,
+    ) -> Result<bool> {
+        if drop.task_ids.is_empty() {
+            self.work.cancel_all(Some(&drop.job_id));
+            self.shared.clusters.forget(&drop.job_id);
+        }
+        let before = self.shared.ledger.used();
+        if let Err(error) = held::drop_runs(&self.shared.ledger, &drop.job_id, &drop.task_ids) {
+            tracing::warn!(%error, "runs that are no longer needed stay on disk");
+        }
+        if self.leave == Leave::DiskFull && self.shared.ledger.used() < before {
+            self.leave = Leave::Not;
+            return self.greet(reports).await;
+        }
+        Ok(true)
     }
 }
 
-fn failed(task_id: u64, attempt: u32, error: Error, lost_tasks: Vec<u64>) -> Body {
-    let retryable = matches!(error.kind, ErrorKind::Cluster) || !lost_tasks.is_empty();
-    let failure = Failure {
-        kind: error.kind.name().to_owned(),
-        place: error.place,
-        cause: error.cause,
-        advice: error.advice,
-        retryable,
-        lost_tasks,
-    };
-    Body::TaskFailed(TaskFailed {
-        task_id,
-        attempt,
-        failure: Some(failure),
-        ..TaskFailed::default()
+async fn grace_over(leave: Leave) {
+    match leave {
+        Leave::Stopping(until) => tokio::time::sleep_until(until).await,
+        _ => std::future::pending().await,
+    }
+}
+
+fn leaving(leave: Leave) -> Body {
+    Body::Leaving(wire::Leaving {
+        reason: reason(leave).to_owned(),
+        serves: leave == Leave::DiskFull,
     })
+}
+
+fn reason(leave: Leave) -> &'static str {
+    match leave {
+        Leave::Not => "",
+        Leave::DiskFull => "the disk of its sort directory is full",
+        Leave::Drained => "drained",
+        Leave::Stopping(_) => "asked to stop",
+    }
+}
+
+fn not_taken(leave: Leave) -> Outcome {
+    let cause = format!("the agent takes no such tasks: {}", reason(leave));
+    failed(Error::new(ErrorKind::Cancelled, "agent", cause))
+}
+
+fn failed(error: Error) -> Outcome {
+    Outcome::Failed {
+        error,
+        lost_tasks: Vec::new(),
+    }
+}
+
+async fn encode_task(
+    shared: Arc<Shared>,
+    task: EncodeTask,
+    epoch: Epoch,
+    cancel: CancellationToken,
+) -> Outcome {
+    let (ledger, before) = (Arc::clone(&shared.ledger), shared.ledger.refusals());
+    let result = on_thread("encode", move || {
+        encode::run(&shared, &task, epoch, &cancel)
+    })
+    .await;
+    match result {
+        Ok(manifest) => Outcome::Encoded(manifest),
+        Err(error) if ledger.refusals() > before => Outcome::NoSpace(error),
+        Err(error) => failed(error),
+    }
+}
+
+async fn ingest_task(shared: Arc<Shared>, task: IngestTask, cancel: CancellationToken) -> Outcome {
+    match cancel
+        .run_until_cancelled(ingest::run(&shared, &task))
+        .await
+    {
+        Some(Ok(report)) => Outcome::Ingested(report),
+        Some(Err(ingest::Failed { error, lost_tasks })) => Outcome::Failed { error, lost_tasks },
+        None => failed(Error::new(ErrorKind::Cancelled, "", "stopped on request")),
+    }
 }
 
 /// Runs CPU work on a thread of its own, so that no I/O worker ever waits for it.

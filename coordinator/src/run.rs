@@ -11,8 +11,9 @@ use crate::store::{Commit, EmbeddedStore, StateStore, Txn};
 use crate::target::{REGIONS_IN_FLIGHT, Target};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
-use thunderhead_agent::{Agent, AgentConfig};
+use std::time::{Duration, Instant};
+use thunderhead_agent::{Agent, AgentConfig, Clusters};
+use thunderhead_cluster::Security;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_config::{Job, Level, SourceTree, fingerprint};
 use thunderhead_proto::thunderhead::{
@@ -188,11 +189,21 @@ async fn lead(
         disk_bytes_max: job.disk_quota.unwrap_or(0),
         encode_slots: prepare::threads(job),
         readers_max: REGIONS_IN_FLIGHT,
+        address: String::new(),
+        readable: Vec::new(),
+        security: Security::default(),
+        peer_patience: Duration::ZERO,
+        grace: Duration::ZERO,
+        hands_back_when_full: false,
         ingest_slots: u32::try_from(job.ingest.range_concurrency)
             .unwrap_or(1)
             .clamp(1, INGEST_SLOTS_MAX),
     };
-    let agent = Agent::new(config, Arc::clone(&target.importer), stop.child_token())?;
+    let agent = Agent::new(
+        config,
+        Clusters::given(Arc::clone(&target.importer)),
+        stop.child_token(),
+    )?;
     let agent = tokio::spawn(agent.run(orders, report_sender));
 
     let steps = target.steps();

@@ -45,6 +45,14 @@ pub enum SortError {
         /// Why it failed.
         source: io::Error,
     },
+    /// An agent that holds a run does not answer.
+    #[error("its runs cannot be read: {cause}")]
+    PeerLost {
+        /// Where it was.
+        address: String,
+        /// Why the last try failed.
+        cause: String,
+    },
     /// Whoever decides about conflicting pairs does not want to go on.
     #[error(transparent)]
     Conflict(#[from] Error),
@@ -54,7 +62,7 @@ pub enum SortError {
 pub type Result<T, E = SortError> = std::result::Result<T, E>;
 
 impl SortError {
-    pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> SortError {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> SortError {
         move |source| SortError::Io {
             path: path.to_owned(),
             action,
@@ -71,6 +79,11 @@ impl SortError {
     }
 }
 
+/// Place of an error about the agent at `address`.
+pub(crate) fn peer_place(address: &str) -> String {
+    format!("agent at {address}")
+}
+
 impl From<SortError> for Error {
     fn from(error: SortError) -> Error {
         let cause = error.to_string();
@@ -84,6 +97,10 @@ impl From<SortError> for Error {
                 path,
                 "check the disk; run the command again to encode the chunk anew",
             ),
+            SortError::PeerLost { address, .. } => {
+                return Error::new(ErrorKind::Cluster, peer_place(&address), cause)
+                    .advice("the chunks whose runs it holds are encoded again elsewhere");
+            }
             SortError::OutOfOrder { path } => (path, ""),
             SortError::Io { path, .. } => (path, "check the disk and its permissions"),
         };

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -17,6 +18,8 @@ pub struct Ledger {
     dir: PathBuf,
     bytes_max: u64,
     used: Mutex<u64>,
+    /// How often space was refused.
+    refusals: AtomicU64,
 }
 
 impl Ledger {
@@ -36,6 +39,7 @@ impl Ledger {
             dir: dir.to_owned(),
             bytes_max,
             used: Mutex::new(used),
+            refusals: AtomicU64::new(0),
         })
     }
 
@@ -78,6 +82,16 @@ impl Ledger {
         self.bytes_max
     }
 
+    /// Bytes that can still be reserved.
+    pub fn free(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.used())
+    }
+
+    /// How often space was refused so far.
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
     /// The sort directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -85,10 +99,15 @@ impl Ledger {
 
     /// The file system had less than the ledger thought: others write to it as well.
     pub(super) fn full(&self, needed: u64) -> SortError {
+        self.refuse(needed, 0)
+    }
+
+    fn refuse(&self, needed: u64, free: u64) -> SortError {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
         SortError::NoSpace {
             dir: self.dir.clone(),
             needed,
-            free: 0,
+            free,
         }
     }
 }
@@ -103,15 +122,17 @@ pub struct Reservation {
 impl Reservation {
     /// Sets more aside.
     pub fn grow(&mut self, bytes: u64) -> Result<()> {
+        self.grow_at_least(bytes, bytes)
+    }
+
+    /// Sets `wanted` bytes more aside, or what is there if that is at least `needed`.
+    pub fn grow_at_least(&mut self, needed: u64, wanted: u64) -> Result<()> {
         let mut used = self.ledger.used.lock();
         let free = self.ledger.bytes_max.saturating_sub(*used);
-        if bytes > free {
-            return Err(SortError::NoSpace {
-                dir: self.ledger.dir.clone(),
-                needed: bytes,
-                free,
-            });
+        if needed > free {
+            return Err(self.ledger.refuse(needed, free));
         }
+        let bytes = wanted.clamp(needed, free.max(needed));
         *used += bytes;
         self.bytes += bytes;
         Ok(())

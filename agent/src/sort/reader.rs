@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::{Advice, fadvise};
 use thunderhead_types::KeyRange;
 
@@ -22,12 +23,29 @@ pub trait PairStream: Send {
     fn value(&self) -> &[u8];
 }
 
+/// Blocks of a run that lies elsewhere.
+pub trait RemoteBlocks: Send + Sync {
+    /// The blocks `[first, end)` of the file, in order.
+    fn open(&self, first: u32, end: u32) -> Box<dyn BlockStream>;
+    /// So many blocks may wait in memory ahead of the one that is read.
+    fn ahead(&self) -> usize;
+}
+
+/// Stored bytes of blocks, one after the other; waits for them.
+pub trait BlockStream: Send {
+    /// The next block.
+    fn next_block(&mut self) -> Result<Bytes>;
+}
+
 /// The part of a run file that may hold keys of a range. Keeps no file open.
-#[derive(Debug)]
 pub struct RunFile {
     path: PathBuf,
     range: KeyRange,
+    /// Number of the first of `blocks` in the file.
+    first_block: u32,
     blocks: Vec<BlockMeta>,
+    /// Where the blocks are read, if not in the file itself.
+    remote: Option<Arc<dyn RemoteBlocks>>,
     /// No key of the range in this run is greater.
     upper: Vec<u8>,
 }
@@ -93,9 +111,35 @@ impl RunFile {
         RunFile {
             path: path.to_owned(),
             range: range.clone(),
+            first_block: start as u32,
             blocks,
+            remote: None,
             upper,
         }
+    }
+
+    /// The part of a run that lies elsewhere, as whoever has it described it.
+    pub fn remote(
+        path: PathBuf,
+        range: KeyRange,
+        first_block: u32,
+        blocks: Vec<BlockMeta>,
+        upper: Vec<u8>,
+        remote: Arc<dyn RemoteBlocks>,
+    ) -> RunFile {
+        RunFile {
+            path,
+            range,
+            first_block,
+            blocks,
+            remote: Some(remote),
+            upper,
+        }
+    }
+
+    /// Number of the first of [`RunFile::blocks`] in the file.
+    pub fn first_block(&self) -> u32 {
+        self.first_block
     }
 
     /// The file.
@@ -131,7 +175,8 @@ impl RunFile {
     pub fn cursor_bytes(&self) -> usize {
         let longest =
             |len: fn(&BlockMeta) -> u32| self.blocks.iter().map(len).max().unwrap_or(0) as usize;
-        longest(|block| block.raw_len) + longest(|block| block.stored_len)
+        let ahead = self.remote.as_ref().map_or(0, |remote| remote.ahead());
+        longest(|block| block.raw_len) + longest(|block| block.stored_len) * (1 + ahead)
     }
 
     /// Reads the pairs of `range`, which should lie in the range of the run.
@@ -151,6 +196,7 @@ impl RunFile {
             run: Arc::clone(self),
             range: range.unwrap_or_default(),
             file: None,
+            stream: None,
             next,
             end,
             payload: Vec::new(),
@@ -169,6 +215,8 @@ pub struct RunCursor {
     run: Arc<RunFile>,
     range: KeyRange,
     file: Option<File>,
+    /// In place of `file`.
+    stream: Option<Box<dyn BlockStream>>,
     /// The block to load next, and the first one not to load.
     next: usize,
     end: usize,
@@ -206,18 +254,10 @@ impl RunCursor {
         let index = self.next;
         let run = Arc::clone(&self.run);
         let block = &run.blocks[index];
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => File::open(&run.path).map_err(SortError::io(&run.path, "open the run"))?,
-        };
-        self.stored.resize(block.stored_len as usize, 0);
-        file.read_exact_at(&mut self.stored, block.offset)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => {
-                    self.corrupt(index, "the file ends before the block does")
-                }
-                _ => SortError::io(&run.path, "read the run")(error),
-            })?;
+        match &run.remote {
+            Some(remote) => self.receive(&**remote, index)?,
+            None => self.read(index)?,
+        }
         if crc32fast::hash(&self.stored) != block.crc {
             return Err(self.corrupt(index, "checksum mismatch"));
         }
@@ -231,12 +271,47 @@ impl RunCursor {
             .get(self.next)
             .map_or(&self.run.upper, |next| &next.first_key);
         self.compare_end = !self.range.end.is_empty() && *bound >= self.range.end;
-        if let Some(ahead) = run.blocks.get(self.next).filter(|_| self.next < self.end) {
+        Ok(())
+    }
+
+    /// Reads the stored bytes of a block from the file.
+    fn read(&mut self, index: usize) -> Result<()> {
+        let run = Arc::clone(&self.run);
+        let block = &run.blocks[index];
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::open(&run.path).map_err(SortError::io(&run.path, "open the run"))?,
+        };
+        self.stored.resize(block.stored_len as usize, 0);
+        file.read_exact_at(&mut self.stored, block.offset)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    self.corrupt(index, "the file ends before the block does")
+                }
+                _ => SortError::io(&run.path, "read the run")(error),
+            })?;
+        if let Some(ahead) = run.blocks.get(index + 1).filter(|_| index + 1 < self.end) {
             // The next block is read while this one is merged. Only advice, so a refusal is no error.
             let len = std::num::NonZeroU64::new(u64::from(ahead.stored_len));
             let _ = fadvise(&file, ahead.offset, len, Advice::WillNeed);
         }
         self.file = Some(file);
+        Ok(())
+    }
+
+    /// Takes the stored bytes of a block from whoever has the run.
+    fn receive(&mut self, remote: &dyn RemoteBlocks, index: usize) -> Result<()> {
+        let (first, end) = (
+            self.run.first_block + index as u32,
+            self.run.first_block + self.end as u32,
+        );
+        let stream = self.stream.get_or_insert_with(|| remote.open(first, end));
+        let bytes = stream.next_block()?;
+        self.stored.clear();
+        self.stored.extend_from_slice(&bytes);
+        if bytes.len() != self.run.blocks[index].stored_len as usize {
+            return Err(self.corrupt(index, "it came with another length"));
+        }
         Ok(())
     }
 

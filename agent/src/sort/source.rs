@@ -45,13 +45,23 @@ impl MergedRuns {
         ledger: &Arc<Ledger>,
         hook: Option<Arc<dyn ConflictHook>>,
     ) -> Result<MergedRuns> {
-        let mut runs = Vec::new();
-        for path in paths {
-            let run = RunFile::open(path, range)?;
-            if !run.is_empty() {
-                runs.push(Arc::new(run));
-            }
-        }
+        let runs = paths.iter().map(|path| RunFile::open(path, range));
+        Self::merge(runs.collect::<Result<_>>()?, range, budget, ledger, hook)
+    }
+
+    /// Like [`MergedRuns::open`], of runs that may lie elsewhere, each opened for `range`.
+    pub fn merge(
+        runs: Vec<RunFile>,
+        range: &KeyRange,
+        budget: &MergeBudget,
+        ledger: &Arc<Ledger>,
+        hook: Option<Arc<dyn ConflictHook>>,
+    ) -> Result<MergedRuns> {
+        let mut runs: Vec<Arc<RunFile>> = runs
+            .into_iter()
+            .filter(|run| !run.is_empty())
+            .map(Arc::new)
+            .collect();
         let mut scratch = Vec::new();
         while chains_bytes(&chains(&runs)) > budget.memory_bytes && chains(&runs).len() > 2 {
             runs = merge_pass(runs, range, budget, ledger, &mut scratch)?;

@@ -206,8 +206,7 @@ impl Output {
         if end > self.space.bytes() {
             // Near the limit a whole step may not be there any more, though the bytes would fit.
             let needed = end - self.space.bytes();
-            let step = self.space.grow(needed.max(RESERVE_STEP));
-            step.or_else(|_| self.space.grow(needed))?;
+            self.space.grow_at_least(needed, needed.max(RESERVE_STEP))?;
         }
         match self.file.write_all(bytes) {
             Ok(()) => self.written = end,

@@ -1,6 +1,7 @@
 //! The command line: flags, logging, exit codes. Each subcommand is a file; what they do lies in the
 //! library.
 
+mod agent;
 mod display;
 mod import;
 mod sandbox;
@@ -41,6 +42,8 @@ struct Cli {
 enum Command {
     /// Import source files into a TiDB cluster
     Import(Box<import::ImportArgs>),
+    /// Run an agent of a fleet: it encodes, sorts and ingests what coordinators hand out
+    Agent(Box<thunderhead_agent::AgentArgs>),
     /// Run an embedded development cluster: PD, TiKV stores, a MySQL port and a status port
     Sandbox(sandbox::SandboxArgs),
     /// Print a shell completion script
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
     }
     match cli.command {
         Command::Import(args) => import::run(*args),
+        Command::Agent(args) => agent::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::limit::StoreLimits;
 use crate::pd::{PdClient, status_text};
 use crate::reaction::{self, Reaction};
 use crate::region::Region;
@@ -41,6 +42,8 @@ pub struct ImporterOptions {
     pub scatter_patience: Duration,
     /// Resource group that servers charge our requests to.
     pub resource_group: Option<String>,
+    /// Takes the place of an own bound of `regions_in_flight` when several importers share one.
+    pub slots: Option<Arc<Semaphore>>,
 }
 
 impl Default for ImporterOptions {
@@ -52,6 +55,7 @@ impl Default for ImporterOptions {
             slice_bytes: None,
             scatter_patience: Duration::from_secs(300),
             resource_group: None,
+            slots: None,
         }
     }
 }
@@ -64,7 +68,8 @@ pub struct Importer {
     pub(crate) options: ImporterOptions,
     cancel: CancellationToken,
     config: OnceCell<StoreConfig>,
-    pub(crate) slots: Semaphore,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) limits: StoreLimits,
     /// Set once a store said that it knows no `MultiIngest`.
     pub(crate) single_ingest: AtomicBool,
 }
@@ -90,7 +95,11 @@ impl Importer {
         Self {
             stores: Arc::new(StoreClients::new(pd.clone())),
             regions: RegionCache::new(pd.clone()),
-            slots: Semaphore::new(options.regions_in_flight.max(1)),
+            slots: match &options.slots {
+                Some(shared) => Arc::clone(shared),
+                None => Arc::new(Semaphore::new(options.regions_in_flight.max(1))),
+            },
+            limits: StoreLimits::new(),
             options,
             cancel,
             config: OnceCell::new(),
@@ -107,6 +116,11 @@ impl Importer {
     /// Connections to stores.
     pub fn stores(&self) -> &Arc<StoreClients> {
         &self.stores
+    }
+
+    /// Limits what goes to each store from now on, bytes per second; 0 = no limit.
+    pub fn limit_stores(&self, bytes_per_second: u64) {
+        self.limits.set(bytes_per_second);
     }
 
     /// Regions as known to this importer.

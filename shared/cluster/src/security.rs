@@ -10,6 +10,8 @@ use thiserror::Error as ThisError;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
+use crate::reload::Reloading;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What TiDB itself uses towards TiKV, so servers accept it.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -28,7 +30,7 @@ pub struct Security {
 }
 
 #[derive(Debug, ThisError)]
-enum SecurityError {
+pub(crate) enum SecurityError {
     #[error("{file}: {source}")]
     Read {
         file: String,
@@ -59,16 +61,29 @@ struct Tls {
     identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
+/// What connections are made with, as fresh as the files.
+struct Made {
+    tls: Option<Tls>,
+    http: reqwest::Client,
+}
+
+fn make(security: &Security) -> Result<Made> {
+    let tls = load(security)?;
+    Ok(Made {
+        http: http_client(tls.as_ref())?,
+        tls,
+    })
+}
+
 /// Makes connections under one [`Security`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Connector {
     security: Security,
-    tls: Option<Arc<Tls>>,
-    http: reqwest::Client,
+    made: Arc<Reloading<Made>>,
 }
 
 /// Makes ring the process's TLS provider, unless one was chosen already.
-fn install_provider() {
+pub(crate) fn install_provider() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         // An error says that the program chose a provider before; that one is as good.
@@ -76,7 +91,7 @@ fn install_provider() {
     });
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, SecurityError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, SecurityError> {
     std::fs::read(path).map_err(|source| SecurityError::Read {
         file: path.display().to_string(),
         source,
@@ -84,21 +99,22 @@ fn read(path: &Path) -> Result<Vec<u8>, SecurityError> {
 }
 
 impl Connector {
-    /// Reads the files once.
+    /// Reads the files now, and again for a connection that is made after they have changed.
     pub fn new(security: &Security) -> Result<Self> {
         install_provider();
-        let tls = load(security)?.map(Arc::new);
-        let http = http_client(tls.as_deref())?;
         Ok(Self {
             security: security.clone(),
-            tls,
-            http,
+            made: Arc::new(Reloading::new(security, make)?),
         })
     }
 
     /// `https` under TLS, otherwise `http`.
     pub fn scheme(&self) -> &'static str {
-        if self.tls.is_some() { "https" } else { "http" }
+        if self.security.ca.is_some() {
+            "https"
+        } else {
+            "http"
+        }
     }
 
     /// `address` with our scheme, whichever scheme it came with.
@@ -123,7 +139,7 @@ impl Connector {
             .http2_keep_alive_interval(KEEPALIVE_EVERY)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .tcp_nodelay(true);
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = &self.made.get().tls {
             let mut config =
                 ClientTlsConfig::new().ca_certificate(Certificate::from_pem(tls.ca.clone()));
             if let Some((cert, key)) = &tls.identity {
@@ -135,8 +151,8 @@ impl Connector {
     }
 
     /// The HTTP client; requests time out by themselves.
-    pub fn http(&self) -> &reqwest::Client {
-        &self.http
+    pub fn http(&self) -> reqwest::Client {
+        self.made.get().http.clone()
     }
 
     /// TLS options of MySQL connections; `None` without TLS.

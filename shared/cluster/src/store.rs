@@ -113,7 +113,7 @@ impl StoreClients {
             }
             let connector = self.pd.connector();
             let url = connector.url(&store.status_address) + "/config";
-            match fetch_config(connector.http(), &url).await {
+            match fetch_config(&connector.http(), &url).await {
                 Ok(config) => return Ok(config),
                 Err(error) => cause = format!("{url}: {error}"),
             }

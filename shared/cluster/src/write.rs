@@ -15,6 +15,7 @@ use tonic::Status;
 
 use crate::feed::{EncodedBatch, Feed, Mark};
 use crate::importer::{Importer, Refusal};
+use crate::limit::StoreLimits;
 use crate::pd::status_text;
 use crate::reaction::{self, Reaction};
 use crate::region::{Region, encode_border};
@@ -79,7 +80,7 @@ impl Importer {
         let first_mark = first.first.clone();
         let (mut tally, mut batch) = (Checksum::default(), first);
         let complete = loop {
-            streams.send(&batch.message).await?;
+            streams.send(&batch.message, &self.limits).await?;
             tally.merge(&batch.tally);
             if tally.bytes >= slice_bytes {
                 break false;
@@ -149,10 +150,11 @@ impl PeerStreams {
         });
     }
 
-    async fn send(&mut self, message: &Bytes) -> Result<(), WriteError> {
+    async fn send(&mut self, message: &Bytes, limits: &StoreLimits) -> Result<(), WriteError> {
         let mut stalled = None;
         let mut ended = false;
         for (store, to) in &self.senders {
+            limits.take(*store, message.len()).await;
             match timeout(STALL, to.send(message.clone())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => ended = true,

@@ -80,11 +80,11 @@ mod tests {
         others[0].kind = FileFormat::Parquet;
         others[1].csv.character_set = CharacterSet::Gbk;
         others[2].csv.quote = ",".into();
-        for (other, kind) in others.iter().zip([
-            ErrorKind::Precheck,
-            ErrorKind::Precheck,
-            ErrorKind::Config,
-        ]) {
+        for (other, kind) in
+            others
+                .iter()
+                .zip([ErrorKind::Precheck, ErrorKind::Precheck, ErrorKind::Config])
+        {
             assert_eq!(Error::from(dialect_of(other).unwrap_err()).kind, kind);
         }
     }

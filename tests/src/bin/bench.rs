@@ -155,8 +155,8 @@ impl Bench {
             rows_max: self.rows,
             rows_exact: true,
         };
-        let mut reader =
-            ChunkReader::open(&LocalFile::new(&self.path), &chunk, &dialect).map_err(io::Error::other)?;
+        let mut reader = ChunkReader::open(&LocalFile::new(&self.path), &chunk, &dialect)
+            .map_err(io::Error::other)?;
         let mut encoder = TableEncoder::compile(&self.info, &Session::default(), None)
             .map_err(io::Error::other)?;
         let mut seen = 0usize;

@@ -1,0 +1,153 @@
+//! The importers of an agent: one per job, made when the first ingest task of the job comes, from what the task
+//! says about its cluster. All of them share one bound on regions in flight, which the memory budget is made for.
+
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use thunderhead_cluster::{Importer, ImporterOptions, PdClient, RetryPolicy, Security};
+use thunderhead_proto::thunderhead::TableSpec;
+use thunderhead_types::{Error, ErrorKind, Result};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Where ingest tasks write to.
+pub struct Clusters {
+    reach: Reach,
+}
+
+enum Reach {
+    /// Every task goes through one importer, that of the process the agent is embedded in.
+    Given(Arc<Importer>),
+    Connecting(Connecting),
+}
+
+struct Connecting {
+    security: Security,
+    regions_in_flight: usize,
+    /// Of `regions_in_flight`, over all jobs.
+    slots: Arc<Semaphore>,
+    cancel: CancellationToken,
+    jobs: Mutex<HashMap<String, Job>>,
+}
+
+#[derive(Clone, Default)]
+struct Job {
+    importer: Arc<OnceCell<Arc<Importer>>>,
+    store_bytes_per_second: u64,
+}
+
+impl Clusters {
+    /// All tasks write through `importer`.
+    pub fn given(importer: Arc<Importer>) -> Self {
+        Self {
+            reach: Reach::Given(importer),
+        }
+    }
+
+    /// Connects to the cluster that a task names, with these certificates and so many regions in flight over all
+    /// jobs.
+    pub fn connecting(
+        security: Security,
+        regions_in_flight: usize,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            reach: Reach::Connecting(Connecting {
+                security,
+                regions_in_flight,
+                slots: Arc::new(Semaphore::new(regions_in_flight.max(1))),
+                cancel,
+                jobs: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The importer for tasks of `spec`.
+    pub(crate) async fn importer(&self, spec: &TableSpec) -> Result<Arc<Importer>> {
+        let connecting = match &self.reach {
+            Reach::Given(importer) => return Ok(Arc::clone(importer)),
+            Reach::Connecting(connecting) => connecting,
+        };
+        let job = connecting
+            .jobs
+            .lock()
+            .entry(spec.job_id.clone())
+            .or_default()
+            .clone();
+        let importer = job
+            .importer
+            .get_or_try_init(|| connecting.connect(spec))
+            .await?;
+        // The limit may have changed while the connection was made.
+        let limit = connecting
+            .jobs
+            .lock()
+            .get(&spec.job_id)
+            .map_or(0, |job| job.store_bytes_per_second);
+        importer.limit_stores(limit);
+        Ok(Arc::clone(importer))
+    }
+
+    /// Limits what a job sends to each store; 0 = no limit.
+    pub(crate) fn limit(&self, job: &str, store_bytes_per_second: u64) {
+        match &self.reach {
+            Reach::Given(importer) => importer.limit_stores(store_bytes_per_second),
+            Reach::Connecting(connecting) => {
+                let mut jobs = connecting.jobs.lock();
+                let job = jobs.entry(job.to_owned()).or_default();
+                job.store_bytes_per_second = store_bytes_per_second;
+                if let Some(importer) = job.importer.get() {
+                    importer.limit_stores(store_bytes_per_second);
+                }
+            }
+        }
+    }
+
+    /// The job is over: its connections may go.
+    pub(crate) fn forget(&self, job: &str) {
+        if let Reach::Connecting(connecting) = &self.reach {
+            connecting.jobs.lock().remove(job);
+        }
+    }
+}
+
+impl Connecting {
+    async fn connect(&self, spec: &TableSpec) -> Result<Arc<Importer>> {
+        let cluster = spec.cluster.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "ingest task",
+                "it does not name its cluster",
+            )
+            .advice("this is a bug; please report it")
+        })?;
+        let retry = match cluster.retry_ms {
+            0 => RetryPolicy::default(),
+            ms => RetryPolicy {
+                max_elapsed: Duration::from_millis(ms),
+            },
+        };
+        let pd = PdClient::connect_with(&cluster.pd_addresses, &self.security, retry).await?;
+        if cluster.cluster_id != 0 && pd.cluster_id() != cluster.cluster_id {
+            return Err(Error::new(
+                ErrorKind::Cluster,
+                format!("pd {}", cluster.pd_addresses.join(",")),
+                format!(
+                    "this agent reaches cluster {} there, the job is for {}",
+                    pd.cluster_id(),
+                    cluster.cluster_id
+                ),
+            )
+            .advice("the addresses of PD must mean the same servers on every host"));
+        }
+        let options = ImporterOptions {
+            retry,
+            slice_bytes: (cluster.slice_bytes > 0).then_some(cluster.slice_bytes),
+            regions_in_flight: self.regions_in_flight,
+            slots: Some(Arc::clone(&self.slots)),
+            ..ImporterOptions::default()
+        };
+        Ok(Arc::new(Importer::new(pd, options, self.cancel.clone())))
+    }
+}

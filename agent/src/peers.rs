@@ -1,0 +1,295 @@
+//! Runs that other agents hold, as sources of a merge. A merge reads one block after the other on a thread of its
+//! own; behind it a stream to the other agent stays a few blocks ahead. A broken stream is opened again at the
+//! next block, until the other agent was silent for too long.
+//!
+//! Credit: a block is only asked for when it has a place in the channel to the merge. So a merge that waits for one
+//! run never holds back the stream of another on the same connection.
+
+use crate::sort::{BlockMeta, BlockStream, RemoteBlocks, RunFile, SortError};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thunderhead_cluster::{Connector, Security};
+use thunderhead_proto::thunderhead::{
+    DescribeRun, KeyRange as WireRange, OpenRun, ReadRun, RunSlice, read_run,
+    runs_client::RunsClient,
+};
+use thunderhead_types::{Error, KeyRange};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// Blocks that a stream may be ahead of its merge: enough to hide a millisecond of delay.
+const AHEAD: usize = 4;
+/// A call that does not answer for so long is made again.
+const SILENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(200);
+/// A block is 64 KiB unless one pair is larger; TiDB's limit for one is 120 MiB.
+const MESSAGE_BYTES_MAX: usize = 160 << 20;
+/// Flow control of HTTP/2 is not what bounds memory here, credit is; so it must not be what limits speed.
+const CONNECTION_WINDOW: u32 = 32 << 20;
+const STREAM_WINDOW: u32 = 2 << 20;
+
+/// Connections to other agents.
+pub(crate) struct Peers {
+    security: Security,
+    /// How long another agent may give nothing before its runs count as lost.
+    patience: Duration,
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+/// Why a run of another agent cannot be read.
+enum Trouble {
+    /// The agent says that it does not have it, or has it damaged.
+    Gone(Status),
+    /// The agent cannot be reached; perhaps later.
+    Away(String),
+}
+
+impl From<Status> for Trouble {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::NotFound | Code::DataLoss | Code::InvalidArgument => Trouble::Gone(status),
+            _ => Trouble::Away(format!("{}: {}", status.code(), status.message())),
+        }
+    }
+}
+
+impl Peers {
+    /// No connections yet; certificates are read for each new one.
+    pub(crate) fn new(security: Security, patience: Duration) -> Self {
+        Self {
+            security,
+            patience,
+            channels: Mutex::default(),
+        }
+    }
+
+    fn client(&self, address: &str) -> Result<RunsClient<Channel>, Error> {
+        let known = self.channels.lock().get(address).cloned();
+        let channel = match known {
+            Some(channel) => channel,
+            None => {
+                let endpoint = Connector::new(&self.security)?
+                    .endpoint(address)?
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .initial_stream_window_size(STREAM_WINDOW);
+                let channel = endpoint.connect_lazy();
+                self.channels
+                    .lock()
+                    .insert(address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(RunsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// Opens the part of a run that may hold keys of `range`.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        address: &str,
+        path: &str,
+        range: &KeyRange,
+    ) -> Result<RunFile, SortError> {
+        let run = RemoteRun {
+            peers: Arc::clone(self),
+            address: address.to_owned(),
+            path: path.to_owned(),
+            runtime: Handle::current(),
+        };
+        let started = Instant::now();
+        loop {
+            match run.describe(range).await {
+                Ok(slice) => return Ok(run.opened(slice, range)),
+                Err(trouble) => run.pause(trouble, started).await?,
+            }
+        }
+    }
+}
+
+/// A run that another agent holds.
+#[derive(Clone)]
+struct RemoteRun {
+    peers: Arc<Peers>,
+    address: String,
+    path: String,
+    runtime: Handle,
+}
+
+impl RemoteRun {
+    async fn describe(&self, range: &KeyRange) -> Result<RunSlice, Trouble> {
+        let mut client = self.client()?;
+        let request = DescribeRun {
+            path: self.path.clone(),
+            range: Some(WireRange {
+                start: range.start.clone().into(),
+                end: range.end.clone().into(),
+            }),
+        };
+        match timeout(SILENCE, client.describe(request)).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Trouble::Away(format!("no answer within {SILENCE:?}"))),
+        }
+    }
+
+    fn client(&self) -> Result<RunsClient<Channel>, Trouble> {
+        self.peers
+            .client(&self.address)
+            .map_err(|e| Trouble::Away(e.to_string()))
+    }
+
+    fn opened(self, slice: RunSlice, range: &KeyRange) -> RunFile {
+        let blocks = slice.blocks.into_iter().map(|block| BlockMeta {
+            first_key: block.first_key.into(),
+            offset: block.offset,
+            stored_len: block.stored_len,
+            raw_len: block.raw_len,
+            pairs: block.pairs,
+            kv_bytes: block.kv_bytes,
+            crc: block.crc,
+        });
+        RunFile::remote(
+            PathBuf::from(&self.path),
+            range.clone(),
+            slice.first_block,
+            blocks.collect(),
+            slice.upper.into(),
+            Arc::new(self),
+        )
+    }
+
+    /// Waits before the next try, or says that the run is lost.
+    async fn pause(&self, trouble: Trouble, silent_since: Instant) -> Result<(), SortError> {
+        match trouble {
+            Trouble::Gone(status) => Err(SortError::Io {
+                path: PathBuf::from(&self.path),
+                action: "read the run at another agent",
+                source: io::Error::new(io::ErrorKind::NotFound, status.message().to_owned()),
+            }),
+            Trouble::Away(cause) if silent_since.elapsed() > self.peers.patience => {
+                Err(SortError::PeerLost {
+                    address: self.address.clone(),
+                    cause,
+                })
+            }
+            Trouble::Away(cause) => {
+                tracing::debug!(self.address, cause, "another agent does not answer");
+                // A new connection reads the certificates again and looks the name up again.
+                self.peers.channels.lock().remove(&self.address);
+                sleep(PAUSE).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends blocks `[next, end)` to `to`.
+    async fn stream(self, mut next: u32, end: u32, to: mpsc::Sender<Result<Bytes, SortError>>) {
+        let mut places = VecDeque::new();
+        let mut silent_since = Instant::now();
+        while next < end {
+            let before = next;
+            let read = self.read(&mut next, end, &to, &mut places);
+            let trouble = match read.await {
+                Ok(()) => return,
+                Err(trouble) => trouble,
+            };
+            if next > before {
+                silent_since = Instant::now();
+            }
+            if let Err(lost) = self.pause(trouble, silent_since).await {
+                let _ = to.send(Err(lost)).await;
+                return;
+            }
+        }
+    }
+
+    /// One stream, from `next` on; `places` are free places in the channel, asked for or not. Ends well at the end
+    /// of the run and when nobody reads it any more.
+    async fn read<'a>(
+        &self,
+        next: &mut u32,
+        end: u32,
+        to: &'a mpsc::Sender<Result<Bytes, SortError>>,
+        places: &mut VecDeque<mpsc::Permit<'a, Result<Bytes, SortError>>>,
+    ) -> Result<(), Trouble> {
+        // Never holds more than the places in the channel.
+        let (requests, outgoing) = mpsc::unbounded_channel();
+        let ask = |body| requests.send(ReadRun { body: Some(body) }).is_ok();
+        ask(read_run::Body::Open(OpenRun {
+            path: self.path.clone(),
+            first_block: *next,
+            end_block: end,
+        }));
+        let mut asked = places.len();
+        if asked > 0 {
+            ask(read_run::Body::Credit(asked as u32));
+        }
+        let mut client = self.client()?;
+        let opened = timeout(SILENCE, client.read(UnboundedReceiverStream::new(outgoing)));
+        let mut blocks = match opened.await {
+            Ok(opened) => opened?.into_inner(),
+            Err(_) => return Err(Trouble::Away(format!("no answer within {SILENCE:?}"))),
+        };
+        while *next < end {
+            tokio::select! {
+                biased;
+                place = to.reserve(), if *next as usize + asked < end as usize => {
+                    let Ok(place) = place else { return Ok(()) };
+                    places.push_back(place);
+                    asked += 1;
+                    ask(read_run::Body::Credit(1));
+                }
+                block = timeout(SILENCE, blocks.message()), if asked > 0 => {
+                    let block = match block {
+                        Ok(block) => block?,
+                        Err(_) => return Err(Trouble::Away(format!("no block within {SILENCE:?}"))),
+                    };
+                    let block = block.ok_or_else(|| Trouble::Away("the stream ended early".into()))?;
+                    let Some(place) = places.pop_front().filter(|_| block.block == *next) else {
+                        return Err(Trouble::Away("blocks came out of order".into()));
+                    };
+                    place.send(Ok(block.data));
+                    *next += 1;
+                    asked -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RemoteBlocks for RemoteRun {
+    fn open(&self, first: u32, end: u32) -> Box<dyn BlockStream> {
+        let (to, blocks) = mpsc::channel(AHEAD);
+        let run = self.clone();
+        self.runtime
+            .spawn(async move { run.stream(first, end, to).await });
+        Box::new(Received { blocks })
+    }
+
+    fn ahead(&self) -> usize {
+        AHEAD
+    }
+}
+
+struct Received {
+    blocks: mpsc::Receiver<Result<Bytes, SortError>>,
+}
+
+impl BlockStream for Received {
+    fn next_block(&mut self) -> Result<Bytes, SortError> {
+        self.blocks.blocking_recv().unwrap_or_else(|| {
+            Err(SortError::PeerLost {
+                address: String::new(),
+                cause: "the process is shutting down".into(),
+            })
+        })
+    }
+}
