@@ -1,12 +1,29 @@
 //! Skeletons of TiDB's keys: tables, records, indexes, and the meta keys that hold counters and models.
 
-use crate::mem::{decode_i64, encode_bytes, encode_i64, encode_u64};
+use crate::mem::{comparable_i64, decode_i64, encode_bytes, encode_i64, encode_u64};
 use thunderhead_types::KeyRange;
 
 /// `t ‖ id ‖ _r` and `t ‖ id ‖ _i` are this long.
 pub const PREFIX_LEN: usize = 11;
 /// Length of a record key with an integer handle.
 pub const INT_RECORD_LEN: usize = PREFIX_LEN + 8;
+
+/// `t ‖ id ‖ _r`, on the stack: what the row loop writes.
+#[inline]
+pub(crate) fn record_head(physical_id: i64) -> [u8; PREFIX_LEN] {
+    let mut head = *b"t\0\0\0\0\0\0\0\0_r";
+    head[1..9].copy_from_slice(&comparable_i64(physical_id));
+    head
+}
+
+/// `t ‖ id ‖ _i ‖ index id`, on the stack.
+#[inline]
+pub(crate) fn index_head(physical_id: i64, index_id: i64) -> [u8; PREFIX_LEN + 8] {
+    let mut head = *b"t\0\0\0\0\0\0\0\0_i\0\0\0\0\0\0\0\0";
+    head[1..9].copy_from_slice(&comparable_i64(physical_id));
+    head[11..].copy_from_slice(&comparable_i64(index_id));
+    head
+}
 
 /// `t ‖ id`: what all keys of a table or partition start with.
 pub fn table_prefix(physical_id: i64) -> Vec<u8> {

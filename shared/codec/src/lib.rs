@@ -10,6 +10,7 @@ pub mod charset;
 pub mod collation;
 pub mod datum;
 pub mod decimal;
+mod digits;
 pub mod expr;
 pub mod json;
 pub mod keys;

@@ -23,8 +23,22 @@ const GROUP: usize = 8;
 
 /// `v` so that signed order is byte order.
 #[inline]
+pub fn comparable_i64(v: i64) -> [u8; 8] {
+    ((v as u64) ^ SIGN).to_be_bytes()
+}
+
+/// Appends [`comparable_i64`].
+#[inline]
 pub fn encode_i64(to: &mut Vec<u8>, v: i64) {
-    to.extend_from_slice(&((v as u64) ^ SIGN).to_be_bytes());
+    to.extend_from_slice(&comparable_i64(v));
+}
+
+/// Appends a flag and eight bytes in one go.
+#[inline]
+pub(crate) fn put_flagged(to: &mut Vec<u8>, flag: u8, bytes: [u8; 8]) {
+    let mut flagged = [flag; 9];
+    flagged[1..].copy_from_slice(&bytes);
+    to.extend_from_slice(&flagged);
 }
 
 #[inline]

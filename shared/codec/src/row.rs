@@ -2,7 +2,7 @@
 //! holds is the encoder's decision; this module writes what it is given, in ascending order of column id.
 
 use crate::cast::Cell;
-use crate::decimal::{MyDecimal, encode_small};
+use crate::decimal::{MyDecimal, SMALL_ROOM, encode_small, write_small};
 use crate::mem::{
     comparable_f64, decode_bytes, decode_uvarint, decode_varint, encode_uvarint, encode_varint,
     f64_from_comparable, flags,
@@ -17,7 +17,7 @@ const LARGE: u8 = 1;
 const CHECKSUM: u8 = 2;
 /// Checksum header: version 2, which covers the handle.
 const CHECKSUM_HEADER: u8 = 2;
-const SMALL_DATA_MAX: usize = u16::MAX as usize;
+pub(crate) const SMALL_DATA_MAX: usize = u16::MAX as usize;
 
 /// Writer of one row in format 2. Columns come in ascending order of id.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +81,18 @@ impl RowWriter {
     }
 }
 
+/// What a row of format 2 begins with when all of `ids`, in ascending order, have a value and none is NULL;
+/// `None` where such a row is large.
+pub(crate) fn whole_row_head(ids: impl ExactSizeIterator<Item = i64>) -> Option<Vec<u8>> {
+    let mut head = vec![VERSION, 0];
+    head.extend_from_slice(&u16::try_from(ids.len()).ok()?.to_le_bytes());
+    head.extend_from_slice(&[0; 2]);
+    for id in ids {
+        head.push(u8::try_from(id).ok()?);
+    }
+    Some(head)
+}
+
 /// Appends the checksum of a row that starts at `start`: CRC-32 of the row and its encoded handle.
 pub(crate) fn put_checksum(row: &mut Vec<u8>, start: usize, handle: &[u8]) {
     row[start + 1] |= CHECKSUM;
@@ -91,29 +103,31 @@ pub(crate) fn put_checksum(row: &mut Vec<u8>, start: usize, handle: &[u8]) {
     row.extend_from_slice(&crc.finalize().to_le_bytes());
 }
 
+/// Bytes of the least of the widths 1, 2, 4, 8 that holds `v`.
+#[inline]
+fn int_len(v: i64) -> usize {
+    // Bits without the sign, and the sign.
+    width(65 - (v ^ v >> 63).leading_zeros())
+}
+
+#[inline]
+fn uint_len(v: u64) -> usize {
+    width(64 - v.leading_zeros())
+}
+
+#[inline]
+fn width(bits: u32) -> usize {
+    1 + usize::from(bits > 8) + usize::from(bits > 16) * 2 + usize::from(bits > 32) * 4
+}
+
 #[inline]
 pub(crate) fn put_int(to: &mut Vec<u8>, v: i64) {
-    let len = if i64::from(v as i8) == v {
-        1
-    } else if i64::from(v as i16) == v {
-        2
-    } else if i64::from(v as i32) == v {
-        4
-    } else {
-        8
-    };
-    put_low_bytes(to, v as u64, len);
+    put_low_bytes(to, v as u64, int_len(v));
 }
 
 #[inline]
 pub(crate) fn put_uint(to: &mut Vec<u8>, v: u64) {
-    let len = match v {
-        0..=0xff => 1,
-        0x100..=0xffff => 2,
-        0x1_0000..=0xffff_ffff => 4,
-        _ => 8,
-    };
-    put_low_bytes(to, v, len);
+    put_low_bytes(to, v, uint_len(v));
 }
 
 /// Appends the low `len` bytes: one copy of constant size is cheaper than one of exact size.
@@ -142,6 +156,40 @@ fn put_value(to: &mut Vec<u8>, cell: &Cell<'_>, (precision, scale): (u8, u8)) {
         Cell::Bytes(v) | Cell::Json(v) => to.extend_from_slice(v),
         Cell::Vector(v) => to.extend_from_slice(v),
     }
+}
+
+/// What [`write_value`] may touch beyond the bytes of a text, document or vector.
+pub(crate) const VALUE_ROOM: usize = SMALL_ROOM + 2;
+
+/// Writes a payload of format 2 at `at` and returns its end; what [`put_value`] appends. `None`, and nothing
+/// written, for NULL and for a decimal of many digits. There must be [`VALUE_ROOM`] bytes and those of a text.
+#[inline]
+pub(crate) fn write_value(
+    to: &mut [u8],
+    at: usize,
+    cell: &Cell<'_>,
+    (precision, scale): (u8, u8),
+) -> Option<usize> {
+    let (word, len) = match cell {
+        Cell::Int(v) | Cell::Duration(v) => (v.to_le_bytes(), int_len(*v)),
+        Cell::UInt(v) | Cell::Time(v) => (v.to_le_bytes(), uint_len(*v)),
+        Cell::Double(v) => (comparable_f64(*v).to_be_bytes(), 8),
+        Cell::Bytes(v) | Cell::Json(v) => {
+            to[at..at + v.len()].copy_from_slice(v);
+            return Some(at + v.len());
+        }
+        Cell::Vector(v) => {
+            to[at..at + v.len()].copy_from_slice(v);
+            return Some(at + v.len());
+        }
+        Cell::SmallDecimal { mantissa, .. } => {
+            to[at..at + 2].copy_from_slice(&[precision, scale]);
+            return Some(write_small(*mantissa, precision, scale, to, at + 2));
+        }
+        Cell::Null | Cell::Decimal(_) => return None,
+    };
+    to[at..at + 8].copy_from_slice(&word);
+    Some(at + len)
 }
 
 /// Appends one column in format 1.

@@ -285,10 +285,13 @@ proptest::proptest! {
     }
 
     #[test]
-    fn the_short_way_agrees_with_the_long_one(number in "-?[0-9]{0,21}(\\.[0-9]{0,12})?", date in "[0-9]{4}-[01][0-9]-[0-3][0-9]( [0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,7})?)?", n in 0..TEXTS.len()) {
+    fn the_short_way_agrees_with_the_long_one(number in "-?[0-9]{0,21}(\\.[0-9]{0,12})?", clock in "[0-9]{2}:[0-6][0-9]:[0-6][0-9]", year in "[0-9]{4}", date in "[0-9]{4}-[01][0-9]-[0-3][0-9]( [0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,7})?)?", n in 0..TEXTS.len()) {
         for mode in [STRICT, ""] {
             cast(TEXTS[n].0, Field::Text(number.as_bytes()), mode);
             cast(TEXTS[n].0, Field::Text(date.as_bytes()), mode);
+            cast("time(3)", Field::Text(clock.as_bytes()), mode);
+            cast("year", Field::Text(year.as_bytes()), mode);
+            cast("double", Field::Text(number.as_bytes()), mode);
         }
     }
 }

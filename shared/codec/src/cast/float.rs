@@ -2,6 +2,7 @@
 
 use super::number::{float_prefix, trim};
 use super::{Cast, Cell, Field, Problem, bad};
+use crate::decimal::{POW10, parse_at_scale, parse_small};
 use crate::mysql::tp;
 use crate::schema::FieldType;
 
@@ -24,6 +25,26 @@ impl Spec {
             unsigned: field_type.is_unsigned(),
             digits,
         }
+    }
+
+    /// The value of a plain text: digits with a point, few enough for the quotient of two exact numbers to be
+    /// the nearest double.
+    #[inline]
+    pub(crate) fn plain(&self, text: &[u8]) -> Option<f64> {
+        const EXACT: u64 = 1 << 53;
+        let (mantissa, scale) = match memchr::memchr(b'.', text) {
+            Some(point) => {
+                let scale = text.len() - point - 1;
+                (parse_at_scale(text, scale)?, scale as u8)
+            }
+            None => parse_small(text)?,
+        };
+        // Zero may have a sign, which the mantissa lost.
+        if self.digits.is_some() || mantissa == 0 || mantissa.unsigned_abs() > EXACT {
+            return None;
+        }
+        let value = mantissa as f64 / POW10[usize::from(scale)] as f64;
+        (!(self.single || self.unsigned && mantissa < 0)).then_some(value)
     }
 
     pub(crate) fn cast<'a>(&self, field: Field<'a>) -> Cast<'a> {

@@ -37,17 +37,7 @@ fn plain(text: &[u8]) -> Option<i64> {
         (b'-', rest) => (true, rest),
         _ => (false, text),
     };
-    if digits.is_empty() || digits.len() > 18 {
-        return None;
-    }
-    let mut value = 0i64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value * 10 + i64::from(digit);
-    }
+    let value = crate::digits::read(digits)? as i64;
     Some(if negative { -value } else { value })
 }
 
@@ -198,6 +188,15 @@ impl Unsigned {
 
 const YEAR_MIN: i128 = 1901;
 const YEAR_MAX: i128 = 2155;
+
+/// A year of four digits within range.
+#[inline]
+pub(crate) fn plain_year(text: &[u8]) -> Option<i64> {
+    let year = plain(text.first_chunk::<4>().filter(|_| text.len() == 4)?)?;
+    (YEAR_MIN..=YEAR_MAX)
+        .contains(&i128::from(year))
+        .then_some(year)
+}
 
 /// YEAR: two-digit windows, and a zero that means 2000 when written as text of other than four characters.
 pub(crate) fn cast_year<'a>(field: Field<'a>, rules: &Rules) -> Cast<'a> {

@@ -23,7 +23,7 @@ use crate::mysql::{code, tp};
 use crate::schema::FieldType;
 use crate::session::Session;
 use crate::sort::{SortKey, UnknownCollation};
-use crate::time::{MyDuration, Time, TimeKind};
+use crate::time::{MyDuration, Time, TimeKind, duration};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -325,27 +325,63 @@ impl ColumnCast {
     }
 
     /// Appends the cell of a text that needs no more than reading it; `false` when [`ColumnCast::cast`] is
-    /// needed. Each arm pushes for itself: a cell handed through would be copied at every step.
+    /// needed. Each arm pushes for itself: a cell handed through is stored in pieces and loaded as a whole,
+    /// which stalls the core for longer than the reading took.
     #[inline]
     pub(crate) fn push_plain<'a>(&self, text: &'a [u8], to: &mut Vec<Cell<'a>>) -> bool {
         match &self.kind {
-            Kind::Int(spec) => spec.plain(text).map(|v| to.push(Cell::Int(v))),
-            Kind::UInt(spec) => spec.plain(text).map(|v| to.push(Cell::UInt(v))),
-            Kind::Decimal(spec) => spec.plain(text).map(|mantissa| {
-                to.push(Cell::SmallDecimal {
-                    mantissa,
-                    scale: spec.scale,
-                });
-            }),
-            Kind::String(spec) => spec
-                .plain(text)
-                .map(|v| to.push(Cell::Bytes(Cow::Borrowed(v)))),
-            Kind::Time(spec) => spec
-                .plain(text, &self.rules)
-                .map(|v| to.push(Cell::Time(v))),
-            _ => None,
+            Kind::Int(spec) => {
+                if let Some(v) = spec.plain(text) {
+                    to.push(Cell::Int(v));
+                    return true;
+                }
+            }
+            Kind::UInt(spec) => {
+                if let Some(v) = spec.plain(text) {
+                    to.push(Cell::UInt(v));
+                    return true;
+                }
+            }
+            Kind::Decimal(spec) => {
+                if let Some(mantissa) = spec.plain(text) {
+                    let scale = spec.scale;
+                    to.push(Cell::SmallDecimal { mantissa, scale });
+                    return true;
+                }
+            }
+            Kind::Float(spec) => {
+                if let Some(v) = spec.plain(text) {
+                    to.push(Cell::Double(v));
+                    return true;
+                }
+            }
+            Kind::String(spec) => {
+                if let Some(v) = spec.plain(text) {
+                    to.push(Cell::Bytes(Cow::Borrowed(v)));
+                    return true;
+                }
+            }
+            Kind::Time(spec) => {
+                if let Some(v) = spec.plain(text, &self.rules) {
+                    to.push(Cell::Time(v));
+                    return true;
+                }
+            }
+            Kind::Duration { .. } => {
+                if let Some(v) = duration::plain(text) {
+                    to.push(Cell::Duration(v));
+                    return true;
+                }
+            }
+            Kind::Year => {
+                if let Some(v) = integer::plain_year(text) {
+                    to.push(Cell::Int(v));
+                    return true;
+                }
+            }
+            _ => {}
         }
-        .is_some()
+        false
     }
 
     /// Casts one value. NULL stays NULL: whether the column takes it is the encoder's to say.

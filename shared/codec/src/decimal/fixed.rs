@@ -83,6 +83,24 @@ pub fn encoded_len(precision: u8, scale: u8) -> usize {
 #[inline]
 pub(crate) fn encode_small(mantissa: i64, precision: u8, scale: u8, to: &mut Vec<u8>) {
     let start = to.len();
+    to.resize(start + SMALL_ROOM, 0);
+    let end = write_small(mantissa, precision, scale, to, start);
+    to.truncate(end);
+}
+
+/// What [`write_small`] may touch.
+pub(crate) const SMALL_ROOM: usize = 40;
+
+/// Writes the fixed form of `mantissa / 10^scale`, which must fit `precision`, at `start`; returns its end. There
+/// must be [`SMALL_ROOM`] bytes.
+#[inline]
+pub(crate) fn write_small(
+    mantissa: i64,
+    precision: u8,
+    scale: u8,
+    to: &mut [u8],
+    start: usize,
+) -> usize {
     let (digits, scale) = (
         usize::from(precision.saturating_sub(scale)),
         usize::from(scale),
@@ -93,13 +111,40 @@ pub(crate) fn encode_small(mantissa: i64, precision: u8, scale: u8, to: &mut Vec
         Some(unit) => (magnitude / unit, magnitude % unit),
         None => (0, magnitude),
     };
-    put_integer(to, digits, |i| match i {
+    let mut at = start;
+    let (full, lead) = (digits / WORD_DIGITS, digits % WORD_DIGITS);
+    let word = |i: usize| match i {
         0 => (integer % WORD) as u32,
         1 => (integer / WORD) as u32,
         _ => 0,
-    });
-    put_small_fraction(to, scale, fraction);
-    finish_fixed(&mut to[start..], mantissa < 0);
+    };
+    if lead != 0 {
+        // What fits the precision fits the group.
+        at = write_group(to, at, word(full), DIGIT_BYTES[lead]);
+    }
+    for i in (0..full).rev() {
+        at = write_group(to, at, word(i), 4);
+    }
+    let tail = scale % WORD_DIGITS;
+    let head = fraction / POW10[tail];
+    for i in (0..scale / WORD_DIGITS).rev() {
+        let unit = POW10.get(i * WORD_DIGITS);
+        at = write_group(to, at, unit.map_or(0, |unit| head / unit % WORD) as u32, 4);
+    }
+    if tail != 0 {
+        at = write_group(to, at, (fraction % POW10[tail]) as u32, DIGIT_BYTES[tail]);
+    }
+    finish_fixed(&mut to[start..at], mantissa < 0);
+    at
+}
+
+/// Writes the low `bytes` bytes, at most four, and zeros behind them; returns their end.
+#[inline]
+fn write_group(to: &mut [u8], at: usize, value: u32, bytes: usize) -> usize {
+    // One copy of constant size is cheaper than one of exact size.
+    let left = value << (32 - 8 * bytes as u32);
+    to[at..at + 4].copy_from_slice(&left.to_be_bytes());
+    at + bytes
 }
 
 /// Makes the order of the bytes the order of the numbers.
@@ -147,24 +192,5 @@ fn put_fraction(to: &mut Vec<u8>, digits: usize, word: impl Fn(usize) -> u32) {
             word(full) / POW10[WORD_DIGITS - tail] as u32,
             DIGIT_BYTES[tail],
         );
-    }
-}
-
-/// Fraction of `digits` digits as one number below 10^19.
-#[inline]
-fn put_small_fraction(to: &mut Vec<u8>, digits: usize, fraction: u64) {
-    let tail = digits % WORD_DIGITS;
-    let head = fraction / POW10[tail];
-    for i in (0..digits / WORD_DIGITS).rev() {
-        put_group(
-            to,
-            POW10
-                .get(i * WORD_DIGITS)
-                .map_or(0, |unit| head / unit % WORD) as u32,
-            4,
-        );
-    }
-    if tail != 0 {
-        put_group(to, (fraction % POW10[tail]) as u32, DIGIT_BYTES[tail]);
     }
 }

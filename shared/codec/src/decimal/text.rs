@@ -1,7 +1,8 @@
 //! Reading decimals from text.
 
-use super::words::{Big, add_small, mul_pow10, mul_small};
+use super::words::{Big, mul_pow10};
 use super::{ALIGNED_WORDS, MyDecimal, Overflow, POW10, Parsed, SCALE_MAX, SMALL, WORD_DIGITS};
+use crate::digits;
 
 /// `[-]digits[.digits]` of at most 18 digits, as mantissa and scale.
 #[inline]
@@ -31,6 +32,26 @@ pub(crate) fn parse_small(text: &[u8]) -> Option<(i64, u8)> {
     }
     let scale = point.map_or(0, |at| body.len() - 1 - at);
     Some((if negative { -mantissa } else { mantissa }, scale as u8))
+}
+
+/// `[-]digits.digits` with `scale` digits after the point, as mantissa: the shape that most values of a column
+/// have.
+#[inline]
+pub(crate) fn parse_at_scale(text: &[u8], scale: usize) -> Option<i64> {
+    let (negative, body) = match text.split_first()? {
+        (b'-', rest) => (true, rest),
+        _ => (false, text),
+    };
+    let (head, fraction) = body.split_at_checked(body.len().checked_sub(scale)?)?;
+    let (b'.', integer) = head.split_last()? else {
+        return None;
+    };
+    if integer.len() + scale > digits::LEN_MAX {
+        return None;
+    }
+    let unit = *POW10.get(scale)?;
+    let mantissa = (digits::read(integer)? * unit + digits::read(fraction)?) as i64;
+    Some(if negative { -mantissa } else { mantissa })
 }
 
 /// `mantissa` rounded half away from zero, or filled up, from one scale to another; `None` when it needs
@@ -136,11 +157,7 @@ fn assemble(negative: bool, integer: &[u8], fraction: &[u8], exponent: i64) -> (
     let scale_wanted = (significant - point).max(0);
     let scale = scale_wanted.min(fraction_room);
     let keep = (significant - (scale_wanted - scale)).max(0);
-    let mut big = Big::new();
-    for byte in all().skip(leading).take(keep as usize) {
-        mul_small(&mut big, 10);
-        add_small(&mut big, u32::from(byte - b'0'));
-    }
+    let mut big = words_from(all().skip(leading).take(keep as usize), keep as usize);
     mul_pow10(&mut big, (point - significant).max(0) as usize);
     let parsed = if scale < scale_wanted {
         Parsed::Cut
@@ -151,6 +168,17 @@ fn assemble(negative: bool, integer: &[u8], fraction: &[u8], exponent: i64) -> (
         Ok(decimal) => (decimal, parsed),
         Err(Overflow) => (MyDecimal::max_of(81, 0, negative), Parsed::Overflow),
     }
+}
+
+/// The number that `count` digits write.
+fn words_from(digits: impl Iterator<Item = u8>, count: usize) -> Big {
+    let len = count.div_ceil(WORD_DIGITS);
+    let mut big = vec![0u32; len];
+    for (i, digit) in digits.enumerate() {
+        let word = &mut big[(count - 1 - i) / WORD_DIGITS];
+        *word = *word * 10 + u32::from(digit - b'0');
+    }
+    big
 }
 
 /// Words that hold this many digits.

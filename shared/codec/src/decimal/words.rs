@@ -59,8 +59,12 @@ pub(super) fn mul_pow10(big: &mut Big, power: usize) {
     if big.is_empty() {
         return;
     }
-    mul_small(big, POW10[power % WORD_DIGITS] as u32);
-    big.splice(0..0, std::iter::repeat_n(0, power / WORD_DIGITS));
+    if !power.is_multiple_of(WORD_DIGITS) {
+        mul_small(big, POW10[power % WORD_DIGITS] as u32);
+    }
+    if power >= WORD_DIGITS {
+        big.splice(0..0, std::iter::repeat_n(0, power / WORD_DIGITS));
+    }
 }
 
 /// Divides by `10^power`; returns the first digit that was cut off.

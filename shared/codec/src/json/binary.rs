@@ -13,7 +13,10 @@ const VALUE_ENTRY: usize = 5;
 
 /// The document of a value.
 pub fn encode(value: &Value) -> Vec<u8> {
-    let mut out = vec![type_code(value)];
+    // Room for most documents, so that they are written without growing.
+    const ROOM: usize = 128;
+    let mut out = Vec::with_capacity(ROOM);
+    out.push(type_code(value));
     put(&mut out, value);
     out
 }

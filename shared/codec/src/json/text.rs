@@ -197,6 +197,14 @@ impl Parser<'_> {
         self.expect(b'"')?;
         let mut out = String::new();
         loop {
+            let plain = |byte: &u8| matches!(byte, 0x20..0x80) && !matches!(byte, b'"' | b'\\');
+            let run = self.text[self.at..]
+                .iter()
+                .take_while(|byte| plain(byte))
+                .count();
+            let text = &self.text[self.at..self.at + run];
+            out.push_str(std::str::from_utf8(text).unwrap_or_default());
+            self.at += run;
             match self.peek() {
                 None | Some(0..0x20) => return Err(JsonError::Text),
                 Some(b'"') => {

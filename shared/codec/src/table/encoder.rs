@@ -8,10 +8,10 @@ use super::plan::{Auto, Column, Handle, Plan, Source};
 use super::{PairSink, RowError, RowOutcome, Slot};
 use crate::cast::{Cell, Field, datum_cell};
 use crate::datum::Datum;
-use crate::keys::PREFIX_LEN;
+use crate::keys::{PREFIX_LEN, record_head};
 use crate::mem::encode_i64;
 use crate::mysql::code;
-use crate::row::{RowWriter, put_checksum, put_v1};
+use crate::row::{RowWriter, SMALL_DATA_MAX, VALUE_ROOM, put_checksum, put_v1, write_value};
 use crate::schema::TableInfo;
 use crate::session::Session;
 use crate::time::{Time, TimeKind};
@@ -85,20 +85,14 @@ impl TableEncoder {
         row_id: i64,
         sink: &mut impl PairSink,
     ) -> Result<RowOutcome, RowError> {
-        let plan = Arc::clone(&self.plan);
-        let mut cells = recycled(std::mem::take(&mut self.buffers.cells));
-        let result = self
-            .fill(&plan, fields, row_id, &mut cells)
-            .and_then(|ids| {
-                let handle = plan.handle_id(fields, &cells, row_id)?;
-                let findings = plan.complete(&mut cells, false)?;
-                plan.timestamps_to_utc(&mut cells);
-                let outcome = self.emit(&plan, &mut cells, handle, &findings, sink)?;
-                self.seen.merge(&ids);
-                self.note_row_id(&plan, handle);
-                Ok(outcome)
-            });
-        self.buffers.cells = recycled(cells);
+        let TableEncoder {
+            plan,
+            buffers,
+            seen,
+        } = self;
+        let mut cells: Vec<Cell<'_>> = std::mem::take(&mut buffers.cells);
+        let result = plan.encode(fields, row_id, &mut cells, buffers, seen, sink);
+        buffers.cells = recycled(cells);
         result
     }
 
@@ -109,31 +103,57 @@ impl TableEncoder {
         row: &Row,
         sink: &mut impl PairSink,
     ) -> Result<RowOutcome, RowError> {
-        let plan = Arc::clone(&self.plan);
+        let plan = &self.plan;
         let mut cells: Vec<Cell<'_>> = row.datums.iter().map(datum_cell).collect();
         let handle = row
             .handle
             .first_chunk::<8>()
             .map_or(0, |bytes| (u64::from_be_bytes(*bytes) ^ 1 << 63) as i64);
-        let mut findings = plan.complete(&mut cells, true)?;
+        let mut findings = Findings::default();
+        plan.complete(&mut cells, true, &mut findings)?;
         findings.partition_id = Some(row.physical_id);
         plan.timestamps_to_utc(&mut cells);
         row.instants
             .iter()
             .for_each(|(offset, packed)| cells[*offset] = Cell::Time(*packed));
-        self.emit(&plan, &mut cells, handle, &findings, sink)
+        plan.emit(&mut self.buffers, &cells, handle, &findings, sink)
     }
+}
 
+#[derive(Default)]
+struct Tally {
+    pairs: u32,
+    bytes: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn pair(&mut self, sink: &mut impl PairSink, slot: Slot, key: &[u8], value: &[u8]) {
+        self.pairs += 1;
+        self.bytes += (key.len() + value.len()) as u64;
+        sink.pair(slot, key, value);
+    }
+}
+
+fn put_record_key(to: &mut Vec<u8>, physical_id: i64, handle: RowHandle<'_>) {
+    to.extend_from_slice(&record_head(physical_id));
+    match handle {
+        RowHandle::Int(v) => encode_i64(to, v),
+        RowHandle::Common(bytes) => to.extend_from_slice(bytes),
+    }
+}
+
+impl Plan {
     /// Casts the fields and fills in defaults, automatic ids and generated columns.
     fn fill<'a>(
-        &self,
-        plan: &'a Plan,
+        &'a self,
         fields: &[Field<'a>],
         row_id: i64,
         cells: &mut Vec<Cell<'a>>,
-    ) -> Result<AutoIds, RowError> {
-        let mut ids = AutoIds::default();
-        for column in &plan.columns {
+        ids: &mut AutoIds,
+    ) -> Result<(), RowError> {
+        cells.reserve(self.columns.len());
+        for column in &self.columns {
             let field = match column.source {
                 Source::Field(at) => fields.get(at),
                 Source::Default => None,
@@ -142,45 +162,72 @@ impl TableEncoder {
                     continue;
                 }
             };
-            if let (Some(Field::Text(text)), Auto::No) = (field, column.auto)
-                && !column.keyed_by_uca
+            if let (Some(Field::Text(text)), true) = (field, column.takes_plain_text)
                 && column.cast.push_plain(text, cells)
             {
                 continue;
             }
-            cells.push(column.value(plan, field, row_id, &mut ids)?);
+            cells.push(column.value(self, field, row_id, ids)?);
         }
-        Ok(ids)
+        Ok(())
     }
 
-    fn note_row_id(&mut self, plan: &Plan, handle: i64) {
-        if let Handle::RowId { layout, .. } = &plan.handle
+    /// Fields to pairs; what ids the row used is noted once it is through.
+    fn encode<'a>(
+        &'a self,
+        fields: &[Field<'a>],
+        row_id: i64,
+        cells: &mut Vec<Cell<'a>>,
+        buffers: &mut Buffers,
+        seen: &mut AutoIds,
+        sink: &mut impl PairSink,
+    ) -> Result<RowOutcome, RowError> {
+        let mut ids = AutoIds::default();
+        self.fill(fields, row_id, cells, &mut ids)?;
+        let handle = self.handle_id(fields, cells, row_id)?;
+        let mut findings = Findings::default();
+        self.complete(cells, false, &mut findings)?;
+        self.timestamps_to_utc(cells);
+        let outcome = self.emit(buffers, cells, handle, &findings, sink)?;
+        if self.gives_ids {
+            seen.merge(&ids);
+        }
+        self.note_row_id(handle, seen);
+        Ok(outcome)
+    }
+
+    fn note_row_id(&self, handle: i64, seen: &mut AutoIds) {
+        if let Handle::RowId { layout, .. } = &self.handle
             && let Ok(id) = u64::try_from(handle)
         {
-            self.seen.row_id = self.seen.row_id.max(Some(layout.counter(id)));
+            seen.row_id = seen.row_id.max(Some(layout.counter(id)));
         }
     }
 
     /// Writes the record and the index entries of complete cells, TIMESTAMPs in UTC.
     fn emit(
-        &mut self,
-        plan: &Plan,
-        cells: &mut [Cell<'_>],
+        &self,
+        buffers: &mut Buffers,
+        cells: &[Cell<'_>],
         handle_id: i64,
         findings: &Findings,
         sink: &mut impl PairSink,
     ) -> Result<RowOutcome, RowError> {
-        let physical_id = findings.partition_id.unwrap_or(plan.table_id);
-        let arrays = plan.arrays(cells)?;
+        let physical_id = findings.partition_id.unwrap_or(self.table_id);
+        let arrays = if self.has_arrays {
+            self.arrays(cells)?
+        } else {
+            Vec::new()
+        };
         let Buffers {
             handle,
             record,
             row,
             entry,
             ..
-        } = &mut self.buffers;
+        } = buffers;
         handle.clear();
-        let handle = match &plan.handle {
+        let handle = match &self.handle {
             Handle::Common(parts) => {
                 put_common_handle(handle, cells, parts);
                 RowHandle::Common(handle)
@@ -190,18 +237,18 @@ impl TableEncoder {
         entry.key.clear();
         put_record_key(&mut entry.key, physical_id, handle);
         record.clear();
-        plan.put_record(cells, row, record);
-        if plan.session.row_checksum && plan.row_format == 2 {
+        self.put_record(cells, row, record);
+        if self.session.row_checksum && self.row_format == 2 {
             put_checksum(record, 0, &entry.key[PREFIX_LEN..]);
         }
         let mut tally = Tally::default();
         tally.pair(sink, Slot::Record, &entry.key, record);
-        for (position, index) in plan.indexes.iter().enumerate() {
+        for (position, index) in self.indexes.iter().enumerate() {
             if findings.skipped.contains(&position) {
                 continue;
             }
             let owner = if index.global {
-                plan.table_id
+                self.table_id
             } else {
                 physical_id
             };
@@ -225,34 +272,7 @@ impl TableEncoder {
             bytes: tally.bytes,
         })
     }
-}
 
-#[derive(Default)]
-struct Tally {
-    pairs: u32,
-    bytes: u64,
-}
-
-impl Tally {
-    #[inline]
-    fn pair(&mut self, sink: &mut impl PairSink, slot: Slot, key: &[u8], value: &[u8]) {
-        self.pairs += 1;
-        self.bytes += (key.len() + value.len()) as u64;
-        sink.pair(slot, key, value);
-    }
-}
-
-fn put_record_key(to: &mut Vec<u8>, physical_id: i64, handle: RowHandle<'_>) {
-    to.push(b't');
-    encode_i64(to, physical_id);
-    to.extend_from_slice(b"_r");
-    match handle {
-        RowHandle::Int(v) => encode_i64(to, v),
-        RowHandle::Common(bytes) => to.extend_from_slice(bytes),
-    }
-}
-
-impl Plan {
     /// The integer handle; 0 for a common one.
     fn handle_id(
         &self,
@@ -280,13 +300,18 @@ impl Plan {
     }
 
     /// Evaluates what depends on other columns.
-    fn complete(&self, cells: &mut [Cell<'_>], checked: bool) -> Result<Findings, RowError> {
-        match &self.computed {
-            None => Ok(Findings::default()),
-            Some(computed) => computed.complete(&self.columns, cells, checked, |column| {
+    fn complete(
+        &self,
+        cells: &mut [Cell<'_>],
+        checked: bool,
+        findings: &mut Findings,
+    ) -> Result<(), RowError> {
+        if let Some(computed) = &self.computed {
+            *findings = computed.complete(&self.columns, cells, checked, |column| {
                 column.instead_of_null(self)
-            }),
+            })?;
         }
+        Ok(())
     }
 
     /// Elements of the multi-valued indexes, by position of the index. NULL makes one entry.
@@ -327,10 +352,49 @@ impl Plan {
             }
             return;
         }
+        if self.put_whole(cells, to) {
+            return;
+        }
         row.clear();
         written
             .for_each(|column| row.cell(column.id as u32, &cells[column.offset], column.decimal));
         row.finish(to);
+    }
+}
+
+impl Plan {
+    /// Writes a row of which every column has a value, under the head that was made for it. `false`, and
+    /// nothing written, where it is another one.
+    fn put_whole(&self, cells: &[Cell<'_>], to: &mut Vec<u8>) -> bool {
+        let Some(head) = &self.whole_row_head else {
+            return false;
+        };
+        let texts = self
+            .stored
+            .iter()
+            .map(|column| match &cells[column.offset] {
+                Cell::Bytes(text) | Cell::Json(text) => text.len(),
+                Cell::Vector(bytes) => bytes.len(),
+                _ => 0,
+            });
+        let room = texts.sum::<usize>() + self.stored.len() * VALUE_ROOM;
+        let data = head.len() + self.stored.len() * 2;
+        to.clear();
+        to.extend_from_slice(head);
+        to.resize(data + room, 0);
+        let (out, mut at) = (to.as_mut_slice(), data);
+        for (i, column) in self.stored.iter().enumerate() {
+            let Some(end) = write_value(out, at, &cells[column.offset], column.decimal) else {
+                to.clear();
+                return false;
+            };
+            at = end;
+            // Where this wraps around, the row is too long for the head and given up below.
+            let ends = head.len() + 2 * i;
+            out[ends..ends + 2].copy_from_slice(&((at - data) as u16).to_le_bytes());
+        }
+        to.truncate(if at - data > SMALL_DATA_MAX { 0 } else { at });
+        !to.is_empty()
     }
 }
 

@@ -5,7 +5,8 @@ use super::plan::{DecimalShape, KeyPart, Prefix, refuse};
 use crate::cast::Cell;
 use crate::collation::{Collation, needs_restored_data};
 use crate::decimal::encode_small;
-use crate::mem::{comparable_f64, encode_bytes, encode_i64, encode_u64, flags};
+use crate::keys::index_head;
+use crate::mem::{comparable_f64, comparable_i64, encode_bytes, encode_i64, flags, put_flagged};
 use crate::mysql::flag;
 use crate::row::RowWriter;
 use crate::schema::{ColumnInfo, IndexInfo, TableInfo};
@@ -134,10 +135,7 @@ impl IndexPlan {
             _ => &cells[offset],
         };
         to.key.clear();
-        to.key.push(b't');
-        encode_i64(&mut to.key, owner);
-        to.key.extend_from_slice(b"_i");
-        encode_i64(&mut to.key, self.id);
+        to.key.extend_from_slice(&index_head(owner, self.id));
         let mut distinct = self.unique;
         for part in &self.parts {
             let cell = cell_of(part.offset);
@@ -244,10 +242,7 @@ fn put_options(to: &mut Vec<u8>, handle: Option<RowHandle<'_>>, partition: Optio
 
 fn put_handle(to: &mut Vec<u8>, handle: RowHandle<'_>) {
     match handle {
-        RowHandle::Int(v) => {
-            to.push(flags::INT);
-            encode_i64(to, v);
-        }
+        RowHandle::Int(v) => put_flagged(to, flags::INT, comparable_i64(v)),
         RowHandle::Common(bytes) => to.extend_from_slice(bytes),
     }
 }
@@ -257,18 +252,9 @@ fn put_handle(to: &mut Vec<u8>, handle: RowHandle<'_>) {
 pub(crate) fn put_key(to: &mut Vec<u8>, cell: &Cell<'_>, part: &KeyPart) {
     match cell {
         Cell::Null => to.push(flags::NIL),
-        Cell::Int(v) => {
-            to.push(flags::INT);
-            encode_i64(to, *v);
-        }
-        Cell::UInt(v) | Cell::Time(v) => {
-            to.push(flags::UINT);
-            encode_u64(to, *v);
-        }
-        Cell::Double(v) => {
-            to.push(flags::FLOAT);
-            encode_u64(to, comparable_f64(*v));
-        }
+        Cell::Int(v) => put_flagged(to, flags::INT, comparable_i64(*v)),
+        Cell::UInt(v) | Cell::Time(v) => put_flagged(to, flags::UINT, v.to_be_bytes()),
+        Cell::Double(v) => put_flagged(to, flags::FLOAT, comparable_f64(*v).to_be_bytes()),
         Cell::SmallDecimal { mantissa, .. } => {
             let (precision, scale) = part.decimal;
             to.extend_from_slice(&[flags::DECIMAL, precision, scale]);
@@ -279,10 +265,7 @@ pub(crate) fn put_key(to: &mut Vec<u8>, cell: &Cell<'_>, part: &KeyPart) {
             to.extend_from_slice(&[flags::DECIMAL, precision, scale]);
             v.encode(precision, scale, to);
         }
-        Cell::Duration(v) => {
-            to.push(flags::DURATION);
-            encode_i64(to, *v);
-        }
+        Cell::Duration(v) => put_flagged(to, flags::DURATION, comparable_i64(*v)),
         Cell::Bytes(text) => {
             to.push(flags::BYTES);
             encode_bytes(to, &part.sort.key(part.prefix.cut(text)));

@@ -8,8 +8,12 @@ use crate::mysql::tp;
 use crate::schema::FieldType;
 use std::borrow::Cow;
 
+/// `This version of TiDB doesn't yet support`.
+const NOT_SUPPORTED: u16 = 1235;
 /// `Invalid JSON value for CAST for expression index`.
 const INVALID_VALUE: u16 = 3903;
+/// `Out of range JSON value for CAST for expression index`.
+const OUT_OF_RANGE: u16 = 3904;
 /// `Data too long for expression index`.
 const TOO_LONG: u16 = 3907;
 
@@ -26,7 +30,12 @@ pub(crate) fn elements(
     };
     let items = match json::decode(document) {
         Some(Value::Array(items)) => items,
-        Some(Value::Object(_)) | None => return Err(invalid(index)),
+        Some(Value::Object(_)) => {
+            let message =
+                "This version of TiDB doesn't yet support 'CAST-ing JSON OBJECT type to array'";
+            return Err(RowError::new("", NOT_SUPPORTED, message));
+        }
+        None => return Err(invalid(index)),
         Some(scalar) => vec![scalar],
     };
     let mut cells: Vec<Cell<'static>> = Vec::with_capacity(items.len());
@@ -46,15 +55,21 @@ fn invalid(index: &str) -> RowError {
 
 fn element(item: &Value, field_type: &FieldType, index: &str) -> Result<Cell<'static>, RowError> {
     let wrong = || invalid(index);
+    let out_of_range = || {
+        let message = format!("Out of range JSON value for CAST for expression index '{index}'");
+        RowError::new("", OUT_OF_RANGE, message)
+    };
     match field_type.tp {
         _ if field_type.is_integer() && field_type.is_unsigned() => match item {
-            Value::Int(v) => u64::try_from(*v).map(Cell::UInt).map_err(|_| wrong()),
+            Value::Int(v) => u64::try_from(*v)
+                .map(Cell::UInt)
+                .map_err(|_| out_of_range()),
             Value::UInt(v) => Ok(Cell::UInt(*v)),
             _ => Err(wrong()),
         },
         _ if field_type.is_integer() => match item {
             Value::Int(v) => Ok(Cell::Int(*v)),
-            Value::UInt(v) => i64::try_from(*v).map(Cell::Int).map_err(|_| wrong()),
+            Value::UInt(v) => i64::try_from(*v).map(Cell::Int).map_err(|_| out_of_range()),
             _ => Err(wrong()),
         },
         tp::DOUBLE => match item {
@@ -143,8 +158,9 @@ mod tests {
         assert_eq!(read("[]", &signed), Ok(Some(vec![])));
         assert_eq!(read("[\"1\"]", &signed), Err(INVALID_VALUE));
         assert_eq!(read("[1.5]", &signed), Err(INVALID_VALUE));
-        assert_eq!(read("[-1]", &unsigned), Err(INVALID_VALUE));
-        assert_eq!(read("{}", &signed), Err(INVALID_VALUE));
+        assert_eq!(read("[-1]", &unsigned), Err(OUT_OF_RANGE));
+        assert_eq!(read("[9223372036854775808]", &signed), Err(OUT_OF_RANGE));
+        assert_eq!(read("{}", &signed), Err(NOT_SUPPORTED));
         assert_eq!(read("[null]", &signed), Err(INVALID_VALUE));
         assert_eq!(read("[\"abc\"]", &text), Err(TOO_LONG));
         assert_eq!(elements(&Cell::Null, &signed, "mv").unwrap(), None);

@@ -9,6 +9,7 @@ use super::index::IndexPlan;
 use super::preflight;
 use crate::cast::{ColumnCast, UnsupportedType};
 use crate::mysql::{flag, tp};
+use crate::row::whole_row_head;
 use crate::schema::{ColumnInfo, FieldType, TableInfo};
 use crate::session::Session;
 use crate::sort::SortKey;
@@ -38,6 +39,8 @@ pub(crate) struct Column {
     pub default: Default,
     pub not_null: bool,
     pub auto: Auto,
+    /// Nothing but the cast looks at its text.
+    pub takes_plain_text: bool,
     /// Part of a key under utf8mb4_0900_ai_ci, which lacks a key for one character.
     pub keyed_by_uca: bool,
     pub field_type: FieldType,
@@ -99,8 +102,14 @@ pub(crate) struct Plan {
     pub columns: Vec<Column>,
     /// In ascending order of column id.
     pub stored: Vec<StoredColumn>,
+    /// Head of a row in which all stored columns have a value; `None` where no row can have it.
+    pub whole_row_head: Option<Vec<u8>>,
     pub handle: Handle,
+    /// Whether a column takes automatic ids.
+    pub gives_ids: bool,
     pub indexes: Vec<IndexPlan>,
+    /// Whether one of the indexes is multi-valued.
+    pub has_arrays: bool,
     pub computed: Option<Computed>,
     pub row_format: u8,
     /// Whether a TIMESTAMP must be moved to UTC before it is stored.
@@ -156,15 +165,19 @@ impl Plan {
             .map(|index| index.condition.as_str())
             .collect();
         let computed = Computed::compile(info, &session, &conditions)?;
+        let stored = stored(info, &session);
         Ok(Plan {
             table_id: info.id,
-            stored: stored(info, &session),
+            whole_row_head: whole_row_head(stored.iter().map(|column| column.id)),
+            stored,
             shifts_timestamps: session.time_zone.name() != "UTC"
                 && columns.iter().any(|c| c.timestamp),
+            gives_ids: columns.iter().any(|c| !matches!(c.auto, Auto::No)),
             row_format: session.row_format,
             session,
             columns,
             handle,
+            has_arrays: indexes.iter().any(|index| index.multi_valued.is_some()),
             indexes,
             computed,
         })
@@ -190,20 +203,22 @@ impl Column {
             None if field_type.has_flag(flag::AUTO_INCREMENT) => Auto::Increment,
             None => Auto::No,
         };
+        let keyed_by_uca = session.new_collation
+            && field_type.collate == "utf8mb4_0900_ai_ci"
+            && info
+                .indexes()
+                .iter()
+                .flat_map(|index| index.columns())
+                .any(|part| part.offset == column.offset);
         Ok(Column {
+            takes_plain_text: matches!(auto, Auto::No) && !keyed_by_uca,
+            keyed_by_uca,
             name: column.name.original.clone(),
             cast,
             source,
             default,
             not_null: field_type.is_not_null(),
             auto,
-            keyed_by_uca: session.new_collation
-                && field_type.collate == "utf8mb4_0900_ai_ci"
-                && info
-                    .indexes()
-                    .iter()
-                    .flat_map(|index| index.columns())
-                    .any(|part| part.offset == column.offset),
             timestamp: field_type.tp == tp::TIMESTAMP,
             field_type: field_type.clone(),
         })

@@ -46,6 +46,22 @@ impl fmt::Display for MyDuration {
 /// Nanoseconds; or, for a text that is wrong, what other than strict modes store.
 pub type Parsed = Result<i64, i64>;
 
+/// `hh:mm:ss` of one day.
+#[inline]
+pub(crate) fn plain(text: &[u8]) -> Option<i64> {
+    let [h1, h2, b':', m1, m2, b':', s1, s2] =
+        text.first_chunk::<8>().filter(|_| text.len() == 8)?
+    else {
+        return None;
+    };
+    let two = |tens: &u8, ones: &u8| {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        (tens <= 9 && ones <= 9).then_some(i64::from(tens) * 10 + i64::from(ones))
+    };
+    let (hours, minutes, seconds) = (two(h1, h2)?, two(m1, m2)?, two(s1, s2)?);
+    (minutes < 60 && seconds < 60).then_some((hours * 3600 + minutes * 60 + seconds) * NANOS)
+}
+
 /// Reads `[-][D ]hh[:mm[:ss]][.frac]` or a compact `hhmmss`, else a datetime's clock.
 pub fn parse(text: &[u8], fsp: u8, zone: &Zone) -> Parsed {
     let trimmed = trim_text(text);

@@ -2,6 +2,7 @@
 //! zone suffixes. What is accepted is what the server accepts, oddities included.
 
 use super::{Civil, LocalTime, Time, TimeKind, Zone, days_in_month};
+use crate::digits;
 
 /// Which dates the mode lets through.
 #[derive(Clone, Copy, Debug)]
@@ -16,15 +17,13 @@ pub struct DateRules {
 /// does a fraction that rounds up to a second.
 #[inline]
 pub fn plain(text: &[u8], fsp: u8) -> Option<Civil> {
-    let two = |at: usize| -> Option<u8> {
-        let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
-        (tens <= 9 && ones <= 9).then(|| tens * 10 + ones)
-    };
-    if !matches!(text.len(), 10 | 19 | 21..=26) || text[4] != b'-' || text[7] != b'-' {
+    let (date, rest) = text.split_first_chunk::<10>()?;
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *date else {
         return None;
-    }
-    let year = u16::from(two(0)?) * 100 + u16::from(two(2)?);
-    let (month, day) = (two(5)?, two(8)?);
+    };
+    let number = digits::eight(u64::from_le_bytes([y1, y2, y3, y4, m1, m2, d1, d2]))? as u32;
+    let year = (number / 10_000) as u16;
+    let (month, day) = ((number / 100 % 100) as u8, (number % 100) as u8);
     if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
     }
@@ -34,13 +33,16 @@ pub fn plain(text: &[u8], fsp: u8) -> Option<Civil> {
         day,
         ..Civil::default()
     };
-    if text.len() == 10 {
+    if rest.is_empty() {
         return Some(date);
     }
-    if text[10] != b' ' || text[13] != b':' || text[16] != b':' {
+    let (clock, rest) = rest.split_first_chunk::<9>()?;
+    let [b' ', h1, h2, b':', m1, m2, b':', s1, s2] = *clock else {
         return None;
-    }
-    let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
+    };
+    let number = digits::eight(u64::from_le_bytes([b'0', b'0', h1, h2, m1, m2, s1, s2]))? as u32;
+    let (hour, minute) = ((number / 10_000) as u8, (number / 100 % 100) as u8);
+    let second = (number % 100) as u8;
     if hour >= 24 || minute >= 60 || second >= 60 {
         return None;
     }
@@ -50,11 +52,10 @@ pub fn plain(text: &[u8], fsp: u8) -> Option<Civil> {
         second,
         ..date
     };
-    if text.len() == 19 {
+    let Some((point, digits)) = rest.split_first() else {
         return Some(clock);
-    }
-    let digits = &text[20..];
-    if text[19] != b'.' || !digits.iter().all(u8::is_ascii_digit) {
+    };
+    if *point != b'.' || !matches!(digits.len(), 1..=6) || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let (micro, carry) = round_fraction(digits, fsp);
