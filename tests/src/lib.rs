@@ -1,6 +1,7 @@
 //! What integration tests, the demo and the benches share: the data set, and processes that are
 //! started on free ports and always stopped by pid.
 
+pub mod control;
 pub mod import;
 pub mod process;
 pub mod tpch;
