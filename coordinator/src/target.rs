@@ -55,6 +55,7 @@ impl Target {
             ..ImporterOptions::default()
         };
         let importer = Arc::new(Importer::new(Arc::clone(&pd), options, cancel));
+        importer.limit_stores(job.ingest.store_bytes_per_second);
         let tidb = connect_tidb(job, security).await?;
         let range_bytes = match slice_bytes {
             Some(bytes) => bytes,

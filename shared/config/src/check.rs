@@ -350,6 +350,7 @@ fn ingest(w: &Written) -> Option<IngestOptions> {
         send_kv_bytes: number("send-kv-size").map(|n| n as usize),
         region_split_bytes: number("region-split-size"),
         region_split_keys: number("region-split-keys"),
+        store_bytes_per_second: number("store-write-bwlimit")?,
         pause_scope: match w
             .root
             .text("tikv-importer.pause-pd-scheduler-scope")

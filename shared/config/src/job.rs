@@ -202,6 +202,8 @@ pub struct IngestOptions {
     pub region_split_bytes: Option<u64>,
     /// Target pairs of a region; `None` = as TiKV is configured.
     pub region_split_keys: Option<u64>,
+    /// Bytes per second to each store, over all agents; 0 = no limit.
+    pub store_bytes_per_second: u64,
     /// Which regions PD must not move meanwhile.
     pub pause_scope: PauseScope,
 }

@@ -174,7 +174,7 @@ pub const KEYS: &[Key] = &[
     later("tikv-importer.send-kv-size", Size(1), "(chosen by the client)", "most bytes in one write message to TiKV"),
     used("tikv-importer.region-split-size", Size(1), "(as TiKV is configured)", "target bytes of a region"),
     later("tikv-importer.region-split-keys", POSITIVE, "(as TiKV is configured)", "target pairs of a region"),
-    refused("tikv-importer.store-write-bwlimit", BYTES, "0", "limiting the bytes per second to a store is not supported yet"),
+    used("tikv-importer.store-write-bwlimit", BYTES, "0", "bytes per second that the job sends to each store, over all its agents; 0 = no limit"),
     later("tikv-importer.pause-pd-scheduler-scope", Choice(&["table", "global"]), "\"table\"", "keep PD from moving only the regions of the imported tables, or all"),
     used("tikv-importer.duplicate-resolution", Choice(&["none", "record", "remove"]), "\"none\"", "backend `local`: `none` does not look for duplicates, `record` records them, `remove` records and removes all of them. Cannot be combined with conflict.strategy"),
     used("tikv-importer.on-duplicate", Choice(&["replace", "ignore", "error"]), "\"replace\"", "backend `tidb`: REPLACE, INSERT IGNORE or INSERT. Cannot be combined with conflict.strategy"),

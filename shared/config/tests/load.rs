@@ -278,10 +278,9 @@ fn a_key_that_nothing_acts_on_yet_is_noted_where_it_differs_from_its_default() {
         notes(9)[0].to_string(),
         "job.toml:2: tikv-importer.send-kv-pairs: has no effect: not supported yet"
     );
-    check_whole(
-        &LEAST.replace("backend", "store-write-bwlimit = '1MiB'\nbackend"),
-        "job.toml:2: tikv-importer.store-write-bwlimit: limiting the bytes per second to a store is not supported yet (remove the key)",
-    );
+    let text = LEAST.replace("backend", "store-write-bwlimit = '1MiB'\nbackend");
+    let ingest = load(&text, "job.toml", &[]).unwrap().job.ingest;
+    assert_eq!(ingest.store_bytes_per_second, 1 << 20);
 }
 
 #[test]
