@@ -1,6 +1,7 @@
 //! An encode task: the records of one chunk become key-value pairs, pairs become sorted runs, and the
 //! finished runs are published as one immutable manifest. Synchronous; runs on its own thread.
 
+use crate::conflict::{ROW_NUMBER_BYTES, number_bytes};
 use crate::held;
 use crate::sort::{Ledger, SortBuffer, run_message};
 use crate::worker::Shared;
@@ -33,7 +34,12 @@ pub(crate) fn run(
         .ok_or_else(|| bug("an encode task without its table"))?;
     let (source, dialect) = open_source(task, &spec.format_json)?;
     same_file(&*source, task)?;
-    let dir = held::create_attempt(&shared.ledger, task, &spec.job_id, epoch)?;
+    let dir = held::create_attempt(
+        &shared.ledger,
+        (task.task_id, task.attempt),
+        &spec.job_id,
+        epoch,
+    )?;
     let result = encode(shared, task, spec, &*source, &dialect, &dir, cancel);
     if result.is_err()
         && let Err(error) = shared.ledger.remove_dir(&dir)
@@ -65,6 +71,7 @@ fn encode(
     let slots = f64::from(shared.config.encode_slots.max(1));
     let buffer_bytes = (shared.config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
     let mut pairs = Spiller::new(dir.to_owned(), Arc::clone(&shared.ledger), buffer_bytes);
+    let first_row_id = spec.conflict.as_ref().map(|conflict| conflict.first_row_id);
 
     let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
     while let Some(batch) = reader.next_batch()? {
@@ -78,6 +85,9 @@ fn encode(
         for row in batch.rows() {
             if row_id >= task.row_id_end {
                 return Err(bug("more rows in a chunk than were planned for it"));
+            }
+            if let Some(first) = first_row_id {
+                pairs.number_row(row_id.abs_diff(first))?;
             }
             encode_row(&mut encoder, width, &row, row_id, path, &mut pairs)?;
             row_id += 1;
@@ -242,6 +252,9 @@ struct Spiller {
     checksum: Checksum,
     /// The buffers (records, indexes) that took their last pair.
     full: [bool; 2],
+    /// The number of the row in hand, where pairs carry it.
+    number: [u8; ROW_NUMBER_BYTES],
+    numbered: bool,
 }
 
 impl Spiller {
@@ -254,7 +267,16 @@ impl Spiller {
             runs: Vec::new(),
             checksum: Checksum::default(),
             full: [false; 2],
+            number: [0; ROW_NUMBER_BYTES],
+            numbered: false,
         }
+    }
+
+    /// The pairs that follow are of this row.
+    fn number_row(&mut self, row: u64) -> Result<()> {
+        self.number = number_bytes(row)?;
+        self.numbered = true;
+        Ok(())
     }
 
     fn buffer(&mut self, records: bool) -> &mut SortBuffer {
@@ -298,7 +320,9 @@ impl PairSink for Spiller {
     fn pair(&mut self, slot: Slot, key: &[u8], value: &[u8]) {
         self.checksum.add(key, value);
         let records = slot == Slot::Record;
-        let room = self.buffer(records).push(key, value);
+        let number = self.number;
+        let number = if self.numbered { &number[..] } else { &[] };
+        let room = self.buffer(records).push_parts(key, value, number);
         self.full[usize::from(!records)] |= !room;
     }
 }

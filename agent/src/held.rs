@@ -1,4 +1,4 @@
-//! Which complete encode attempts this agent still has on disk. An attempt is a directory of runs; it is
+//! Which complete encode and conflict attempts this agent still has on disk. An attempt is a directory of runs; it is
 //! complete when its manifest file is there, which is written last.
 //!
 //! ```text
@@ -10,7 +10,7 @@ use prost::Message;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use thunderhead_proto::thunderhead::{EncodeTask, HeldAttempt, Manifest};
+use thunderhead_proto::thunderhead::{HeldAttempt, Manifest};
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 
 const MANIFEST: &str = "manifest";
@@ -24,15 +24,15 @@ pub(crate) fn job_dir(sort_dir: &Path, job: &str) -> PathBuf {
 /// coordinator asks for a task again only when it has given up the earlier ones.
 pub(crate) fn create_attempt(
     ledger: &Ledger,
-    task: &EncodeTask,
+    (task_id, attempt): (u64, u32),
     job: &str,
     epoch: Epoch,
 ) -> Result<PathBuf> {
     let job_dir = job_dir(ledger.dir(), job);
     fs::create_dir_all(&job_dir).map_err(|e| disk_error(&job_dir, &e))?;
-    remove_attempts(ledger, &job_dir, task.task_id)?;
+    remove_attempts(ledger, &job_dir, task_id)?;
     let make = || {
-        let dir = job_dir.join(format!("{}-{epoch}-{}", task.task_id, task.attempt));
+        let dir = job_dir.join(format!("{task_id}-{epoch}-{attempt}"));
         fs::create_dir(&dir)?;
         Ok(dir)
     };
@@ -149,21 +149,13 @@ mod tests {
         Arc::new(Ledger::open(dir, 1 << 20).unwrap())
     }
 
-    fn task(task_id: u64, attempt: u32) -> EncodeTask {
-        EncodeTask {
-            task_id,
-            attempt,
-            ..EncodeTask::default()
-        }
-    }
-
     #[test]
     fn only_attempts_with_a_manifest_survive_a_sweep() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = ledger(dir.path());
-        let complete = create_attempt(&ledger, &task(1, 1), "j", 5).unwrap();
+        let complete = create_attempt(&ledger, (1, 1), "j", 5).unwrap();
         publish(&complete, &Manifest::default()).unwrap();
-        let unfinished = create_attempt(&ledger, &task(2, 1), "j", 5).unwrap();
+        let unfinished = create_attempt(&ledger, (2, 1), "j", 5).unwrap();
         fs::write(unfinished.join("a.run"), "x").unwrap();
         fs::create_dir(scratch_dir(dir.path())).unwrap();
         assert_eq!(list(dir.path()).unwrap().len(), 1);
@@ -182,11 +174,11 @@ mod tests {
     fn a_new_attempt_replaces_the_runs_of_the_old_one_and_of_no_other_task() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = ledger(dir.path());
-        let other = create_attempt(&ledger, &task(12, 1), "j", 5).unwrap();
-        let old = create_attempt(&ledger, &task(1, 1), "j", 5).unwrap();
+        let other = create_attempt(&ledger, (12, 1), "j", 5).unwrap();
+        let old = create_attempt(&ledger, (1, 1), "j", 5).unwrap();
         ledger.reserve(100).unwrap().commit(100);
         fs::write(old.join("a.run"), [0; 100]).unwrap();
-        let new = create_attempt(&ledger, &task(1, 2), "j", 5).unwrap();
+        let new = create_attempt(&ledger, (1, 2), "j", 5).unwrap();
         assert!(!old.exists() && new.exists() && other.exists());
         assert_eq!(ledger.used(), 0);
         drop_runs(&ledger, "j", &[1]).unwrap();

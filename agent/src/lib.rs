@@ -7,10 +7,12 @@
 
 mod cli;
 mod clusters;
+mod conflict;
 mod encode;
 mod held;
 mod home;
 mod ingest;
+mod inputs;
 mod peers;
 mod runs;
 mod sample;

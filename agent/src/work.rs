@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use thunderhead_proto::thunderhead::{
-    EncodeDone, Failure, IngestDone, IngestReport, Manifest, Recorded, RunningTask, TaskFailed,
-    agent_message::Body,
+    ConflictDone, ConflictReport, EncodeDone, Failure, IngestDone, IngestReport, Manifest,
+    Recorded, RunningTask, TaskFailed, agent_message::Body,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind};
 use tokio::task::JoinSet;
@@ -24,6 +24,7 @@ pub(crate) struct AttemptId {
 pub(crate) enum Outcome {
     Encoded(Manifest),
     Ingested(IngestReport),
+    Settled(ConflictReport),
     Failed {
         error: Error,
         lost_tasks: Vec<u64>,
@@ -214,6 +215,13 @@ impl AttemptId {
                 task_epoch,
             }),
             Outcome::Ingested(report) => Body::IngestDone(IngestDone {
+                task_id,
+                attempt,
+                report: Some(report),
+                job_id,
+                task_epoch,
+            }),
+            Outcome::Settled(report) => Body::ConflictDone(ConflictDone {
                 task_id,
                 attempt,
                 report: Some(report),

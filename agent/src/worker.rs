@@ -8,10 +8,11 @@
 //! * asked to stop: tasks may end within the grace period, the rest is handed back.
 
 use crate::clusters::Clusters;
+use crate::inputs::Failed;
 use crate::peers::Peers;
 use crate::sort::Ledger;
 use crate::work::{AttemptId, Outcome, Work};
-use crate::{encode, held, ingest};
+use crate::{conflict, encode, held, ingest};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Arc<Peers>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) totals: Totals,
+    pub(crate) losers: conflict::Losers,
 }
 
 /// Whether and why the agent takes no more tasks.
@@ -148,6 +150,7 @@ impl Agent {
                 clusters,
                 ledger,
                 totals: Totals::default(),
+                losers: conflict::Losers::default(),
             }),
             work: Work::default(),
             epoch: 0,
@@ -390,6 +393,16 @@ impl Agent {
                     ingest_task(shared, task, cancel)
                 });
             }
+            Some(Order::Conflict(task)) => {
+                let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
+                if !matches!(self.leave, Leave::Not | Leave::DiskFull) {
+                    return Ok(self.report(id, not_taken(self.leave), reports).await);
+                }
+                let (shared, epoch) = (Arc::clone(&self.shared), self.epoch);
+                self.work.start(id, &self.cancel, move |cancel| {
+                    conflict_task(shared, task, epoch, cancel)
+                });
+            }
             Some(Order::DropRuns(drop)) => return self.drop_runs(&drop, reports).await,
             Some(Order::Cancel(cancel)) => self.work.cancel_task(&cancel.job_id, cancel.task_id),
             Some(Order::Recorded(recorded)) => self.work.recorded(&recorded),
@@ -494,8 +507,20 @@ async fn ingest_task(shared: Arc<Shared>, task: IngestTask, cancel: Cancellation
         .await
     {
         Some(Ok(report)) => Outcome::Ingested(report),
-        Some(Err(ingest::Failed { error, lost_tasks })) => Outcome::Failed { error, lost_tasks },
+        Some(Err(Failed { error, lost_tasks })) => Outcome::Failed { error, lost_tasks },
         None => failed(Error::new(ErrorKind::Cancelled, "", "stopped on request")),
+    }
+}
+
+async fn conflict_task(
+    shared: Arc<Shared>,
+    task: wire::ConflictTask,
+    epoch: Epoch,
+    cancel: CancellationToken,
+) -> Outcome {
+    match conflict::run(&shared, task, epoch, cancel).await {
+        Ok(report) => Outcome::Settled(report),
+        Err(Failed { error, lost_tasks }) => Outcome::Failed { error, lost_tasks },
     }
 }
 

@@ -309,7 +309,7 @@ impl Leader {
                 }
                 Ok(())
             }
-            None => Ok(()),
+            Some(Body::ConflictDone(_)) | None => Ok(()),
         }
     }
 

@@ -62,6 +62,13 @@ impl SortBuffer {
     /// Takes a pair. False once the buffer is full: spill it before the next row.
     #[must_use]
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> bool {
+        self.push_parts(key, value, &[])
+    }
+
+    /// Takes a pair whose value comes in two parts.
+    #[must_use]
+    #[inline]
+    pub fn push_parts(&mut self, key: &[u8], value: &[u8], value_end: &[u8]) -> bool {
         if self.arena.capacity() == 0 {
             // One reservation instead of doubling, which would need the old and the new at once. The
             // system gives pages as they are touched.
@@ -70,12 +77,13 @@ impl SortBuffer {
         self.ascending =
             self.ascending && self.last.is_none_or(|at| key_at(&self.arena, at) <= key);
         let at = self.arena.len();
-        for len in [key.len(), value.len()] {
+        for len in [key.len(), value.len() + value_end.len()] {
             let len = u32::try_from(len).expect("a record of the source is far below 4 GiB");
             self.arena.extend_from_slice(&len.to_le_bytes());
         }
         self.arena.extend_from_slice(key);
         self.arena.extend_from_slice(value);
+        self.arena.extend_from_slice(value_end);
         self.entries.push(Entry {
             prefix: 0,
             at: at as u64,

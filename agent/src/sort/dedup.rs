@@ -19,12 +19,15 @@ pub struct Duplicates {
     pub collapsed: Checksum,
     /// Pairs with the key of the one before them, but another value; not kept either.
     pub conflicting: Checksum,
+    /// Pairs of rows that are left out.
+    pub left_out: Checksum,
 }
 
 impl Duplicates {
     fn merge(&mut self, other: &Duplicates) {
         self.collapsed.merge(&other.collapsed);
         self.conflicting.merge(&other.conflicting);
+        self.left_out.merge(&other.left_out);
     }
 }
 
@@ -106,6 +109,13 @@ impl Dedup {
             .hook
             .as_ref()
             .map_or(Ok(()), |hook| hook.conflict(key, kept, value))
+    }
+
+    /// Notes a pair of a row that is left out.
+    pub(super) fn leave_out(&mut self, key: &[u8], value: &[u8]) {
+        if !self.counts.is_counted(key) {
+            self.found.left_out.add(key, value);
+        }
     }
 
     /// All keys less than `end` (empty: all of them) were looked at.

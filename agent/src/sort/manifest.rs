@@ -39,5 +39,6 @@ pub fn run_message(meta: &RunMeta) -> wire::Run {
         first_key: meta.first_key().to_vec().into(),
         last_key: meta.last_key.clone().into(),
         blocks,
+        equal_keys: meta.equal_keys,
     }
 }

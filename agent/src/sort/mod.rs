@@ -30,5 +30,5 @@ pub use ledger::{Ledger, Reservation};
 pub use manifest::run_message;
 pub use merge::Merge;
 pub use reader::{BlockStream, PairStream, RemoteBlocks, RunCursor, RunFile};
-pub use source::{MergeBudget, MergedRuns};
+pub use source::{MergeBudget, MergedRuns, PairFilter};
 pub use writer::{RunMeta, RunWriter};

@@ -26,11 +26,18 @@ pub struct MergeBudget {
     pub scratch_dir: PathBuf,
 }
 
+/// What runs carry behind their values, and which pairs are left out.
+pub trait PairFilter: Send + Sync {
+    /// The value as it goes on, and whether its pair does.
+    fn value<'v>(&self, value: &'v [u8]) -> Result<(&'v [u8], bool)>;
+}
+
 /// The merged pairs of a range of runs, without duplicates.
 pub struct MergedRuns {
     range: KeyRange,
     chains: Vec<Chain>,
     counts: Arc<DuplicateCounts>,
+    filter: Option<Arc<dyn PairFilter>>,
     /// Deletes the runs that were merged first, after the last reader.
     scratch: Arc<Vec<Scratch>>,
 }
@@ -70,8 +77,21 @@ impl MergedRuns {
             range: range.clone(),
             chains: chains(&runs),
             counts: Arc::new(DuplicateCounts::new(hook)),
+            filter: None,
             scratch: Arc::new(scratch),
         })
+    }
+
+    /// Lets every pair through `filter` before it is compared with its neighbour.
+    #[must_use]
+    pub fn filtered(mut self, filter: Option<Arc<dyn PairFilter>>) -> MergedRuns {
+        self.filter = filter;
+        self
+    }
+
+    /// All pairs of the range as the runs hold them.
+    pub fn stream(&self) -> Merge {
+        Merge::of_chains(&self.chains, &self.range)
     }
 
     /// What was taken out of the pairs that were read so far, each pair counted once.
@@ -101,6 +121,7 @@ impl PairSource for MergedRuns {
         Ok(Box::new(MergedReader {
             dedup: Dedup::new(Arc::clone(&self.counts), &range.start),
             end: range.end,
+            filter: self.filter.clone(),
             merge,
             pending: false,
             ended: false,
@@ -111,6 +132,7 @@ impl PairSource for MergedRuns {
 
 struct MergedReader {
     merge: Merge,
+    filter: Option<Arc<dyn PairFilter>>,
     dedup: Dedup,
     end: Vec<u8>,
     /// The merge stands at a pair that no batch holds yet.
@@ -129,7 +151,15 @@ impl PairReader for MergedReader {
                 self.dedup.looked_at(&self.end);
                 break;
             }
-            let (key, value) = (self.merge.key(), self.merge.value());
+            let (key, mut value) = (self.merge.key(), self.merge.value());
+            if let Some(filter) = &self.filter {
+                let kept;
+                (value, kept) = filter.value(value)?;
+                if !kept {
+                    self.dedup.leave_out(key, value);
+                    continue;
+                }
+            }
             match batch.len().checked_sub(1).and_then(|last| batch.get(last)) {
                 Some((kept_key, kept)) if kept_key == key => {
                     self.dedup.drop_pair(key, kept, value)?

@@ -192,7 +192,7 @@ proptest! {
                 pieces.extend(pairs);
             }
             prop_assert!(pieces == expected);
-            prop_assert_eq!(source.duplicates(), Duplicates { collapsed, conflicting });
+            prop_assert_eq!(source.duplicates(), Duplicates { collapsed, conflicting, ..Duplicates::default() });
             used
         };
         prop_assert_eq!(disk.ledger.used(), used, "scratch runs give their space back");

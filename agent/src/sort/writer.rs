@@ -1,6 +1,7 @@
 //! Writes a run: sorted pairs in, one immutable file out. The file gets its name last, after its bytes
 //! are on the disk, so whatever has the name of a run is a complete one.
 
+use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -26,6 +27,8 @@ pub struct RunMeta {
     pub pairs: u64,
     /// Bytes of keys and values.
     pub kv_bytes: u64,
+    /// Pairs with the key of the pair before them.
+    pub equal_keys: u64,
     /// Key of the last pair; empty without pairs.
     pub last_key: Vec<u8>,
     /// Its blocks in key order.
@@ -54,6 +57,7 @@ pub struct RunWriter {
     kv_bytes: u64,
     total_pairs: u64,
     total_kv_bytes: u64,
+    equal_keys: u64,
 }
 
 impl RunWriter {
@@ -73,6 +77,7 @@ impl RunWriter {
             kv_bytes: 0,
             total_pairs: 0,
             total_kv_bytes: 0,
+            equal_keys: 0,
         })
     }
 
@@ -83,10 +88,14 @@ impl RunWriter {
         } else {
             &self.payload[self.last.clone()]
         };
-        if key < before {
-            return Err(SortError::OutOfOrder {
-                path: self.output.path.clone(),
-            });
+        match key.cmp(before) {
+            Ordering::Greater => {}
+            Ordering::Equal => self.equal_keys += u64::from(self.total_pairs > 0 || self.pairs > 0),
+            Ordering::Less => {
+                return Err(SortError::OutOfOrder {
+                    path: self.output.path.clone(),
+                });
+            }
         }
         if self.pairs == 0 {
             self.first_key.clear();
@@ -126,6 +135,7 @@ impl RunWriter {
             path,
             pairs: self.total_pairs,
             kv_bytes: self.total_kv_bytes,
+            equal_keys: self.equal_keys,
             last_key: self.last_key,
             blocks: self.blocks,
         })
