@@ -9,8 +9,9 @@ use clap::Args;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
-use thunderhead_cluster::{Connector, Listener, Security};
+use thunderhead_cluster::{Connector, Security};
 use thunderhead_config::{parse_duration_ms, parse_size};
+use thunderhead_net::Listener;
 use thunderhead_proto::thunderhead::runs_server::RunsServer;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
@@ -19,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 const REGIONS_IN_FLIGHT: usize = 4;
 /// More ranges at a time than this only compete for the same memory.
 const INGEST_SLOTS: u32 = 4;
-const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 32 << 20;
 
 /// Options of an agent.
 #[derive(Args, Clone, Debug)]
@@ -141,28 +140,14 @@ async fn live(args: &AgentArgs) -> Result<()> {
     let clusters = Clusters::connecting(security.clone(), REGIONS_IN_FLIGHT, cancel.clone());
     let agent = Agent::new(config, clusters, cancel.clone())?;
     tracing::info!(id = home.id, address, "agent");
-    let server = tokio::spawn(serve_runs(
-        RunServer::new(&home.dir),
-        listener,
-        cancel.clone(),
-    ));
+    let runs = RunsServer::new(RunServer::new(&home.dir));
+    let server = listener.serve(tonic::service::Routes::new(runs).into_axum_router());
     let signals = tokio::spawn(on_signals(agent.asked_to_stop(), cancel.clone()));
     let lived = session::follow(agent, &args.coordinator, &security).await;
     cancel.cancel();
     signals.abort();
-    let _ = server.await;
+    server.stop().await;
     lived
-}
-
-async fn serve_runs(server: RunServer, listener: Listener, stop: CancellationToken) {
-    let served = tonic::transport::Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .add_service(RunsServer::new(server))
-        .serve_with_incoming_shutdown(listener.incoming(), stop.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "other agents can no longer read the runs");
-    }
 }
 
 /// The first signal asks to stop within the grace period, the second ends everything.

@@ -4,6 +4,7 @@ use super::{Format, fail, runtime, stop_requested};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use thunderhead_net::Security;
 use thunderhead_sandbox::{Fault, Sandbox, SandboxConfig};
 use thunderhead_types::{Error, ErrorKind, Result};
 
@@ -36,6 +37,18 @@ pub(super) struct SandboxArgs {
     /// A JSON file with a list of faults to inject from the start
     #[arg(long)]
     faults: Option<PathBuf>,
+
+    /// Serve under TLS: certificate authority of the clients' certificates (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
+    ca: Option<PathBuf>,
+
+    /// The certificate to show (PEM)
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    cert: Option<PathBuf>,
+
+    /// The key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    key: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &SandboxArgs) -> ExitCode {
@@ -53,6 +66,11 @@ async fn serve(args: &SandboxArgs) -> Result<()> {
     config.sql_port = args.sql_port;
     config.status_port = args.status_port;
     config.faults = faults(args)?;
+    config.security = Security {
+        ca: args.ca.clone(),
+        cert: args.cert.clone(),
+        key: args.key.clone(),
+    };
     let sandbox = Sandbox::start(config).await?;
     let addresses = sandbox.addresses();
     publish(args, addresses)?;

@@ -1,16 +1,14 @@
 //! TLS between us and the cluster: one set of files, applied to gRPC, HTTP and MySQL connections.
 //! Owns how endpoints are built (scheme, timeouts, keep-alive); leaves to others what is asked there.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::SslOpts;
 use thiserror::Error as ThisError;
+use thunderhead_net::{Pem, Reloading, Security, install_provider};
 use thunderhead_types::{Error, ErrorKind, Result};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
-
-use crate::reload::Reloading;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What TiDB itself uses towards TiKV, so servers accept it.
@@ -18,28 +16,8 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Paths of PEM files. No certificate authority means no TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Security {
-    /// Certificate authority that the servers' certificates come from.
-    pub ca: Option<PathBuf>,
-    /// Our certificate, if servers ask for one.
-    pub cert: Option<PathBuf>,
-    /// The key of `cert`.
-    pub key: Option<PathBuf>,
-}
-
 #[derive(Debug, ThisError)]
-pub(crate) enum SecurityError {
-    #[error("{file}: {source}")]
-    Read {
-        file: String,
-        source: std::io::Error,
-    },
-    #[error("a client certificate needs its key, and the key its certificate")]
-    HalfIdentity,
-    #[error("a client certificate is given but no certificate authority")]
-    NoAuthority,
+enum SecurityError {
     #[error("TLS files are not usable: {0}")]
     Http(#[from] reqwest::Error),
     #[error("address {address}: {source}")]
@@ -56,61 +34,29 @@ impl From<SecurityError> for Error {
     }
 }
 
-struct Tls {
-    ca: Vec<u8>,
-    identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-/// What connections are made with, as fresh as the files.
+/// What the files make.
 struct Made {
-    tls: Option<Tls>,
+    tls: Option<ClientTlsConfig>,
     http: reqwest::Client,
 }
 
-fn make(security: &Security) -> Result<Made> {
-    let tls = load(security)?;
-    Ok(Made {
-        http: http_client(tls.as_ref())?,
-        tls,
-    })
-}
-
-/// Makes connections under one [`Security`]. Cheap to clone.
+/// Makes connections under one [`Security`]; new connections use the newest certificates. Cheap to clone.
 #[derive(Clone)]
 pub struct Connector {
-    security: Security,
     made: Arc<Reloading<Made>>,
 }
 
-/// Makes ring the process's TLS provider, unless one was chosen already.
-pub(crate) fn install_provider() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        // An error says that the program chose a provider before; that one is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-}
-
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, SecurityError> {
-    std::fs::read(path).map_err(|source| SecurityError::Read {
-        file: path.display().to_string(),
-        source,
-    })
-}
-
 impl Connector {
-    /// Reads the files now, and again for a connection that is made after they have changed.
+    /// Reads the files, and again whenever they change.
     pub fn new(security: &Security) -> Result<Self> {
         install_provider();
-        Ok(Self {
-            security: security.clone(),
-            made: Arc::new(Reloading::new(security, make)?),
-        })
+        let made = Arc::new(Reloading::new(security, make)?);
+        Ok(Self { made })
     }
 
     /// `https` under TLS, otherwise `http`.
     pub fn scheme(&self) -> &'static str {
-        if self.security.ca.is_some() {
+        if self.made.security().ca.is_some() {
             "https"
         } else {
             "http"
@@ -140,12 +86,7 @@ impl Connector {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .tcp_nodelay(true);
         if let Some(tls) = &self.made.get().tls {
-            let mut config =
-                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(tls.ca.clone()));
-            if let Some((cert, key)) = &tls.identity {
-                config = config.identity(Identity::from_pem(cert.clone(), key.clone()));
-            }
-            endpoint = endpoint.tls_config(config).map_err(failed)?;
+            endpoint = endpoint.tls_config(tls.clone()).map_err(failed)?;
         }
         Ok(endpoint)
     }
@@ -157,11 +98,12 @@ impl Connector {
 
     /// TLS options of MySQL connections; `None` without TLS.
     pub(crate) fn mysql(&self) -> Option<SslOpts> {
-        let ca = self.security.ca.clone()?;
+        let security = self.made.security();
+        let ca = security.ca.clone()?;
         let mut options = SslOpts::default()
             .with_root_certs(vec![ca.into()])
             .with_disable_built_in_roots(true);
-        if let (Some(cert), Some(key)) = (&self.security.cert, &self.security.key) {
+        if let (Some(cert), Some(key)) = (&security.cert, &security.key) {
             let identity =
                 mysql_async::ClientIdentity::new(cert.clone().into(), key.clone().into());
             options = options.with_client_identity(Some(identity));
@@ -170,23 +112,19 @@ impl Connector {
     }
 }
 
-fn load(security: &Security) -> Result<Option<Tls>, SecurityError> {
-    let identity = match (&security.cert, &security.key) {
-        (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
-        (None, None) => None,
-        _ => return Err(SecurityError::HalfIdentity),
-    };
-    match &security.ca {
-        Some(ca) => Ok(Some(Tls {
-            ca: read(ca)?,
-            identity,
-        })),
-        None if identity.is_some() => Err(SecurityError::NoAuthority),
-        None => Ok(None),
-    }
+fn make(pem: Option<&Pem>) -> Result<Made> {
+    let tls = pem.map(|pem| {
+        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&pem.ca));
+        match &pem.identity {
+            Some((cert, key)) => config.identity(Identity::from_pem(cert, key)),
+            None => config,
+        }
+    });
+    let http = http_client(pem)?;
+    Ok(Made { tls, http })
 }
 
-fn http_client(tls: Option<&Tls>) -> Result<reqwest::Client, SecurityError> {
+fn http_client(tls: Option<&Pem>) -> Result<reqwest::Client, SecurityError> {
     let builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(HTTP_TIMEOUT)
@@ -218,25 +156,5 @@ mod tests {
         assert_eq!(connector.url("pd:2379"), "http://pd:2379");
         assert!(connector.mysql().is_none());
         assert!(connector.endpoint("127.0.0.1:1").is_ok());
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let security = Security {
-            ca: Some("no/such/ca.pem".into()),
-            ..Security::default()
-        };
-        let error = Connector::new(&security).err().unwrap();
-        assert_eq!(error.kind, ErrorKind::Config);
-        assert!(error.cause.contains("no/such/ca.pem"), "{error}");
-    }
-
-    #[test]
-    fn a_certificate_without_its_key_is_refused() {
-        let security = Security {
-            cert: Some("cert.pem".into()),
-            ..Security::default()
-        };
-        assert!(Connector::new(&security).is_err());
     }
 }

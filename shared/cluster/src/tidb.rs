@@ -7,7 +7,8 @@ use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, Row, Value};
 use thunderhead_types::{Checksum, Error, ErrorKind, Result};
 
 use crate::pd::deepest;
-use crate::security::{Connector, Security};
+use crate::security::Connector;
+use thunderhead_net::Security;
 
 const PACKET_BYTES_MAX: usize = 64 << 20;
 const WAIT_SECONDS: usize = 28_800;

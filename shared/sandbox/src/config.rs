@@ -5,6 +5,7 @@ use crate::faults::Fault;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
+use thunderhead_net::Security;
 
 /// Which release the servers claim to be, and with it which calls they answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,9 @@ pub struct SandboxConfig {
     pub lint: bool,
     /// Faults in force from the start.
     pub faults: Vec<Fault>,
+    /// With an authority every port speaks TLS and asks clients for a certificate of it; the MySQL port
+    /// offers TLS and does not insist.
+    pub security: Security,
 }
 
 impl SandboxConfig {
@@ -125,6 +129,7 @@ impl SandboxConfig {
             sweep_interval: Duration::from_secs(10),
             lint: true,
             faults: Vec::new(),
+            security: Security::default(),
         }
     }
 

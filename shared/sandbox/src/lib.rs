@@ -23,7 +23,6 @@ mod keys;
 mod kv;
 mod meta;
 mod mvcc;
-mod net;
 mod pd_grpc;
 mod pd_http;
 mod pd_member;
@@ -46,13 +45,13 @@ pub use faults::{Action, Fault, Match, Point, RegionErrorKind};
 
 use cluster::Cluster;
 use import_grpc::ImportService;
-use net::{Server, bind};
 use pd_member::PdMember;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
+use thunderhead_net::{Server, ServerTls, bind};
 use thunderhead_proto::import_sstpb::import_sst_server::ImportSstServer;
 use thunderhead_proto::pdpb::pd_server::PdServer;
 use thunderhead_proto::tikvpb::tikv_server::TikvServer;
@@ -97,6 +96,7 @@ impl Sandbox {
     /// Opens the data directory and serves. All ports listen when this returns.
     pub async fn start(config: SandboxConfig) -> Result<Self> {
         let host = config.host.clone();
+        let tls = ServerTls::new(&config.security)?;
         let opened = tokio::task::spawn_blocking(move || Cluster::open(config)).await;
         let cluster = opened.map_err(internal)?.map_err(Error::from)?;
         let ports: Vec<u16> = cluster
@@ -110,18 +110,24 @@ impl Sandbox {
             let (status, status_address) = bind_again(&host, ports.get(2 * i + 1).copied()).await?;
             store.set_addresses(grpc_address.to_string(), status_address.to_string());
             taken.extend([grpc_address.port(), status_address.port()]);
-            tasks.spawn(serve_store(cluster.clone(), store.clone(), grpc, status));
+            let ports = (grpc, status);
+            tasks.spawn(serve_store(
+                cluster.clone(),
+                store.clone(),
+                ports,
+                tls.clone(),
+            ));
         }
         if taken != ports {
             cluster.meta.put("ports", &taken).map_err(Error::from)?;
         }
-        let (servers, pd_members) = serve_pd(&cluster, &host).await?;
+        let (servers, pd_members) = serve_pd(&cluster, &host, tls.as_ref()).await?;
         tasks.spawn(apply_lagging(cluster.clone()));
         tasks.spawn(sweep_orphans(cluster.clone()));
         let pd = pd_members[0].clone();
         let sql = SqlServer::start(
             Arc::new(kv::LocalKv::new(cluster.clone())),
-            sql_config(&cluster, &pd)?,
+            sql_config(&cluster, &pd, tls)?,
         )
         .await?;
         let addresses = Addresses {
@@ -255,7 +261,11 @@ async fn bind_again(host: &str, port: Option<u16>) -> Result<(TcpListener, Socke
     bind(host, 0).await
 }
 
-async fn serve_pd(cluster: &Arc<Cluster>, host: &str) -> Result<(Vec<Server>, Vec<String>)> {
+async fn serve_pd(
+    cluster: &Arc<Cluster>,
+    host: &str,
+    tls: Option<&ServerTls>,
+) -> Result<(Vec<Server>, Vec<String>)> {
     let mut listeners = Vec::new();
     for member in 0..cluster.config.pd_members.max(1) {
         let port = if member == 0 {
@@ -282,12 +292,12 @@ async fn serve_pd(cluster: &Arc<Cluster>, host: &str) -> Result<(Vec<Server>, Ve
             .into_axum_router()
             .merge(pd_http::pd_router(cluster.clone()))
             .merge(control::router(cluster.clone()));
-        servers.push(Server::start(listener, router));
+        servers.push(Server::start(listener, router, tls.cloned()));
     }
     Ok((servers, addresses.to_vec()))
 }
 
-fn sql_config(cluster: &Cluster, pd: &str) -> Result<SqlConfig> {
+fn sql_config(cluster: &Cluster, pd: &str, tls: Option<ServerTls>) -> Result<SqlConfig> {
     let address = |port: u16| -> Result<SocketAddr> {
         let host = &cluster.config.host;
         let mut found = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port))
@@ -302,6 +312,7 @@ fn sql_config(cluster: &Cluster, pd: &str) -> Result<SqlConfig> {
         root_password: cluster.config.root_password.clone(),
         pd_addr: pd.to_owned(),
         new_collation: true,
+        tls,
     })
 }
 
@@ -309,8 +320,8 @@ fn sql_config(cluster: &Cluster, pd: &str) -> Result<SqlConfig> {
 async fn serve_store(
     cluster: Arc<Cluster>,
     store: Arc<Store>,
-    grpc: TcpListener,
-    status: TcpListener,
+    (grpc, status): (TcpListener, TcpListener),
+    tls: Option<ServerTls>,
 ) {
     let mut alive = store.watch_alive();
     let addresses = (grpc.local_addr(), status.local_addr());
@@ -341,10 +352,11 @@ async fn serve_store(
         .add_service(ImportSstServer::new(import).max_decoding_message_size(limit))
         .into_axum_router();
         let servers = [
-            Server::start(grpc, router),
+            Server::start(grpc, router, tls.clone()),
             Server::start(
                 status,
                 pd_http::status_router(cluster.clone(), store.clone()),
+                tls.clone(),
             ),
         ];
         let _ = alive.wait_for(|alive| !*alive).await;

@@ -8,6 +8,7 @@ use crate::session::{Session, Shared};
 use crate::status;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use thunderhead_net::{Server, ServerTls};
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 const CONNECTIONS_MAX: usize = 512;
 
 /// How the ports listen and what the cluster says about itself.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SqlConfig {
     /// MySQL protocol; port 0 picks a free one.
     pub sql_addr: SocketAddr,
@@ -29,6 +30,8 @@ pub struct SqlConfig {
     pub pd_addr: String,
     /// Whether the cluster uses the new collation framework.
     pub new_collation: bool,
+    /// TLS of both ports; the MySQL port offers it, the status port insists.
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for SqlConfig {
@@ -40,6 +43,7 @@ impl Default for SqlConfig {
             root_password: String::new(),
             pd_addr: String::new(),
             new_collation: true,
+            tls: None,
         }
     }
 }
@@ -50,6 +54,7 @@ pub struct SqlServer {
     status_addr: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    http: Server,
 }
 
 impl SqlServer {
@@ -58,17 +63,19 @@ impl SqlServer {
         let sql = bind(config.sql_addr).await?;
         let http = bind(config.status_addr).await?;
         let (sql_addr, status_addr) = (local(&sql)?, local(&http)?);
+        let tls = config.tls.clone();
         let shared = Arc::new(Shared::new(engine, config, VERSION));
         prepare(shared.clone()).await?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(sql, shared.clone(), stopped.clone()));
-        tasks.spawn(serve_http(http, shared, stopped));
+        tasks.spawn(accept(sql, shared.clone(), tls.clone(), stopped));
+        let http = Server::start(http, status::router(shared), tls);
         Ok(Self {
             sql_addr,
             status_addr,
             stop,
             tasks,
+            http,
         })
     }
 
@@ -85,6 +92,7 @@ impl SqlServer {
     /// Closes the ports and every connection, and waits for their tasks.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        self.http.stop().await;
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -112,7 +120,12 @@ async fn prepare(shared: Arc<Shared>) -> Result<()> {
 }
 
 /// Takes connections until the server stops, then waits for those it has.
-async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tls: Option<ServerTls>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let for_clients = stop.clone();
     loop {
@@ -122,22 +135,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Rec
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(protocol::serve(stream, Session::new(shared.clone()), for_clients.clone()));
+                    let session = Session::new(shared.clone());
+                    connections.spawn(protocol::serve(stream, session, tls.clone(), for_clients.clone()));
                 }
             }
         }
     }
     while connections.join_next().await.is_some() {}
-}
-
-async fn serve_http(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let stopped = async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    if let Err(error) = axum::serve(listener, status::router(shared))
-        .with_graceful_shutdown(stopped)
-        .await
-    {
-        tracing::error!(%error, "status port");
-    }
 }

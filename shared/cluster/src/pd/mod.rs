@@ -22,11 +22,12 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::retry::{Exhausted, Pace, Patience, RetryPolicy};
-use crate::security::{Connector, Security};
+use crate::security::Connector;
 use calls::Headed;
 pub(crate) use calls::LOGICAL_BITS;
 pub(crate) use http::deepest;
 pub use scatter::ScatterStats;
+use thunderhead_net::Security;
 
 /// For everything that PD answers from memory.
 pub(crate) const METADATA_DEADLINE: Duration = Duration::from_secs(3);

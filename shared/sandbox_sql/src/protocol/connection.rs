@@ -9,7 +9,8 @@ use crate::error::{SqlError, SqlResult, code};
 use crate::lexer::{Tok, Token, tokenize};
 use crate::session::{Outcome, Session};
 use std::collections::BTreeMap;
-use tokio::io::AsyncWriteExt;
+use thunderhead_net::ServerTls;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -46,24 +47,35 @@ struct State {
     next_statement: u32,
 }
 
+/// A client's bytes, in the clear or under TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+type Client = Box<dyn Stream>;
+
 /// Serves one client until it leaves, is killed, or the server stops.
-pub async fn serve(mut stream: TcpStream, session: Session, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    stream: TcpStream,
+    session: Session,
+    tls: Option<ServerTls>,
+    mut stop: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
     let killed = session.kill_switch();
     tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => {}
         () = killed.notified() => {}
-        () = converse(&mut stream, session) => {}
+        () = converse(Box::new(stream), session, tls) => {}
     }
     // A statement that still runs on its thread must not outlive its client.
     killed.fire();
 }
 
-async fn converse(stream: &mut TcpStream, mut session: Session) {
-    if !greet(stream, &mut session).await {
+async fn converse(stream: Client, mut session: Session, tls: Option<ServerTls>) {
+    let Some(mut stream) = greet(stream, &mut session, tls).await else {
         return;
-    }
+    };
+    let stream = &mut stream;
     let mut state = State {
         session,
         prepared: BTreeMap::new(),
@@ -109,7 +121,7 @@ async fn converse(stream: &mut TcpStream, mut session: Session) {
     }
 }
 
-async fn send(stream: &mut TcpStream, sequence: u8, payload: &[u8]) -> bool {
+async fn send(stream: &mut Client, sequence: u8, payload: &[u8]) -> bool {
     let mut out = PacketWriter {
         buffer: Vec::new(),
         sequence,
@@ -118,45 +130,38 @@ async fn send(stream: &mut TcpStream, sequence: u8, payload: &[u8]) -> bool {
     stream.write_all(&out.buffer).await.is_ok()
 }
 
-/// Greets, learns who it is, and answers; false when the client may not stay.
-async fn greet(stream: &mut TcpStream, session: &mut Session) -> bool {
+/// Greets, learns who it is, and answers; gives the stream back when the client may stay. A client that asks
+/// for TLS first sends the head of its response alone.
+async fn greet(
+    mut stream: Client,
+    session: &mut Session,
+    tls: Option<ServerTls>,
+) -> Option<Client> {
     let salt = handshake::salt();
-    if !send(
-        stream,
-        0,
-        &handshake::greeting(session.id(), &salt, status::AUTOCOMMIT),
-    )
-    .await
-    {
-        return false;
+    let greeting = handshake::greeting(session.id(), &salt, status::AUTOCOMMIT, tls.is_some());
+    if !send(&mut stream, 0, &greeting).await {
+        return None;
     }
-    let Ok((payload, mut sequence)) = read_packet(stream).await else {
-        return false;
-    };
-    let Some(mut response) = handshake::parse_response(&payload) else {
-        return false;
-    };
+    let (mut payload, mut sequence) = read_packet(&mut stream).await.ok()?;
+    if handshake::asks_for_tls(&payload) {
+        stream = Box::new(tls?.accept(stream).await.ok()?);
+        (payload, sequence) = read_packet(&mut stream).await.ok()?;
+    }
+    let mut response = handshake::parse_response(&payload)?;
     if !response.plugin.is_empty() && response.plugin != handshake::PLUGIN {
-        if !send(stream, sequence, &handshake::auth_switch(&salt)).await {
-            return false;
+        if !send(&mut stream, sequence, &handshake::auth_switch(&salt)).await {
+            return None;
         }
-        let Ok((auth, next)) = read_packet(stream).await else {
-            return false;
-        };
-        (response.auth, sequence) = (auth, next);
+        (response.auth, sequence) = read_packet(&mut stream).await.ok()?;
     }
     match admit(&response, session, &salt) {
         Ok(()) => {
-            send(
-                stream,
-                sequence,
-                &[0, 0, 0, status::AUTOCOMMIT as u8, 0, 0, 0],
-            )
-            .await
+            let ok = [0, 0, 0, status::AUTOCOMMIT as u8, 0, 0, 0];
+            send(&mut stream, sequence, &ok).await.then_some(stream)
         }
         Err(error) => {
-            send(stream, sequence, &error_payload(&error)).await;
-            false
+            send(&mut stream, sequence, &error_payload(&error)).await;
+            None
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod capability {
     pub const CONNECT_WITH_DB: u32 = 1 << 3;
     pub const PROTOCOL_41: u32 = 1 << 9;
     pub const INTERACTIVE: u32 = 1 << 10;
+    pub const SSL: u32 = 1 << 11;
     pub const TRANSACTIONS: u32 = 1 << 13;
     pub const SECURE_CONNECTION: u32 = 1 << 15;
     pub const MULTI_STATEMENTS: u32 = 1 << 16;
@@ -59,17 +60,18 @@ pub fn salt() -> Salt {
 }
 
 /// The greeting.
-pub fn greeting(connection: u32, salt: &Salt, status: u16) -> Vec<u8> {
+pub fn greeting(connection: u32, salt: &Salt, status: u16, tls: bool) -> Vec<u8> {
+    let capabilities = CAPABILITIES | if tls { capability::SSL } else { 0 };
     let mut out = vec![10];
     out.extend_from_slice(VERSION.as_bytes());
     out.push(0);
     out.extend_from_slice(&connection.to_le_bytes());
     out.extend_from_slice(&salt[..8]);
     out.push(0);
-    out.extend_from_slice(&CAPABILITIES.to_le_bytes()[..2]);
+    out.extend_from_slice(&capabilities.to_le_bytes()[..2]);
     out.push(COLLATION_UTF8MB4_BIN);
     out.extend_from_slice(&status.to_le_bytes());
-    out.extend_from_slice(&CAPABILITIES.to_le_bytes()[2..]);
+    out.extend_from_slice(&capabilities.to_le_bytes()[2..]);
     out.push(SALT_LEN as u8 + 1);
     out.extend_from_slice(&[0; 10]);
     out.extend_from_slice(&salt[8..]);
@@ -87,6 +89,12 @@ pub struct Response {
     pub auth: Vec<u8>,
     pub db: Option<String>,
     pub plugin: String,
+}
+
+/// Whether this is the head of a response that a TLS handshake follows.
+pub fn asks_for_tls(payload: &[u8]) -> bool {
+    let capabilities = Reader(payload).uint(4).unwrap_or(0) as u32;
+    payload.len() == 32 && capabilities & capability::SSL != 0
 }
 
 /// Reads the answer to the greeting.
