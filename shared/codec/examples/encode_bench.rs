@@ -76,6 +76,7 @@ fn column(kind: &str) -> Column {
         "varchar" => (tp::VARCHAR, flen, 0, "utf8mb4_bin", |r| {
             words(r, 10 + r % 30)
         }),
+        "short" => (tp::VARCHAR, 20, 0, "utf8mb4_bin", |r| words(r, 8 + r % 8)),
         "general_ci" => (tp::VARCHAR, 60, 0, "utf8mb4_general_ci", |r| {
             words(r, 10 + r % 30)
         }),
@@ -336,17 +337,18 @@ fn lineitem() -> Table {
 }
 
 fn tables() -> Vec<Table> {
+    // About 100 bytes of text.
     let ten = [
         "bigint",
-        "int",
-        "varchar(60)",
-        "decimal(15,2)",
-        "datetime(0)",
-        "int",
-        "varchar(60)",
-        "double",
-        "date",
         "bigint",
+        "bigint",
+        "bigint",
+        "double",
+        "decimal(10,2)",
+        "datetime(0)",
+        "char(16)",
+        "short",
+        "short",
     ];
     let wide: Vec<&str> = std::iter::once("bigint")
         .chain(TYPES.into_iter().cycle().take(99))

@@ -39,6 +39,19 @@ pub fn utf8_step(text: &[u8]) -> (usize, Option<char>) {
     }
 }
 
+/// Whether a text is ASCII, told by two loads that overlap; false for a text longer than those reach.
+#[inline]
+fn is_short_ascii(text: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(first), Some(last)) if text.len() <= 16 => {
+            (u64::from_le_bytes(*first) | u64::from_le_bytes(*last)) & HIGH == 0
+        }
+        (None, _) => text.iter().fold(0, |or, byte| or | byte) < 0x80,
+        _ => false,
+    }
+}
+
 impl Charset {
     /// By name; what is unknown is taken for utf8mb4, as the server does.
     pub fn from_name(name: &str) -> Charset {
@@ -66,6 +79,7 @@ impl Charset {
     pub fn first_invalid(self, text: &[u8]) -> Option<usize> {
         match self {
             Charset::Any => None,
+            _ if is_short_ascii(text) => None,
             Charset::Utf8mb4 | Charset::Gb18030 => std::str::from_utf8(text)
                 .err()
                 .map(|error| error.valid_up_to()),

@@ -27,7 +27,7 @@ pub(crate) fn read(text: &[u8]) -> Option<u64> {
 }
 
 /// The number that eight bytes write, the first digit in the lowest byte.
-#[inline]
+#[inline(always)]
 pub(crate) fn eight(word: u64) -> Option<u64> {
     // A digit has 3 above and at most 9 below: adding 6 must not carry.
     let digits = word ^ ZEROS;
@@ -42,7 +42,7 @@ pub(crate) fn eight(word: u64) -> Option<u64> {
 }
 
 /// Up to eight bytes, the first one lowest, `0` before the first.
-#[inline]
+#[inline(always)]
 fn load(text: &[u8]) -> u64 {
     let len = text.len();
     if let Some(all) = text.first_chunk::<8>() {

@@ -162,11 +162,13 @@ fn put_value(to: &mut Vec<u8>, cell: &Cell<'_>, (precision, scale): (u8, u8)) {
 pub(crate) const VALUE_ROOM: usize = SMALL_ROOM + 2;
 
 /// Writes a payload of format 2 at `at` and returns its end; what [`put_value`] appends. `None`, and nothing
-/// written, for NULL and for a decimal of many digits. There must be [`VALUE_ROOM`] bytes and those of a text.
+/// written, for NULL and for a decimal of many digits. There must be [`VALUE_ROOM`] bytes; for what is longer
+/// `to` grows and keeps `room` behind it.
 #[inline]
 pub(crate) fn write_value(
-    to: &mut [u8],
+    to: &mut Vec<u8>,
     at: usize,
+    room: usize,
     cell: &Cell<'_>,
     (precision, scale): (u8, u8),
 ) -> Option<usize> {
@@ -174,14 +176,8 @@ pub(crate) fn write_value(
         Cell::Int(v) | Cell::Duration(v) => (v.to_le_bytes(), int_len(*v)),
         Cell::UInt(v) | Cell::Time(v) => (v.to_le_bytes(), uint_len(*v)),
         Cell::Double(v) => (comparable_f64(*v).to_be_bytes(), 8),
-        Cell::Bytes(v) | Cell::Json(v) => {
-            to[at..at + v.len()].copy_from_slice(v);
-            return Some(at + v.len());
-        }
-        Cell::Vector(v) => {
-            to[at..at + v.len()].copy_from_slice(v);
-            return Some(at + v.len());
-        }
+        Cell::Bytes(v) | Cell::Json(v) => return Some(write_bytes(to, at, room, v)),
+        Cell::Vector(v) => return Some(write_bytes(to, at, room, v)),
         Cell::SmallDecimal { mantissa, .. } => {
             to[at..at + 2].copy_from_slice(&[precision, scale]);
             return Some(write_small(*mantissa, precision, scale, to, at + 2));
@@ -190,6 +186,16 @@ pub(crate) fn write_value(
     };
     to[at..at + 8].copy_from_slice(&word);
     Some(at + len)
+}
+
+#[inline]
+fn write_bytes(to: &mut Vec<u8>, at: usize, room: usize, bytes: &[u8]) -> usize {
+    let end = at + bytes.len();
+    if to.len() < end + room {
+        to.resize(end + room, 0);
+    }
+    to[at..end].copy_from_slice(bytes);
+    end
 }
 
 /// Appends one column in format 1.

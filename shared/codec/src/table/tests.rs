@@ -658,4 +658,5 @@ fn lists_match_exactly_or_by_collation_and_fall_back_to_default() {
 }
 
 mod computed;
+mod order;
 mod tricky;
