@@ -2,6 +2,7 @@
 //! finished runs are published as one immutable manifest. Synchronous; runs on its own thread.
 
 use crate::conflict::{ROW_NUMBER_BYTES, number_bytes};
+use crate::fields::{Refused, RowMap};
 use crate::held;
 use crate::sort::{Ledger, SortBuffer, run_message};
 use crate::worker::Shared;
@@ -10,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
-use thunderhead_codec::table::{Field, PairSink, RowError, Slot, TableEncoder};
-use thunderhead_config::SourceFormat;
+use thunderhead_codec::table::{AutoIds, PairSink, RowError, Slot};
+use thunderhead_config::{FieldOptions, SourceFormat};
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
-use thunderhead_source::{ByteSource, Chunk, ChunkReader, CsvDialect, Row, dialect_of, source_at};
+use thunderhead_source::{ByteSource, Chunk, Place, open_records, source_at};
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,8 @@ pub(crate) fn run(
         .table
         .as_ref()
         .ok_or_else(|| bug("an encode task without its table"))?;
-    let (source, dialect) = open_source(task, &spec.format_json)?;
+    let format = format(task)?;
+    let source = source_at(&task.path, format.compression)?;
     same_file(&*source, task)?;
     let dir = held::create_attempt(
         &shared.ledger,
@@ -40,7 +42,7 @@ pub(crate) fn run(
         &spec.job_id,
         epoch,
     )?;
-    let result = encode(shared, task, spec, &*source, &dialect, &dir, cancel);
+    let result = encode(shared, task, spec, &source, &format, &dir, cancel);
     if result.is_err()
         && let Err(error) = shared.ledger.remove_dir(&dir)
     {
@@ -53,28 +55,25 @@ fn encode(
     shared: &Arc<Shared>,
     task: &EncodeTask,
     spec: &wire::TableSpec,
-    source: &dyn ByteSource,
-    dialect: &CsvDialect,
+    source: &Arc<dyn ByteSource>,
+    format: &SourceFormat,
     dir: &Path,
     cancel: &CancellationToken,
 ) -> Result<Manifest> {
     let path = Path::new(&task.path);
-    let (mut encoder, width) = compile(spec, &task.columns)?;
-    let chunk = Chunk {
-        offset: task.offset,
-        end: task.end,
-        first_line: task.first_line,
-        rows_max: 0,
-        rows_exact: false,
-    };
-    let mut reader = ChunkReader::open(source, &chunk, dialect)?;
+    let mut maps = Maps::new(spec, task, format)?;
+    let mut reader = open_records(source, &chunk_of(task), format)?;
     let slots = f64::from(shared.config.encode_slots.max(1));
     let buffer_bytes = (shared.config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
     let mut pairs = Spiller::new(dir.to_owned(), Arc::clone(&shared.ledger), buffer_bytes);
     let first_row_id = spec.conflict.as_ref().map(|conflict| conflict.first_row_id);
 
     let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
-    while let Some(batch) = reader.next_batch()? {
+    loop {
+        let count = reader.advance()?;
+        if count == 0 {
+            break;
+        }
         if cancel.is_cancelled() {
             return Err(Error::new(
                 ErrorKind::Cancelled,
@@ -82,14 +81,19 @@ fn encode(
                 "stopped on request",
             ));
         }
-        for row in batch.rows() {
+        let map = maps.of(reader.columns())?;
+        let mut values = Vec::with_capacity(map.width());
+        for index in 0..count {
             if row_id >= task.row_id_end {
                 return Err(bug("more rows in a chunk than were planned for it"));
             }
             if let Some(first) = first_row_id {
                 pairs.number_row(row_id.abs_diff(first))?;
             }
-            encode_row(&mut encoder, width, &row, row_id, path, &mut pairs)?;
+            values.clear();
+            let at = reader.record(index, &mut values);
+            map.encode(&values, row_id, &mut pairs)
+                .map_err(|refused| refusal(at.place(&task.path), map.width(), &refused))?;
             row_id += 1;
             rows += 1;
             pairs.spill_full()?;
@@ -105,9 +109,9 @@ fn encode(
             .fetch_add(rows - reported.1, Ordering::Relaxed);
         reported = (offset, rows);
     }
-    same_file(source, task)?;
+    same_file(&**source, task)?;
 
-    let ids = encoder.auto_ids();
+    let ids = maps.auto_ids();
     let (runs, checksum) = pairs.finish()?;
     shared.totals.kvs.fetch_add(checksum.kvs, Ordering::Relaxed);
     shared
@@ -117,7 +121,7 @@ fn encode(
     let manifest = Manifest {
         runs,
         rows,
-        source_bytes: task.end - task.offset,
+        source_bytes: reader.offset() - task.offset,
         checksum: Some(wire::Checksum {
             crc64_xor: checksum.crc64_xor,
             kvs: checksum.kvs,
@@ -137,66 +141,89 @@ fn encode(
     Ok(manifest)
 }
 
-/// The encoder of a table and how many fields a record must have.
-pub(crate) fn compile(spec: &wire::TableSpec, columns: &[String]) -> Result<(TableEncoder, usize)> {
-    let table: TableInfo = serde_json::from_slice(&spec.table_info_json)
-        .map_err(|e| bug(&format!("table info: {e}")))?;
-    let session: Session =
-        serde_json::from_slice(&spec.session_json).map_err(|e| bug(&format!("session: {e}")))?;
-    let list = (!columns.is_empty()).then_some(columns);
-    let width = list.map_or_else(
-        || table.columns().iter().filter(|c| !c.hidden).count(),
-        <[String]>::len,
-    );
-    Ok((TableEncoder::compile(&table, &session, list)?, width))
+/// How the file of a task is written.
+pub(crate) fn format(task: &EncodeTask) -> Result<SourceFormat> {
+    serde_json::from_slice(&task.format_json).map_err(|e| bug(&format!("source format: {e}")))
 }
 
-/// The file of a task and how it is written.
-pub(crate) fn open_source(
-    task: &EncodeTask,
-    format_json: &[u8],
-) -> Result<(Arc<dyn ByteSource>, CsvDialect)> {
-    let format: SourceFormat =
-        serde_json::from_slice(format_json).map_err(|e| bug(&format!("source format: {e}")))?;
-    let dialect = dialect_of(&format)?;
-    Ok((source_at(&task.path, format.compression)?, dialect))
+/// The bytes of a task.
+pub(crate) fn chunk_of(task: &EncodeTask) -> Chunk {
+    Chunk {
+        offset: task.offset,
+        end: task.end,
+        first_line: task.first_line,
+        statement: task.statement,
+        ..Chunk::whole()
+    }
 }
 
-pub(crate) fn encode_row(
-    encoder: &mut TableEncoder,
-    width: usize,
-    row: &Row<'_>,
-    row_id: i64,
-    path: &Path,
-    pairs: &mut impl PairSink,
-) -> Result<()> {
-    let place = || format!("{}:{} (byte {})", path.display(), row.line(), row.offset());
-    if row.len() != width {
-        let cause = format!("the record has {} fields, {width} were expected", row.len());
-        return Err(Error::new(ErrorKind::Data, place(), cause).advice(
-            "check separator, delimiter and header in [mydumper.csv], or mend the record",
-        ));
+/// Encoders for the columns a task meets: one, unless its statements have different column lists.
+pub(crate) struct Maps {
+    table: TableInfo,
+    session: Session,
+    options: FieldOptions,
+    maps: Vec<(Option<Arc<[String]>>, RowMap)>,
+}
+
+impl Maps {
+    pub(crate) fn new(
+        spec: &wire::TableSpec,
+        task: &EncodeTask,
+        format: &SourceFormat,
+    ) -> Result<Self> {
+        let table: TableInfo = serde_json::from_slice(&spec.table_info_json)
+            .map_err(|e| bug(&format!("table info: {e}")))?;
+        let session: Session = serde_json::from_slice(&spec.session_json)
+            .map_err(|e| bug(&format!("session: {e}")))?;
+        let names = (!task.columns.is_empty()).then_some(task.columns.as_slice());
+        let first = RowMap::compile(&table, &session, names, &format.fields)?;
+        Ok(Self {
+            table,
+            session,
+            options: format.fields.clone(),
+            maps: vec![(None, first)],
+        })
     }
-    // Records are narrow: a stack array serves almost all of them, and none of them allocates twice.
-    let mut few = [Field::Null; 64];
-    let mut many;
-    let fields = if width <= few.len() {
-        &mut few[..width]
-    } else {
-        many = vec![Field::Null; width];
-        &mut many[..]
-    };
-    for (slot, field) in fields.iter_mut().zip(row.fields()) {
-        *slot = field.map_or(Field::Null, Field::Text);
+
+    /// The map for records whose fields have these names; `None` = as the task says.
+    pub(crate) fn of(&mut self, names: Option<&Arc<[String]>>) -> Result<&mut RowMap> {
+        let same = |(known, _): &(Option<Arc<[String]>>, RowMap)| known.as_ref() == names;
+        let at = match self.maps.iter().position(same) {
+            Some(at) => at,
+            None => {
+                let list = names.map(|names| &**names);
+                let map = RowMap::compile(&self.table, &self.session, list, &self.options)?;
+                self.maps.push((names.cloned(), map));
+                self.maps.len() - 1
+            }
+        };
+        Ok(&mut self.maps[at].1)
     }
-    encoder
-        .encode_row(fields, row_id, pairs)
-        .map_err(|e| refused(place(), &e))?;
-    Ok(())
+
+    fn auto_ids(&self) -> AutoIds {
+        let mut ids = AutoIds::default();
+        for (_, map) in &self.maps {
+            ids.merge(&map.encoder().auto_ids());
+        }
+        ids
+    }
+}
+
+/// A refused record as an error at its place.
+pub(crate) fn refusal(place: Place, width: usize, refused: &Refused) -> Error {
+    match refused {
+        Refused::Width(given) => {
+            let cause = format!("the record has {given} fields, {width} were expected");
+            Error::new(ErrorKind::Data, place, cause).advice(
+                "check separator, delimiter and header in [mydumper.csv], mend the record, or set thunderhead.ragged-rows = \"accept\"",
+            )
+        }
+        Refused::Row(error) => refused_row(place, error),
+    }
 }
 
 /// A refused row, without the value that was refused: it may be private.
-fn refused(place: String, error: &RowError) -> Error {
+fn refused_row(place: Place, error: &RowError) -> Error {
     let why = match error.code {
         1048 => "NULL is not allowed",
         1264 => "the value is out of range",

@@ -1,14 +1,15 @@
 //! The data plane: takes encode and ingest tasks from a coordinator, turns source bytes into sorted runs
 //! and runs into TiKV regions. It never decides who owns what and never talks to the state store.
 //!
-//! The way of a row: [`encode`] reads and encodes it into a sort buffer, [`sort`] spills the buffer to
-//! runs and later merges the runs of a range, [`ingest`] hands the merged range to the cluster client. Runs of
-//! other agents come in through [`peers`], [`runs`] serves ours to them.
+//! The way of a row: [`encode`] reads it, [`fields`] gives its fields to columns, the pairs go to a sort
+//! buffer; [`sort`] spills the buffer to runs and later merges the runs of a range, [`ingest`] hands the merged
+//! range to the cluster client. Runs of other agents come in through [`peers`], [`runs`] serves ours to them.
 
 mod cli;
 mod clusters;
 mod conflict;
 mod encode;
+mod fields;
 mod held;
 mod home;
 mod ingest;
@@ -23,5 +24,6 @@ mod worker;
 
 pub use cli::{AgentArgs, run_agent};
 pub use clusters::Clusters;
+pub use fields::check_fields;
 pub use sample::{Sample, sample};
 pub use worker::{Agent, AgentConfig, SessionEnd};

@@ -1,10 +1,9 @@
 //! How large the pairs of a table will be, from its first rows: what a plan needs to know before anything
 //! is encoded. Errors in the data are left to the encode task, which names them with all they need.
 
-use crate::encode::{compile, encode_row, open_source};
-use std::path::Path;
+use crate::encode::{Maps, chunk_of, format};
 use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
-use thunderhead_source::{Chunk, ChunkReader};
+use thunderhead_source::{open_records, source_at};
 use thunderhead_types::Result;
 
 /// Rows that are looked at.
@@ -26,34 +25,27 @@ pub struct Sample {
 /// # Errors
 /// When the file cannot be read or the table cannot be encoded at all.
 pub fn sample(spec: &TableSpec, task: &EncodeTask) -> Result<Sample> {
-    let (mut encoder, width) = compile(spec, &task.columns)?;
-    let chunk = Chunk {
-        offset: task.offset,
-        end: task.end,
-        first_line: task.first_line,
-        rows_max: 0,
-        rows_exact: false,
-    };
-    let path = Path::new(&task.path);
-    let (source, dialect) = open_source(task, &spec.format_json)?;
-    let mut reader = ChunkReader::open(&*source, &chunk, &dialect)?;
+    let format = format(task)?;
+    let mut maps = Maps::new(spec, task, &format)?;
+    let source = source_at(&task.path, format.compression)?;
+    let mut reader = open_records(&source, &chunk_of(task), &format)?;
     let mut sample = Sample::default();
     while sample.rows < ROWS as u64 {
         let start = reader.offset();
-        let Ok(Some(batch)) = reader.next_batch() else {
+        let Ok(count) = reader.advance() else {
             break;
         };
+        if count == 0 {
+            break;
+        }
+        let map = maps.of(reader.columns())?;
+        let mut values = Vec::with_capacity(map.width());
         let mut bytes = 0;
-        for row in batch.rows() {
+        for index in 0..count {
             let mut count = |_, key: &[u8], value: &[u8]| bytes += (key.len() + value.len()) as u64;
-            let _ = encode_row(
-                &mut encoder,
-                width,
-                &row,
-                task.row_id_base,
-                path,
-                &mut count,
-            );
+            values.clear();
+            reader.record(index, &mut values);
+            let _ = map.encode(&values, task.row_id_base, &mut count);
             sample.rows += 1;
         }
         sample.kv_bytes += bytes;

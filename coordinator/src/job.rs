@@ -39,8 +39,6 @@ pub struct TableRecord {
     pub table_info_json: String,
     /// The codec session.
     pub session_json: String,
-    /// The source format.
-    pub format_json: String,
     /// commit_ts of every pair, taken once.
     pub commit_ts: Timestamp,
     /// See [`Phase`].
@@ -298,7 +296,6 @@ mod tests {
             content: "f".into(),
             table_info_json: "{}".into(),
             session_json: "{}".into(),
-            format_json: "{}".into(),
             commit_ts: 5,
             phase: Phase::Encoding,
             chunks: 2,

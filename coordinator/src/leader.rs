@@ -226,7 +226,6 @@ impl Leader {
             table: record.table.clone(),
             table_info_json: record.table_info_json.clone().into(),
             session_json: record.session_json.clone().into(),
-            format_json: record.format_json.clone().into(),
             commit_ts: record.commit_ts,
             ..TableSpec::default()
         }

@@ -16,8 +16,7 @@ use std::path::Path;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_config::{
-    Backend, CharacterSet, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, fingerprint,
-    schema_file,
+    Backend, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, fingerprint, schema_file,
 };
 use thunderhead_proto::thunderhead::TableSpec;
 use thunderhead_types::{Error, ErrorKind, Result};
@@ -58,21 +57,6 @@ pub(crate) fn refuse_unsupported(job: &Job) -> Result<()> {
         return refuse(
             "lightning.max-error above 0 is not supported yet",
             "every row that is refused is an error: remove it",
-        );
-    }
-    if !job.ignore_columns.is_empty() {
-        return refuse(
-            "mydumper.ignore-data-columns is not supported yet",
-            "remove the columns from the source",
-        );
-    }
-    if !matches!(
-        job.csv.character_set,
-        CharacterSet::Binary | CharacterSet::Utf8mb4 | CharacterSet::Ascii
-    ) {
-        return refuse(
-            "only UTF-8 source files are supported yet",
-            "convert them, for example with iconv",
         );
     }
     Ok(())
@@ -267,7 +251,6 @@ async fn plan_table(
     let to_json = |value: serde_json::Result<String>| {
         value.map_err(|e| Error::new(ErrorKind::Internal, &place, e))
     };
-    let format = source.data_files.first().map(|file| job.format_of(file));
     let record = TableRecord {
         database: source.database.clone(),
         table: source.table.clone(),
@@ -275,7 +258,6 @@ async fn plan_table(
         content,
         table_info_json: json,
         session_json: to_json(serde_json::to_string(session))?,
-        format_json: to_json(serde_json::to_string(&format))?,
         commit_ts: 0,
         phase: Phase::Encoding,
         chunks: tasks.len() as u64,
@@ -298,7 +280,6 @@ fn kv_bytes_per_source_byte(table: &Table) -> Result<f64> {
     let spec = TableSpec {
         table_info_json: record.table_info_json.clone().into(),
         session_json: record.session_json.clone().into(),
-        format_json: record.format_json.clone().into(),
         ..TableSpec::default()
     };
     let sample = thunderhead_agent::sample(&spec, task)?;

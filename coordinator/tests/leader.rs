@@ -269,7 +269,6 @@ async fn plan(store: &dyn StateStore, epoch: u64) {
             content: String::new(),
             table_info_json: "{}".into(),
             session_json: "{}".into(),
-            format_json: "{}".into(),
             commit_ts: 9,
             phase: Phase::Encoding,
             chunks: CHUNKS,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thunderhead_codec::keys::table_range;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
-use thunderhead_config::{CharacterSet, Compression, CsvOptions, FileFormat, SourceFormat};
+use thunderhead_config::{CsvOptions, FileFormat, SourceFormat};
 use thunderhead_proto::thunderhead::{
     self as wire, CancelTask, ClusterSpec, Drain, DropRuns, EncodeTask, IngestReport, IngestTask,
     Limit, Manifest, RemoteRun, TableSpec, TaskFailed, agent_message::Body,
@@ -64,13 +64,13 @@ impl Fixture {
             table: "t".into(),
             table_info_json: json.into(),
             session_json: serde_json::to_vec(&Session::default()).unwrap().into(),
-            format_json: serde_json::to_vec(&format()).unwrap().into(),
             commit_ts: 400_000_000_000_000_000,
             cluster: Some(ClusterSpec {
                 pd_addresses: vec![bench.sandbox.pd.clone()],
                 retry_ms: 20_000,
                 ..ClusterSpec::default()
             }),
+            ..TableSpec::default()
         };
         Self {
             range: table_range(info.id),
@@ -94,6 +94,7 @@ impl Fixture {
             row_id_base: 1,
             row_id_end: i64::MAX,
             first_line: 1,
+            format_json: serde_json::to_vec(&format()).unwrap().into(),
             ..EncodeTask::default()
         })
     }
@@ -168,23 +169,13 @@ impl Fixture {
 }
 
 fn format() -> SourceFormat {
-    SourceFormat {
-        kind: FileFormat::Csv,
-        compression: Compression::None,
-        csv: CsvOptions {
-            separator: ",".into(),
-            quote: "\"".into(),
-            terminator: String::new(),
-            escape: "\\".into(),
-            nulls: vec!["\\N".into()],
-            not_null: false,
+    SourceFormat::new(
+        FileFormat::Csv,
+        CsvOptions {
             header: false,
-            header_schema_match: true,
-            trim_last_separator: false,
-            character_set: CharacterSet::Binary,
-            invalid_char_replace: "\u{fffd}".into(),
+            ..CsvOptions::default()
         },
-    }
+    )
 }
 
 fn checksum(c: Option<wire::Checksum>) -> Checksum {

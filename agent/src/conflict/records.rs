@@ -2,17 +2,16 @@
 //! source. Rows are read again from the source: runs hold pairs, but no places.
 
 use super::bug;
-use crate::encode::{compile, encode_row, open_source};
+use crate::encode::{Maps, chunk_of, format, refusal};
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::path::Path;
 use thunderhead_codec::datum::Datum;
 use thunderhead_codec::keys::{INT_RECORD_LEN, PREFIX_LEN, TableKey, parse};
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Row, Slot, TableDecoder};
 use thunderhead_proto::thunderhead::{ConflictRecord, EncodeTask, TableSpec};
-use thunderhead_source::{Chunk, ChunkReader};
+use thunderhead_source::{open_records, source_at};
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -155,22 +154,22 @@ fn read_rows(
     cancel: &CancellationToken,
     mut take: impl FnMut(&Chosen, Again<'_>) -> Result<()>,
 ) -> Result<()> {
-    let (source, dialect) = open_source(task, &spec.format_json)?;
-    let (mut encoder, width) = compile(spec, &task.columns)?;
-    let chunk = Chunk {
-        offset: task.offset,
-        end: task.end,
-        first_line: task.first_line,
-        rows_max: 0,
-        rows_exact: false,
-    };
-    let mut reader = ChunkReader::open(&*source, &chunk, &dialect)?;
+    let format = format(task)?;
+    let source = source_at(&task.path, format.compression)?;
+    let mut maps = Maps::new(spec, task, &format)?;
+    let mut reader = open_records(&source, &chunk_of(task), &format)?;
     let (mut number, mut rest) = (first, chosen);
-    while let Some(batch) = reader.next_batch()? {
+    loop {
+        let count = reader.advance()?;
+        if count == 0 {
+            break;
+        }
         if cancel.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "", "stopped on request"));
         }
-        for row in batch.rows() {
+        let map = maps.of(reader.columns())?;
+        let mut values = Vec::with_capacity(map.width());
+        for index in 0..count {
             let here = rest.partition_point(|chosen| chosen.row <= number);
             if here > 0 {
                 let mut pairs: Vec<(Slot, Vec<u8>, Vec<u8>)> = Vec::new();
@@ -178,19 +177,15 @@ fn read_rows(
                     pairs.push((slot, key.to_vec(), value.to_vec()));
                 };
                 let row_id = task.row_id_base + (number - first) as i64;
-                encode_row(
-                    &mut encoder,
-                    width,
-                    &row,
-                    row_id,
-                    Path::new(&task.path),
-                    &mut collect,
-                )?;
+                values.clear();
+                let at = reader.record(index, &mut values);
+                map.encode(&values, row_id, &mut collect)
+                    .map_err(|refused| refusal(at.place(&task.path), map.width(), &refused))?;
                 for chosen in &rest[..here] {
                     let again = Again {
                         path: &task.path,
-                        offset: row.offset(),
-                        line: row.line(),
+                        offset: at.offset,
+                        line: at.line,
                         pairs: &pairs,
                     };
                     take(chosen, again)?;

@@ -1,14 +1,13 @@
 //! From the files of a table to its encode tasks: cut at true record boundaries, columns by each file's
 //! header, and disjoint row ids that are a pure function of the plan.
 
+use std::sync::Arc;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
-use thunderhead_codec::table::TableEncoder;
-use thunderhead_config::{Job, SourceTable};
+use thunderhead_config::{Job, SourceFormat, SourceTable};
 use thunderhead_proto::thunderhead::EncodeTask;
 use thunderhead_source::{
-    ByteSource, Chunk, ChunkReader, CsvDialect, SourceError, SplitPolicy, dialect_of, plan_chunks,
-    source_at,
+    ByteSource, SourceError, SplitPolicy, plan_records, read_columns, source_at,
 };
 use thunderhead_types::{Error, ErrorKind, Result};
 
@@ -44,10 +43,9 @@ pub(crate) fn plan(
             ..e.into()
         };
         let format = job.format_of(file);
-        let dialect = dialect_of(&format).map_err(at_file)?;
         let source =
             source_at(&file.path.to_string_lossy(), format.compression).map_err(at_file)?;
-        let chunks = plan_chunks(&*source, &dialect, chunk_bytes, policy)?;
+        let chunks = plan_records(&source, &format, chunk_bytes, policy)?;
         let rows: u64 = chunks.iter().map(|chunk| chunk.rows_max).sum();
         if rows == 0 && !job.allow_empty_files {
             let what = if file.size == 0 {
@@ -58,7 +56,9 @@ pub(crate) fn plan(
             return Err(Error::new(ErrorKind::Data, file.path.display(), what)
                 .advice("is the export complete? If so, set thunderhead.empty-files = \"allow\""));
         }
-        let columns = columns_of(job, &*source, &dialect, chunks.first(), info, session)?;
+        let columns = columns_of(&source, &format, info, session)?;
+        let format_json = serde_json::to_vec(&format)
+            .map_err(|e| Error::new(ErrorKind::Internal, file.path.display(), e))?;
         for chunk in chunks {
             let end = i64::try_from(chunk.rows_max)
                 .ok()
@@ -80,6 +80,8 @@ pub(crate) fn plan(
                 row_id_end: end,
                 first_line: chunk.first_line,
                 columns: columns.clone(),
+                format_json: format_json.clone().into(),
+                statement: chunk.statement,
                 ..EncodeTask::default()
             });
             row_id = end;
@@ -88,32 +90,36 @@ pub(crate) fn plan(
     Ok(tasks)
 }
 
-/// Column of each field; empty = in table order. Also proves that the table can be encoded from them.
+/// Column of each field as the header names them; empty = in table order, or by each statement. Also proves
+/// that the table can be encoded from them.
 fn columns_of(
-    job: &Job,
-    source: &dyn ByteSource,
-    dialect: &CsvDialect,
-    first: Option<&Chunk>,
+    source: &Arc<dyn ByteSource>,
+    format: &SourceFormat,
     info: &TableInfo,
     session: &Session,
 ) -> Result<Vec<String>> {
     let mut columns = Vec::new();
-    if let (true, true, Some(chunk)) = (job.csv.header, job.csv.header_schema_match, first) {
-        let reader = ChunkReader::open(source, chunk, dialect)?;
-        columns = reader.header().unwrap_or_default().to_vec();
-        known_columns(source.name(), &columns, info)?;
+    if format.csv.header_schema_match && format.fields.columns.is_none() {
+        columns = read_columns(source, format)?.unwrap_or_default();
+        known_columns(source.name(), &columns, &format.fields.ignored, info)?;
     }
-    TableEncoder::compile(info, session, (!columns.is_empty()).then_some(&columns))?;
+    thunderhead_agent::check_fields(info, session, &columns, &format.fields)?;
     Ok(columns)
 }
 
-fn known_columns(file: &str, columns: &[String], info: &TableInfo) -> Result<()> {
+fn known_columns(
+    file: &str,
+    columns: &[String],
+    ignored: &[String],
+    info: &TableInfo,
+) -> Result<()> {
     let wrong = |cause: String| {
         Err(Error::new(ErrorKind::Data, format!("{file}:1"), cause)
-            .advice("mend the header, or set mydumper.csv.header-schema-match = false to take columns in table order"))
+            .advice("mend the header, name the column in [[mydumper.ignore-data-columns]], or set mydumper.csv.header-schema-match = false to take columns in table order"))
     };
     for (i, column) in columns.iter().enumerate() {
         let known = column == "_tidb_rowid"
+            || ignored.contains(column)
             || info
                 .columns()
                 .iter()

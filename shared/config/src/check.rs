@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::filter::TableFilter;
-use crate::job::{Backend, IgnoreColumns, IngestOptions, Job, Level, LogicalOptions, PauseScope};
+use crate::job::{
+    Backend, FieldOptions, IgnoreColumns, IngestOptions, Job, Level, LogicalOptions, PauseScope,
+};
 use crate::problem::{Note, Problem};
 use crate::raw::Written;
-use crate::routes::{Route, Routes};
+use crate::routes::{Origin, Route, Routes};
 use crate::routing::{FileRules, RuleText};
 use crate::value::Value;
 
@@ -82,6 +84,9 @@ fn job(w: &mut Written) -> Option<Job> {
         filter: filter?,
         routes,
         ignore_columns,
+        statement_fields: FieldOptions::default(),
+        ragged_rows: w.root.text("thunderhead.ragged-rows") == "accept",
+        source_id: w.root.text("mydumper.source-id"),
         no_schema: w.root.flag("mydumper.no-schema")?,
         csv,
         strict_format,
@@ -268,7 +273,21 @@ fn routes(w: &mut Written, case_sensitive: bool) -> Routes {
             &text("target-table"),
             case_sensitive,
         ) {
-            Ok(rule) => rules.push(rule),
+            Ok(mut rule) => {
+                for (origin, what) in [
+                    (Origin::Table, "table"),
+                    (Origin::Schema, "schema"),
+                    (Origin::Source, "source"),
+                ] {
+                    let regexp = text(&format!("extract-{what}.{what}-regexp"));
+                    let column = text(&format!("extract-{what}.target-column"));
+                    if let Err((key, reason)) = rule.extract(origin, &regexp, &column) {
+                        let path = format!("routes[].{key}");
+                        wrong.push((group.line_of(&path), path, reason));
+                    }
+                }
+                rules.push(rule);
+            }
             Err((key, reason)) => {
                 let path = format!("routes[].{key}");
                 wrong.push((group.line_of(&path), path, reason));

@@ -12,7 +12,7 @@ use crate::job::Job;
 use crate::tree::{SourceTable, SourceTree};
 
 /// Raised when the meaning of a fingerprint changes; a job of an older version then starts over.
-const VERSION: &str = "thunderhead-fingerprint-1";
+const VERSION: &str = "thunderhead-fingerprint-2";
 
 /// Names the job: where the source and the sorted runs are, and which tables are imported.
 pub fn identity(job: &Job, tree: &SourceTree) -> String {
@@ -33,24 +33,12 @@ pub fn identity(job: &Job, tree: &SourceTree) -> String {
 /// Input of one table: names, sizes and times of its files in their order, and every option that changes
 /// what becomes of them.
 pub fn table_content(job: &Job, table: &SourceTable) -> String {
-    let ignored: Vec<&[String]> = job
-        .ignore_columns
-        .iter()
-        .filter(|ignore| ignore.tables.matches(&table.database, &table.table))
-        .map(|ignore| ignore.columns.as_slice())
-        .collect();
     let files: Vec<_> = table
         .data_files
         .iter()
-        .map(|f| (&f.name, f.size, f.mtime_ns, f.format, f.compression))
+        .map(|f| (&f.name, f.size, f.mtime_ns, job.format_of(f)))
         .collect();
-    let options = (
-        job.backend,
-        &job.csv,
-        &job.sql_mode,
-        &job.tidb.session_vars,
-        ignored,
-    );
+    let options = (job.backend, &job.sql_mode, &job.tidb.session_vars);
     let conflicts = (job.conflict.strategy, job.on_duplicate);
     digest(
         "table",

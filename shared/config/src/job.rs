@@ -27,6 +27,12 @@ pub struct Job {
     pub routes: Routes,
     /// Columns of the source that are left out.
     pub ignore_columns: Vec<IgnoreColumns>,
+    /// What the column list and the assignments of a statement say.
+    pub statement_fields: FieldOptions,
+    /// Records with missing or surplus fields are read, not refused.
+    pub ragged_rows: bool,
+    /// Names the source for routes that make a column of it.
+    pub source_id: String,
     /// Databases and tables exist already; schema files are not run.
     pub no_schema: bool,
     /// How CSV files are written.
@@ -76,10 +82,33 @@ pub struct Job {
 impl Job {
     /// How a file of this job is read; what travels to an agent as JSON.
     pub fn format_of(&self, file: &SourceFile) -> SourceFormat {
+        let (database, table) = (&file.source_database, &file.source_table);
+        let target = self.routes.table(database, table);
+        let (to_database, to_table) = target.unwrap_or_else(|_| (database.clone(), table.clone()));
+        let ignored = self
+            .ignore_columns
+            .iter()
+            .filter(|ignore| ignore.tables.matches(&to_database, &to_table))
+            .flat_map(|ignore| ignore.columns.iter().cloned())
+            .collect();
         SourceFormat {
             kind: file.format,
             compression: file.compression,
             csv: self.csv.clone(),
+            sql: SqlOptions {
+                no_backslash_escapes: self
+                    .sql_mode
+                    .to_ascii_uppercase()
+                    .contains("NO_BACKSLASH_ESCAPES"),
+                table: file.only_table.clone(),
+            },
+            fields: FieldOptions {
+                columns: self.statement_fields.columns.clone(),
+                ignored,
+                constants: self.routes.constants(&self.source_id, database, table),
+                set: self.statement_fields.set.clone(),
+                ragged: self.ragged_rows,
+            },
         }
     }
 }
@@ -103,6 +132,48 @@ pub struct SourceFormat {
     pub compression: Compression,
     /// Where the reader is the CSV reader.
     pub csv: CsvOptions,
+    /// Where it is the one for SQL statements.
+    pub sql: SqlOptions,
+    /// Which columns the fields go to.
+    pub fields: FieldOptions,
+}
+
+impl SourceFormat {
+    /// A plain file of this kind.
+    pub fn new(kind: FileFormat, csv: CsvOptions) -> Self {
+        Self {
+            kind,
+            compression: Compression::None,
+            csv,
+            sql: SqlOptions::default(),
+            fields: FieldOptions::default(),
+        }
+    }
+}
+
+/// Which columns the fields of a record go to, beside what a header or a statement says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldOptions {
+    /// Column or `@variable` of each field, over any header.
+    pub columns: Option<Vec<String>>,
+    /// Lower-case columns of the source that are left out.
+    pub ignored: Vec<String>,
+    /// Columns with a fixed text: those that routes make of names.
+    pub constants: Vec<(String, String)>,
+    /// Columns with the value of an expression over variables.
+    pub set: Vec<(String, String)>,
+    /// Missing fields become defaults, surplus ones are dropped.
+    pub ragged: bool,
+}
+
+/// How SQL statements are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlOptions {
+    /// A backslash in a string is a backslash: the SQL mode NO_BACKSLASH_ESCAPES.
+    pub no_backslash_escapes: bool,
+    /// The only table, in lower case, whose rows are taken from a file that holds several; `None`: the
+    /// file holds one table, whatever it calls it.
+    pub table: Option<String>,
 }
 
 /// Which reader a file needs.
@@ -148,6 +219,8 @@ pub struct CsvOptions {
     pub escape: String,
     /// Texts that mean NULL; empty where `not_null`.
     pub nulls: Vec<String>,
+    /// Texts that mean NULL where the field has no quotes.
+    pub unquoted_nulls: Vec<String>,
     /// No field is ever NULL.
     pub not_null: bool,
     /// The first record names the columns.
@@ -156,10 +229,39 @@ pub struct CsvOptions {
     pub header_schema_match: bool,
     /// Drop one empty field at the end of each record.
     pub trim_last_separator: bool,
+    /// Lines at the start of each file that are dropped unread.
+    pub skip_lines: u64,
+    /// What a record starts with; what stands before it is dropped.
+    pub starting: String,
+    /// Quotes and empty lines as LOAD DATA reads them.
+    pub lenient: bool,
     /// Of the file.
     pub character_set: CharacterSet,
     /// Stands in for what cannot be converted.
     pub invalid_char_replace: String,
+}
+
+/// Lightning's defaults.
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self {
+            separator: ",".into(),
+            quote: "\"".into(),
+            terminator: String::new(),
+            escape: "\\".into(),
+            nulls: vec!["\\N".into()],
+            unquoted_nulls: Vec::new(),
+            not_null: false,
+            header: true,
+            header_schema_match: true,
+            trim_last_separator: false,
+            skip_lines: 0,
+            starting: String::new(),
+            lenient: false,
+            character_set: CharacterSet::Binary,
+            invalid_char_replace: "\u{fffd}".into(),
+        }
+    }
 }
 
 /// Character set of source data.

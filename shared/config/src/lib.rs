@@ -23,9 +23,9 @@ mod value;
 pub use check::{Loaded, load};
 pub use filter::{FilterError, TableFilter};
 pub use job::{
-    Backend, CharacterSet, Compression, ConflictOptions, ConflictStrategy, CsvOptions, FileFormat,
-    IgnoreColumns, IngestOptions, Job, Level, LogicalOptions, OnDuplicate, PauseScope,
-    SourceFormat, TidbOptions, TlsFiles,
+    Backend, CharacterSet, Compression, ConflictOptions, ConflictStrategy, CsvOptions,
+    FieldOptions, FileFormat, IgnoreColumns, IngestOptions, Job, Level, LogicalOptions,
+    OnDuplicate, PauseScope, SourceFormat, SqlOptions, TidbOptions, TlsFiles,
 };
 pub use problem::{Note, Problem, to_error};
 pub use raw::environment_overrides;

@@ -20,6 +20,23 @@ pub(crate) struct Route {
     target_schema: String,
     /// Empty: the name stays.
     target_table: String,
+    extracts: Vec<Extract>,
+}
+
+/// The name a column is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Table,
+    Schema,
+    Source,
+}
+
+/// A column that is made of a name.
+#[derive(Clone, Debug)]
+struct Extract {
+    origin: Origin,
+    regex: Regex,
+    column: String,
 }
 
 /// Two rules claim the same table.
@@ -65,7 +82,51 @@ impl Route {
             table,
             target_schema: target_schema.to_owned(),
             target_table: target_table.to_owned(),
+            extracts: Vec::new(),
         })
+    }
+
+    /// Adds a column that is made of a name; the error names the key and the reason.
+    pub fn extract(
+        &mut self,
+        origin: Origin,
+        regexp: &str,
+        column: &str,
+    ) -> Result<(), (&'static str, String)> {
+        let (regexp_key, column_key) = match origin {
+            Origin::Table => ("extract-table.table-regexp", "extract-table.target-column"),
+            Origin::Schema => (
+                "extract-schema.schema-regexp",
+                "extract-schema.target-column",
+            ),
+            Origin::Source => (
+                "extract-source.source-regexp",
+                "extract-source.target-column",
+            ),
+        };
+        if regexp.is_empty() && column.is_empty() {
+            return Ok(());
+        }
+        if column.is_empty() {
+            return Err((column_key, "it must be given".into()));
+        }
+        if regexp.is_empty() {
+            return Err((regexp_key, "it must be given".into()));
+        }
+        let regex = Regex::new(regexp).map_err(|e| (regexp_key, filter::short(&e)))?;
+        if regex.captures_len() < 2 {
+            return Err((regexp_key, "it has no group in parentheses".into()));
+        }
+        let column = column.to_lowercase();
+        if self.extracts.iter().any(|other| other.column == column) {
+            return Err((column_key, format!("column {column} is filled twice")));
+        }
+        self.extracts.push(Extract {
+            origin,
+            regex,
+            column,
+        });
+        Ok(())
     }
 }
 
@@ -76,6 +137,43 @@ impl Routes {
 
     /// Target names of a source table.
     pub fn table(&self, database: &str, table: &str) -> Result<(String, String), AmbiguousRoute> {
+        Ok(match self.rule(database, table)? {
+            None => (database.to_owned(), table.to_owned()),
+            Some(rule) => {
+                let name = if rule.target_table.is_empty() {
+                    table
+                } else {
+                    &rule.target_table
+                };
+                (rule.target_schema.clone(), name.to_owned())
+            }
+        })
+    }
+
+    /// Columns of a source table that are made of its names, with their text; empty where the names do not
+    /// match.
+    pub fn constants(&self, source: &str, database: &str, table: &str) -> Vec<(String, String)> {
+        let Ok(Some(rule)) = self.rule(database, table) else {
+            return Vec::new();
+        };
+        let fill = |extract: &Extract| {
+            let name = match extract.origin {
+                Origin::Table => table,
+                Origin::Schema => database,
+                Origin::Source => source,
+            };
+            let groups = extract.regex.captures(name);
+            let text = groups.map(|groups| {
+                let texts = groups.iter().skip(1).flatten();
+                texts.map(|group| group.as_str()).collect::<String>()
+            });
+            (extract.column.clone(), text.unwrap_or_default())
+        };
+        rule.extracts.iter().map(fill).collect()
+    }
+
+    /// The rule of a source table.
+    fn rule(&self, database: &str, table: &str) -> Result<Option<&Route>, AmbiguousRoute> {
         for tables_only in [true, false] {
             let matches = |rule: &Route| {
                 rule.schema.is_match(database)
@@ -86,15 +184,10 @@ impl Routes {
                         .is_none_or(|regex| regex.is_match(table))
             };
             if let Some(rule) = self.the_only(matches, database, table)? {
-                let name = if rule.target_table.is_empty() {
-                    table
-                } else {
-                    &rule.target_table
-                };
-                return Ok((rule.target_schema.clone(), name.to_owned()));
+                return Ok(Some(rule));
             }
         }
-        Ok((database.to_owned(), table.to_owned()))
+        Ok(None)
     }
 
     /// Target name of a source database, for its schema file.
@@ -161,6 +254,33 @@ mod tests {
         let routes = routes(&[["a*", "t", "x", ""], ["~^a", "t", "y", ""]]);
         let error = routes.table("ab", "t").unwrap_err();
         assert_eq!(error.to_string(), "routes 1 and 2 both match ab.t");
+    }
+
+    #[test]
+    fn columns_are_made_of_names() {
+        let mut rule = Route::parse("db_*", "t_*", "all", "t", false).unwrap();
+        rule.extract(Origin::Table, r"t_(\d+)_(\w+)", "Shard")
+            .unwrap();
+        rule.extract(Origin::Schema, r"db_(.*)", "c_schema")
+            .unwrap();
+        rule.extract(Origin::Source, r"x(.)", "c_source").unwrap();
+        let error = rule.extract(Origin::Source, "(y)", "SHARD").unwrap_err();
+        assert_eq!(error.0, "extract-source.target-column");
+        assert_eq!(
+            rule.extract(Origin::Table, "y", "z").unwrap_err().0,
+            "extract-table.table-regexp"
+        );
+        let routes = Routes::new(vec![rule]);
+        let text = |s: &str| s.to_owned();
+        assert_eq!(
+            routes.constants("source", "db_7", "t_12_ab"),
+            [
+                (text("shard"), text("12ab")),
+                (text("c_schema"), text("7")),
+                (text("c_source"), text(""))
+            ]
+        );
+        assert_eq!(routes.constants("", "other", "t_1"), []);
     }
 
     #[test]

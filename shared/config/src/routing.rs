@@ -34,6 +34,12 @@ pub struct SourceFile {
     pub compression: Compression,
     /// Orders the files of a table.
     pub sort_key: String,
+    /// The database by the file's name, before routes.
+    pub source_database: String,
+    /// The table by the file's name, before routes.
+    pub source_table: String,
+    /// The only table, in lower case, that is taken from a dump of several tables.
+    pub only_table: Option<String>,
 }
 
 /// What a file is.

@@ -321,6 +321,9 @@ impl<'a> Builder<'a> {
                     format,
                     compression,
                     sort_key,
+                    source_database: database.clone(),
+                    source_table: table.clone(),
+                    only_table: None,
                 };
                 self.table(&database, &table)?.data_files.push(data);
             }

@@ -440,7 +440,7 @@ fn what_is_not_supported_is_refused_with_its_reason() {
     let route = "[[routes]]\nschema-pattern = 'a'\ntarget-schema = 'b'\n";
     check(
         &format!("{route}[routes.extract-table]\ntable-regexp = 'x'\n"),
-        "+:5: routes.extract-table.table-regexp: columns made from names are not supported (remove the key)",
+        "+:1: routes.extract-table.target-column: it must be given",
     );
     check(
         &format!(

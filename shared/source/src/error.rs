@@ -5,6 +5,7 @@ use std::io;
 use thunderhead_types::{Error, ErrorKind};
 
 use crate::csv::{DialectError, SyntaxKind};
+use crate::sql::SqlProblem;
 
 /// Where in a file, for people: `dir/t.csv:17 (byte 4023)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,14 @@ pub enum SourceError {
         column: usize,
         /// The reason.
         kind: SyntaxKind,
+    },
+    /// The bytes are no rows of an SQL dump.
+    #[error("{problem}")]
+    Sql {
+        /// The byte to look at.
+        place: Place,
+        /// The reason.
+        problem: SqlProblem,
     },
     /// A record does not fit into memory.
     #[error("the record that starts here is longer than {limit} bytes")]
@@ -91,6 +100,9 @@ impl From<SourceError> for Error {
             SourceError::Syntax { place, kind, .. } => {
                 (ErrorKind::Data, place.to_string(), syntax_advice(kind))
             }
+            SourceError::Sql { place, problem } => {
+                (ErrorKind::Data, place.to_string(), sql_advice(problem))
+            }
             SourceError::RowTooLong { place, .. } => (
                 ErrorKind::Data,
                 place.to_string(),
@@ -138,5 +150,22 @@ fn syntax_advice(kind: SyntaxKind) -> &'static str {
             "close the quote, or set delimiter = '' if quotes are data"
         }
         SyntaxKind::LoneEscape => "complete the escape, or set escaped-by = '' if it is data",
+    }
+}
+
+fn sql_advice(problem: SqlProblem) -> &'static str {
+    match problem {
+        SqlProblem::OpenQuote => {
+            "close the quote, or add NO_BACKSLASH_ESCAPES to tidb.sql-mode if backslashes are data"
+        }
+        SqlProblem::OtherTable => {
+            "dump each table into its own file, or give the file a rule without a table in [[mydumper.files]]"
+        }
+        SqlProblem::OpenComment | SqlProblem::OpenRow | SqlProblem::OpenStatement => {
+            "is the dump complete? Write it again"
+        }
+        _ => {
+            "dump rows as INSERT … VALUES with literals only, as Dumpling, mydumper and mysqldump do"
+        }
     }
 }

@@ -12,11 +12,16 @@ pub mod csv;
 mod error;
 mod format;
 pub mod reader;
+mod record;
 pub mod split;
+pub mod sql;
+mod window;
 
 pub use bytes::{ByteSource, ByteStream, Identity, LocalFile, source_at};
 pub use csv::CsvDialect;
 pub use error::{Place, SourceError};
 pub use format::dialect_of;
-pub use reader::{ChunkReader, ReadLimits, Row, RowBatch, read_header};
+pub use reader::{ChunkReader, Row, RowBatch, read_header};
+pub use record::{Position, RecordReader, Value, open_records, plan_records, read_columns};
 pub use split::{Chunk, SplitPolicy, plan_chunks};
+pub use window::ReadLimits;

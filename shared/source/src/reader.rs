@@ -1,59 +1,29 @@
-//! Reads the records of one byte range of a file in bounded memory. Owns the read buffer, the byte
-//! order mark, the header, and positions; leaves lexing to [`crate::csv::Core`] and the question
+//! Reads the CSV records of one byte range of a file in bounded memory. Owns the header and what comes
+//! before it; leaves the buffer to [`crate::window`], lexing to [`crate::csv::Core`] and the question
 //! whether the file is still the one that was planned (size, time) to the caller, after the last batch.
 
-use std::io::{self, Read};
+use std::io::Read;
+use std::sync::Arc;
 
 use crate::bytes::{ByteSource, ByteStream, io_error};
-use crate::csv::{Batch, Core, CsvDialect, Parsed, RowSpan, Span, Stop, SyntaxError};
+use crate::csv::{Batch, Core, CsvDialect, RowSpan, Span, Stop, SyntaxError};
 use crate::error::{Place, SourceError};
+use crate::record::{Position, RecordReader, Value};
 use crate::split::Chunk;
+use crate::window::{Range, ReadLimits, Window};
 
 /// A batch stays in the second-level cache together with its spans.
 const BATCH_ROWS: usize = 512;
 
-/// What a reader may use.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadLimits {
-    /// Bytes asked from the file at once; the buffer has this size until a longer record comes.
-    pub read_bytes: usize,
-    /// Longest record, bytes.
-    pub row_bytes_max: usize,
-}
-
-impl Default for ReadLimits {
-    fn default() -> Self {
-        // A read of 1 MiB makes the system call not matter; the longest record is Lightning's.
-        Self {
-            read_bytes: 1 << 20,
-            row_bytes_max: 120 << 20,
-        }
-    }
-}
-
-const BOM: &[u8] = b"\xef\xbb\xbf";
-
 /// Reads a chunk batch by batch.
 pub struct ChunkReader<R = ByteStream> {
-    source: R,
+    window: Window<R>,
     core: Core,
-    path: String,
-    /// Bytes of the chunk not yet read from `source`; `None`: until it ends by itself.
-    unread: Option<u64>,
-    /// Nothing follows what is in `buf`.
-    at_end: bool,
-    buf: Vec<u8>,
-    filled: usize,
-    /// Start of what is not yet parsed in `buf`.
-    parsed: usize,
-    /// Offset in the file of `buf[0]`.
-    buf_offset: u64,
-    /// Line ends before `buf[parsed]`, from the start of the file; `None` if it is not known.
-    lines: Option<u64>,
     batch: Batch,
+    /// Where in the window the positions of `batch` start, and the line ends before that.
+    batch_at: (usize, Option<u64>),
     header: Option<Vec<String>>,
     pending: Option<SyntaxError>,
-    limits: ReadLimits,
 }
 
 impl ChunkReader<ByteStream> {
@@ -74,23 +44,9 @@ impl ChunkReader<ByteStream> {
         dialect: &CsvDialect,
         limits: ReadLimits,
     ) -> Result<Self, SourceError> {
-        let fail = |error| io_error(source, chunk.offset, error);
-        let size = source.size().map_err(fail)?;
-        if let Some(size) = size.filter(|size| *size < chunk.end && chunk.end != Chunk::TO_THE_END)
-        {
-            return Err(SourceError::Truncated {
-                place: Place {
-                    path: source.name().to_owned(),
-                    line: 0,
-                    byte: size,
-                },
-                expected: chunk.end,
-            });
-        }
-        let length =
-            (chunk.end != Chunk::TO_THE_END).then(|| chunk.end.saturating_sub(chunk.offset));
+        let (stream, length) = open_chunk(source, chunk)?;
         Self::new(
-            source.open(chunk.offset).map_err(fail)?,
+            stream,
             source.name().to_owned(),
             chunk.offset,
             length,
@@ -99,6 +55,28 @@ impl ChunkReader<ByteStream> {
             limits,
         )
     }
+}
+
+/// The bytes of `chunk` and how many they are, if that is known; the source must still hold them.
+pub(crate) fn open_chunk(
+    source: &dyn ByteSource,
+    chunk: &Chunk,
+) -> Result<(ByteStream, Option<u64>), SourceError> {
+    let fail = |error| io_error(source, chunk.offset, error);
+    let to_the_end = chunk.end == Chunk::TO_THE_END;
+    let size = source.size().map_err(fail)?;
+    if let Some(size) = size.filter(|size| *size < chunk.end && !to_the_end) {
+        return Err(SourceError::Truncated {
+            place: Place {
+                path: source.name().to_owned(),
+                line: 0,
+                byte: size,
+            },
+            expected: chunk.end,
+        });
+    }
+    let length = (!to_the_end).then(|| chunk.end.saturating_sub(chunk.offset));
+    Ok((source.open(chunk.offset).map_err(fail)?, length))
 }
 
 /// Names of the columns of `source`, in lower case; none without a header or without a record.
@@ -128,27 +106,24 @@ impl<R: Read> ChunkReader<R> {
         limits: ReadLimits,
     ) -> Result<Self, SourceError> {
         dialect.check()?;
-        let mut reader = Self {
-            source,
-            core: Core::new(dialect),
+        let core = Core::new(dialect);
+        let range = Range {
             path,
-            unread: length,
-            at_end: false,
-            buf: Vec::new(),
-            filled: 0,
-            parsed: 0,
-            buf_offset: offset,
-            lines: first_line.checked_sub(1),
+            offset,
+            length,
+            first_line,
+        };
+        let mut reader = Self {
+            window: Window::new(source, range, core.line_byte(), limits),
+            core,
             batch: Batch::default(),
+            batch_at: (0, None),
             header: None,
             pending: None,
-            limits: ReadLimits {
-                read_bytes: limits.read_bytes.max(BOM.len()),
-                ..limits
-            },
         };
         if offset == 0 {
-            reader.skip_bom()?;
+            reader.window.skip_bom()?;
+            reader.skip_lines(dialect.skip_lines)?;
             if dialect.header {
                 reader.read_header()?;
             }
@@ -163,51 +138,55 @@ impl<R: Read> ChunkReader<R> {
 
     /// Offset in the file up to which records were given out.
     pub fn offset(&self) -> u64 {
-        self.buf_offset + self.parsed as u64
+        self.window.offset()
     }
 
     /// The next records, `None` after the last one. Records before a wrong one are given out first.
     pub fn next_batch(&mut self) -> Result<Option<RowBatch<'_>>, SourceError> {
-        let (start, lines) = match self.parse(BATCH_ROWS)? {
-            Some(found) => found,
-            None => return Ok(None),
-        };
-        Ok(Some(RowBatch {
-            buf: &self.buf[start..self.filled],
-            batch: &self.batch,
-            offset: self.buf_offset + start as u64,
-            lines,
-        }))
+        Ok(if self.parse(BATCH_ROWS)? {
+            Some(self.batch())
+        } else {
+            None
+        })
     }
 
-    /// Parses until there is at least one row. Gives the place in `buf` that positions refer to, and
-    /// the line ends before it.
-    fn parse(&mut self, rows_max: usize) -> Result<Option<(usize, Option<u64>)>, SourceError> {
+    /// The records that were parsed last.
+    fn batch(&self) -> RowBatch<'_> {
+        let (start, lines) = self.batch_at;
+        RowBatch {
+            buf: self.window.from(start),
+            batch: &self.batch,
+            offset: self.window.offset_of(start),
+            lines,
+        }
+    }
+
+    /// Parses until there is at least one row; false after the last one.
+    fn parse(&mut self, rows_max: usize) -> Result<bool, SourceError> {
         if let Some(error) = self.pending.take() {
             return Err(self.syntax_error(error));
         }
         loop {
-            let (start, lines) = (self.parsed, self.lines);
-            let parsed = self.core.parse(
-                &self.buf[start..self.filled],
-                self.at_end,
-                rows_max,
-                &mut self.batch,
-            );
-            self.advance(parsed);
+            self.batch_at = (self.window.parsed(), self.window.lines());
+            let at_end = self.window.at_end();
+            let parsed = self
+                .core
+                .parse(self.window.rest(), at_end, rows_max, &mut self.batch);
+            self.core.recode(self.window.rest(), &mut self.batch);
+            self.window.consume(parsed.consumed, parsed.lines.into());
             if let Stop::Syntax(mut error) = parsed.stop {
-                error.at += start;
+                error.at -= parsed.consumed;
                 if parsed.rows == 0 {
                     return Err(self.syntax_error(error));
                 }
                 self.pending = Some(error);
             }
             if parsed.rows > 0 {
-                return Ok(Some((start, lines)));
+                return Ok(true);
             }
             match parsed.stop {
-                Stop::End => return Ok(None),
-                _ => self.refill()?,
+                Stop::End => return Ok(false),
+                _ => self.window.refill()?,
             }
         }
     }
@@ -216,27 +195,25 @@ impl<R: Read> ChunkReader<R> {
     pub(crate) fn skip_past(&mut self, target: u64) -> Result<(u64, bool), SourceError> {
         let mut rows = 0;
         while self.offset() < target {
-            let rest = &self.buf[self.parsed..self.filled];
+            let rest = self.window.rest();
             let near = rest
                 .len()
                 .min(usize::try_from(target - self.offset()).unwrap_or(usize::MAX));
             let all = near == rest.len();
-            let mut step = self
-                .core
-                .skip(&rest[..near], all && self.at_end, usize::MAX);
+            let at_end = self.window.at_end();
+            let mut step = self.core.skip(&rest[..near], all && at_end, usize::MAX);
             if !all && step.consumed == 0 {
-                step = self.core.skip(rest, self.at_end, 1);
+                step = self.core.skip(rest, at_end, 1);
             }
-            if let Stop::Syntax(mut error) = step.stop {
-                error.at += self.parsed;
-                self.advance(step);
-                return Err(self.syntax_error(error));
-            }
-            self.advance(step);
+            self.window.consume(step.consumed, step.lines.into());
             rows += step.rows as u64;
             match step.stop {
                 Stop::End => return Ok((rows, true)),
-                Stop::NeedMore if step.consumed == 0 => self.refill()?,
+                Stop::Syntax(mut error) => {
+                    error.at -= step.consumed;
+                    return Err(self.syntax_error(error));
+                }
+                Stop::NeedMore if step.consumed == 0 => self.window.refill()?,
                 _ => {}
             }
         }
@@ -245,36 +222,43 @@ impl<R: Read> ChunkReader<R> {
 
     /// Line of the next record, from 1; 0 if it is not known.
     pub(crate) fn line(&self) -> u64 {
-        self.lines.map_or(0, |lines| lines + 1)
+        self.window.lines().map_or(0, |lines| lines + 1)
     }
 
-    fn advance(&mut self, parsed: Parsed) {
-        self.parsed += parsed.consumed;
-        self.lines = self.lines.map(|lines| lines + u64::from(parsed.lines));
-    }
-
-    fn skip_bom(&mut self) -> Result<(), SourceError> {
-        while self.filled < BOM.len() && !self.at_end {
-            self.refill()?;
-        }
-        if self.buf[..self.filled].starts_with(BOM) {
-            self.parsed = BOM.len();
+    /// Drops lines at the start of the file, whatever they hold: quotes mean nothing there.
+    fn skip_lines(&mut self, count: u64) -> Result<(), SourceError> {
+        for _ in 0..count {
+            loop {
+                let (rest, at_end) = (self.window.rest(), self.window.at_end());
+                if let Some(end) = self.core.line_end(rest, at_end) {
+                    self.window.consume_counted(end);
+                    break;
+                }
+                if at_end {
+                    let all = rest.len();
+                    self.window.consume_counted(all);
+                    return Ok(());
+                }
+                self.window.refill()?;
+            }
         }
         Ok(())
     }
 
     fn read_header(&mut self) -> Result<(), SourceError> {
-        let place = self.place(self.parsed);
-        let Some((start, _)) = self.parse(1)? else {
+        let place = self.window.place(0);
+        if !self.parse(1)? {
             return Ok(());
-        };
-        let buf = &self.buf[start..self.filled];
+        }
+        let (start, _) = self.batch_at;
         let mut names = Vec::new();
         for (i, span) in self.batch.fields(0).iter().enumerate() {
-            let bytes = self.batch.text(*span, buf).unwrap_or_default();
-            let text = std::str::from_utf8(bytes).map_err(|_| SourceError::HeaderNotText {
-                place: place.clone(),
-                column: i + 1,
+            let bytes = self.batch.text(*span, self.window.from(start));
+            let text = std::str::from_utf8(bytes.unwrap_or_default()).map_err(|_| {
+                SourceError::HeaderNotText {
+                    place: place.clone(),
+                    column: i + 1,
+                }
             })?;
             names.push(text.to_lowercase());
         }
@@ -282,90 +266,47 @@ impl<R: Read> ChunkReader<R> {
         Ok(())
     }
 
-    /// Makes room and reads more. The unparsed rest moves to the front; the buffer grows only when one
-    /// record fills it, by doubling, so that reading a long record again and again stays linear.
-    fn refill(&mut self) -> Result<(), SourceError> {
-        let kept = self.filled - self.parsed;
-        let ReadLimits {
-            read_bytes,
-            row_bytes_max,
-        } = self.limits;
-        if kept > row_bytes_max {
-            return Err(SourceError::RowTooLong {
-                place: self.place(self.parsed),
-                limit: row_bytes_max,
-            });
-        }
-        self.buf.copy_within(self.parsed..self.filled, 0);
-        self.buf_offset += self.parsed as u64;
-        self.parsed = 0;
-        self.filled = kept;
-        // One byte more than the longest record tells a too long one from one that just fits.
-        let wanted = (2 * kept).min(row_bytes_max + 1).max(read_bytes);
-        if self.buf.len() < wanted {
-            self.buf.resize(wanted, 0);
-        }
-        // Fill the buffer, not just what one call gives: a short read must not become a short parse.
-        while self.filled < self.buf.len() && !self.at_end {
-            self.read_some()?;
-        }
-        Ok(())
-    }
-
-    fn read_some(&mut self) -> Result<(), SourceError> {
-        let room = self.buf.len() - self.filled;
-        let wanted = self.unread.map_or(room, |unread| {
-            room.min(usize::try_from(unread).unwrap_or(room))
-        });
-        if wanted == 0 {
-            self.at_end = true;
-            return Ok(());
-        }
-        let target = &mut self.buf[self.filled..self.filled + wanted];
-        let got = match self.source.read(target) {
-            Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(source) => {
-                return Err(SourceError::Io {
-                    place: self.place(self.filled),
-                    source,
-                });
-            }
-        };
-        self.filled += got;
-        if let Some(unread) = &mut self.unread {
-            if got == 0 {
-                let expected = self.buf_offset + self.filled as u64 + *unread;
-                return Err(SourceError::Truncated {
-                    place: self.place(self.filled),
-                    expected,
-                });
-            }
-            *unread -= got as u64;
-        }
-        self.at_end = got == 0 || self.unread == Some(0);
-        Ok(())
-    }
-
     fn syntax_error(&self, error: SyntaxError) -> SourceError {
         SourceError::Syntax {
-            place: self.place(error.at),
+            place: self.window.place(error.at),
             column: error.column + 1,
             kind: error.kind,
         }
     }
+}
 
-    /// The place of `buf[at]`, with `at` not before the unparsed part.
-    fn place(&self, at: usize) -> Place {
-        let between = self.buf.get(self.parsed..at).unwrap_or_default();
-        let line = self
-            .lines
-            .map_or(0, |lines| lines + self.core.count_lines(between) + 1);
-        Place {
-            path: self.path.clone(),
-            line,
-            byte: self.buf_offset + at as u64,
+impl<R: Read + Send> RecordReader for ChunkReader<R> {
+    fn advance(&mut self) -> Result<usize, SourceError> {
+        Ok(if self.parse(BATCH_ROWS)? {
+            self.batch.rows().len()
+        } else {
+            0
+        })
+    }
+
+    fn columns(&self) -> Option<&Arc<[String]>> {
+        None
+    }
+
+    fn record<'a>(&'a self, index: usize, values: &mut Vec<Value<'a>>) -> Position {
+        let batch = self.batch();
+        let (buf, row) = (batch.buf, self.batch.rows()[index]);
+        values.extend(
+            self.batch
+                .fields(index)
+                .iter()
+                .map(|span| self.batch.text(*span, buf).map_or(Value::Null, Value::Text)),
+        );
+        Position {
+            offset: batch.offset + u64::from(row.start),
+            line: batch
+                .lines
+                .map_or(0, |lines| lines + u64::from(row.lines_before) + 1),
         }
+    }
+
+    fn offset(&self) -> u64 {
+        self.window.offset()
     }
 }
 

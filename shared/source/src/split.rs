@@ -21,6 +21,8 @@ pub struct Chunk {
     pub rows_max: u64,
     /// Whether `rows_max` is exact.
     pub rows_exact: bool,
+    /// Where the statement starts that the chunk begins inside of; SQL only.
+    pub statement: Option<u64>,
 }
 
 impl Chunk {
@@ -35,6 +37,7 @@ impl Chunk {
             first_line: 1,
             rows_max: 0,
             rows_exact: false,
+            statement: None,
         }
     }
 }
@@ -96,6 +99,7 @@ fn scan(
                 first_line,
                 rows_max: rows,
                 rows_exact: true,
+                statement: None,
             }),
         }
         (offset, first_line) = (end, reader.line());
@@ -130,6 +134,7 @@ impl Jumper<'_> {
                 first_line,
                 rows_max: rows_bound(end - offset),
                 rows_exact: false,
+                statement: None,
             });
             offset = end;
         }

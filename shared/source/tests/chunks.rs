@@ -60,6 +60,7 @@ fn whole(bytes: &[u8]) -> Chunk {
         first_line: 1,
         rows_max: 0,
         rows_exact: false,
+        statement: None,
     }
 }
 
@@ -275,6 +276,7 @@ fn a_file_shorter_than_planned_is_an_error() {
         first_line: 2,
         rows_max: 9,
         rows_exact: false,
+        statement: None,
     };
     let error = ChunkReader::open_with(&LocalFile::new(file.path()), &chunk, &no_header(), small())
         .map(|_| ())

@@ -5,8 +5,8 @@ mod oracle;
 
 use oracle::{Records, core_in_pieces, dialects, oracle};
 use proptest::prelude::*;
-use thunderhead_source::CsvDialect;
-use thunderhead_source::csv::SyntaxKind;
+use thunderhead_source::csv::{SyntaxKind, TextEncoding};
+use thunderhead_source::{ChunkReader, CsvDialect, ReadLimits};
 
 fn default() -> CsvDialect {
     CsvDialect {
@@ -103,7 +103,8 @@ fn null_strings_are_compared_as_the_dialect_says() {
     check(&many, b"NULL,\"NULL\",,\"\",\\N,N\\ULL", "~~~~[N]~");
     check(
         &CsvDialect {
-            quoted_null_is_text: true,
+            nulls: Vec::new(),
+            unquoted_nulls: many.nulls.clone(),
             ..many.clone()
         },
         b"NULL,\"NULL\",,\"\"",
@@ -148,6 +149,82 @@ fn long_tokens_count_only_when_complete() {
     );
     check(&dialect, b"a|", "[a|]");
     check(&dialect, b"|'a|'b", "TextAfterQuote at 5 column 0");
+}
+
+#[test]
+fn a_record_starts_after_its_prefix() {
+    let xxx = CsvDialect {
+        starting: b"xxx".to_vec(),
+        terminator: b"\n".to_vec(),
+        ..default()
+    };
+    check(
+        &xxx,
+        b"xxx\"abc\",1\nsomething xxx\"def\",2\n\"ghi\",3\nxxx\n",
+        "[abc][1]\n[def][2]\n[]",
+    );
+}
+
+#[test]
+fn load_data_is_lenient_with_quotes_and_keeps_empty_lines() {
+    let lenient = CsvDialect {
+        terminator: b"\n".to_vec(),
+        lenient: true,
+        ..default()
+    };
+    check(
+        &lenient,
+        b"a\"b\",\"c\"d\",\"e\"\"f\"\n\n\" \",\"x",
+        "[a\\\"b\\\"][c\\\"d][e\\\"f]\n[]\nUnterminatedQuote at 23 column 1",
+    );
+}
+
+#[test]
+fn tokens_inside_of_a_multibyte_character_are_data() {
+    let gbk = |input: &[u8]| {
+        let dialect = CsvDialect {
+            separator: b"|".to_vec(),
+            text: TextEncoding::Gbk,
+            ..default()
+        };
+        let mut reader = ChunkReader::new(
+            input,
+            "t.csv".into(),
+            0,
+            None,
+            1,
+            &dialect,
+            ReadLimits::default(),
+        )
+        .unwrap();
+        let batch = reader.next_batch().unwrap().unwrap();
+        let row = batch.rows().next().unwrap();
+        row.fields()
+            .map(|f| String::from_utf8(f.unwrap().to_vec()).unwrap())
+            .collect::<Vec<_>>()
+    };
+    // 0x8c5c and 0x957c end like a backslash and a bar; 0xa8 alone is no character.
+    assert_eq!(
+        gbk(b"\x8c\x5c|\x95\x7c|\xd6\xd0\x5cn|\xa8"),
+        ["孿", "晐", "中\n", "\u{fffd}"]
+    );
+    assert_eq!(gbk(b"\"\x8c\x5c\"|\"\xd6\xd0\"\"\""), ["孿", "中\""]);
+}
+
+#[test]
+fn text_of_other_character_sets_becomes_utf8() {
+    let decode = |text: TextEncoding, bytes: &[u8]| {
+        let mut out = Vec::new();
+        text.decode(bytes, "?!", &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(decode(TextEncoding::Latin1, b"a\x80\x81\xe4"), "a€\u{81}ä");
+    assert_eq!(decode(TextEncoding::Gbk, b"\xc4\xe3\xff\xba\xc3"), "你?!好");
+    assert_eq!(
+        decode(TextEncoding::Gb18030, b"\x81\x30\x89\x38\x94\x39\xda\x33"),
+        "ß💩"
+    );
+    assert_eq!(decode(TextEncoding::AsIs, "ä".as_bytes()), "ä");
 }
 
 #[test]

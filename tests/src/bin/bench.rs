@@ -154,6 +154,7 @@ impl Bench {
             first_line: 1,
             rows_max: self.rows,
             rows_exact: true,
+            statement: None,
         };
         let mut reader = ChunkReader::open(&LocalFile::new(&self.path), &chunk, &dialect)
             .map_err(io::Error::other)?;

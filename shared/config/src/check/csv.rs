@@ -21,10 +21,14 @@ pub(super) fn csv(w: &mut Written) -> CsvOptions {
             String::new()
         },
         nulls: if not_null { Vec::new() } else { nulls },
+        unquoted_nulls: Vec::new(),
         not_null,
         header: flag("header"),
         header_schema_match: flag("header-schema-match"),
         trim_last_separator: flag("trim-last-separator"),
+        skip_lines: 0,
+        starting: String::new(),
+        lenient: false,
         character_set: character_set(&w.root.text("mydumper.data-character-set")),
         invalid_char_replace: w.root.text("mydumper.data-invalid-char-replace"),
     };

@@ -9,139 +9,10 @@
 //! input into buffers gives the same records: a token that may go on behind the end of the buffer
 //! makes the record incomplete.
 
-use super::dialect::CsvDialect;
+use super::batch::{Batch, IN_ARENA, Parsed, RowSpan, Span, Stop, SyntaxError, SyntaxKind};
+use super::dialect::{CsvDialect, TextEncoding};
 use super::scan::{Marks, Scan, count_lines};
 use super::unescape::Meaning;
-
-/// Where a field's meaning is: in the buffer, or unescaped in the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    start: u32,
-    /// The top bit is set if the bytes are in the batch's own arena.
-    end: u32,
-}
-
-const IN_ARENA: u32 = 1 << 31;
-
-impl Span {
-    const NULL: Span = Span {
-        start: u32::MAX,
-        end: u32::MAX,
-    };
-}
-
-/// One record of a [`Batch`]; positions are relative to the parsed slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowSpan {
-    /// First byte.
-    pub start: u32,
-    /// After the last byte, without the terminator.
-    pub end: u32,
-    /// Line ends in the slice before `start`.
-    pub lines_before: u32,
-    first_field: u32,
-}
-
-/// Records found in a slice. Reused from call to call, so that it stops allocating.
-#[derive(Debug, Default)]
-pub struct Batch {
-    fields: Vec<Span>,
-    rows: Vec<RowSpan>,
-    arena: Vec<u8>,
-}
-
-impl Batch {
-    /// Forgets the records, keeps the memory.
-    pub fn clear(&mut self) {
-        self.fields.clear();
-        self.rows.clear();
-        self.arena.clear();
-    }
-
-    /// The records in source order.
-    pub fn rows(&self) -> &[RowSpan] {
-        &self.rows
-    }
-
-    /// The fields of record `row`.
-    pub fn fields(&self, row: usize) -> &[Span] {
-        let end = self
-            .rows
-            .get(row + 1)
-            .map_or(self.fields.len(), |next| next.first_field as usize);
-        self.rows
-            .get(row)
-            .map_or(&[], |r| &self.fields[r.first_field as usize..end])
-    }
-
-    /// The meaning of a field, `None` for NULL. `buf` is the slice that was parsed.
-    #[inline]
-    pub fn text<'a>(&'a self, span: Span, buf: &'a [u8]) -> Option<&'a [u8]> {
-        if span == Span::NULL {
-            return None;
-        }
-        let from = if span.end & IN_ARENA != 0 {
-            &self.arena
-        } else {
-            buf
-        };
-        from.get(span.start as usize..(span.end & !IN_ARENA) as usize)
-    }
-}
-
-/// Why a record cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SyntaxKind {
-    /// `x"y`
-    #[error("quote inside a field that does not start with one")]
-    QuoteInField,
-    /// `"x"y`
-    #[error("text after the closing quote of a field")]
-    TextAfterQuote,
-    /// End of input inside quotes.
-    #[error("unterminated quoted field: the file ends before the quote that opens here is closed")]
-    UnterminatedQuote,
-    /// End of input after the escape.
-    #[error("no character after the escape character at the end of the file")]
-    LoneEscape,
-}
-
-/// A record that cannot be read, with its place in the parsed slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyntaxError {
-    /// The reason.
-    pub kind: SyntaxKind,
-    /// The byte to look at; for an unterminated quote the one that opens it.
-    pub at: usize,
-    /// Index of the field, from 0.
-    pub column: usize,
-}
-
-/// Why a call to [`Core::parse`] came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The batch holds as many rows as were asked for.
-    Full,
-    /// The bytes after `consumed` are not a complete record.
-    NeedMore,
-    /// Everything was read.
-    End,
-    /// The record after the ones in the batch is wrong.
-    Syntax(SyntaxError),
-}
-
-/// What a call to [`Core::parse`] used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parsed {
-    /// Bytes that need not be seen again.
-    pub consumed: usize,
-    /// Line ends in them.
-    pub lines: u32,
-    /// Records in them.
-    pub rows: usize,
-    /// Why it stopped.
-    pub stop: Stop,
-}
 
 #[derive(Clone, Copy)]
 enum Token {
@@ -157,6 +28,7 @@ enum Token {
 
 enum Step {
     Row {
+        start: usize,
         end: usize,
         next: usize,
         plain: bool,
@@ -179,6 +51,10 @@ pub struct Core {
     single: bool,
     line_byte: Option<u8>,
     trim_last_separator: bool,
+    starting: Vec<u8>,
+    lenient: bool,
+    text: TextEncoding,
+    invalid: String,
     meaning: Meaning,
 }
 
@@ -198,9 +74,18 @@ impl Core {
             escape: dialect.escape.clone(),
             marks: [0; 5],
             tokens: Box::new([Token::Data; 256]),
-            single: single_tokens.iter().all(|token| token.len() <= 1),
+            // A token in the second byte of a character is none: that needs the longer way.
+            single: single_tokens.iter().all(|token| match token.as_slice() {
+                [] => true,
+                [byte] => !dialect.text.hides_ascii() || *byte < b'0',
+                _ => false,
+            }),
             line_byte: line_byte(&dialect.terminator),
             trim_last_separator: dialect.trim_last_separator,
+            starting: dialect.starting.clone(),
+            lenient: dialect.lenient,
+            text: dialect.text,
+            invalid: dialect.invalid.clone(),
             meaning: Meaning::new(dialect),
         };
         core.fill_tables();
@@ -227,6 +112,43 @@ impl Core {
         for (i, (byte, token)) in present.enumerate() {
             self.tokens[usize::from(byte)] = token;
             self.marks[i..].fill(byte);
+        }
+    }
+
+    /// The byte that counts lines; none for CR, LF and CRLF together.
+    pub(crate) fn line_byte(&self) -> Option<u8> {
+        self.line_byte
+    }
+
+    /// After the first terminator in `buf`, whatever stands before it.
+    pub(crate) fn line_end(&self, buf: &[u8], at_end: bool) -> Option<usize> {
+        if !self.terminator.is_empty() {
+            let at = memchr::memmem::find(buf, &self.terminator)?;
+            return Some(at + self.terminator.len());
+        }
+        let at = memchr::memchr2(b'\r', b'\n', buf)?;
+        match auto_terminator(buf, at, at_end) {
+            Token::Terminator(len) => Some(at + len),
+            _ => None,
+        }
+    }
+
+    /// Turns the fields of `out` into UTF-8, if they are not.
+    pub(crate) fn recode(&self, buf: &[u8], out: &mut Batch) {
+        if self.text == TextEncoding::AsIs {
+            return;
+        }
+        for i in 0..out.fields.len() {
+            let written = match out.text(out.fields[i], buf) {
+                Some(bytes) if !bytes.is_ascii() => bytes.to_vec(),
+                _ => continue,
+            };
+            let start = out.arena.len();
+            self.text.decode(&written, &self.invalid, &mut out.arena);
+            out.fields[i] = Span {
+                start: start as u32,
+                end: out.arena.len() as u32 | IN_ARENA,
+            };
         }
     }
 
@@ -280,12 +202,18 @@ impl Core {
             let first_field = out.fields.len();
             let arena_len = out.arena.len();
             match self.record::<SINGLE, KEEP>(&mut scan, buf, start, at_end, out) {
-                Step::Row { end, next, plain } => {
+                Step::Row {
+                    start: begin,
+                    end,
+                    next,
+                    plain,
+                } => {
                     if KEEP {
+                        let skipped = self.lines_in(&buf[start..begin], begin == start);
                         out.rows.push(RowSpan {
-                            start: start as u32,
+                            start: begin as u32,
                             end: end as u32,
-                            lines_before: parsed.lines,
+                            lines_before: parsed.lines + skipped,
                             first_field: first_field as u32,
                         });
                     }
@@ -294,7 +222,7 @@ impl Core {
                     parsed.rows += 1;
                 }
                 Step::Blank { next } => {
-                    parsed.lines += self.lines_in(&buf[start..next], true);
+                    parsed.lines += self.lines_in(&buf[start..next], self.starting.is_empty());
                     parsed.consumed = next;
                 }
                 Step::NeedMore => parsed.stop = Stop::NeedMore,
@@ -332,15 +260,27 @@ impl Core {
         out: &mut Batch,
     ) -> Step {
         let mut column = 0;
-        let mut field = start;
-        let mut escaped = false;
+        let mut start = start;
         let mut plain = true;
+        if !self.starting.is_empty() {
+            match self.find_start(buf, start, at_end) {
+                Ok(found) => start = found,
+                Err(step) => return step,
+            }
+            scan.skip_to(start + self.starting.len());
+            plain = false;
+        }
+        let mut field = start + self.starting.len();
+        let mut escaped = false;
         loop {
             let mut at = scan.next();
             let mut token = self.token::<SINGLE>(buf, at, at_end);
             let mut content = field..at;
             let mut quoted = false;
             if let Token::Quote = token {
+                if at != field && self.lenient {
+                    continue;
+                }
                 if at != field {
                     return step_bad(true, SyntaxKind::QuoteInField, at, column);
                 }
@@ -378,13 +318,18 @@ impl Core {
                     if len != 1 || quoted {
                         scan.skip_to(next);
                     }
-                    if column == 0 && plain && buf[start..at].iter().all(|b| is_blank(*b)) {
+                    if column == 0
+                        && plain
+                        && !self.lenient
+                        && buf[start..at].iter().all(|b| is_blank(*b))
+                    {
                         return Step::Blank { next };
                     }
                     if !(self.trim_last_separator && content.is_empty()) {
                         self.push::<KEEP>(buf, content, quoted, escaped, out);
                     }
                     return Step::Row {
+                        start,
                         end: at,
                         next,
                         plain,
@@ -403,6 +348,27 @@ impl Core {
                 }
                 Token::Data | Token::Quote => {}
             }
+        }
+    }
+
+    /// Where the record begins that `start` leads to; a step where none does yet.
+    #[cold]
+    fn find_start(&self, buf: &[u8], start: usize, at_end: bool) -> Result<usize, Step> {
+        if let Some(at) = memchr::memmem::find(&buf[start..], &self.starting) {
+            return Ok(start + at);
+        }
+        if at_end {
+            return Err(Step::Blank { next: buf.len() });
+        }
+        // The end of the buffer may hold the first half; the rest is not needed again.
+        let mut next = buf.len().saturating_sub(self.starting.len() - 1);
+        // CR and LF count as one line only together.
+        if next > start && buf[next - 1] == b'\r' {
+            next -= 1;
+        }
+        match next {
+            next if next > start => Err(Step::Blank { next }),
+            _ => Err(Step::NeedMore),
         }
     }
 
@@ -433,6 +399,15 @@ impl Core {
                             escaped = true;
                             scan.skip_to(behind + self.quote.len());
                         }
+                        Match::No if self.lenient => {
+                            match self.token::<SINGLE>(buf, behind, at_end) {
+                                Token::Separator | Token::Terminator(_) => {
+                                    return Quoted::Closed { at, escaped };
+                                }
+                                Token::Cut => return Quoted::Cut,
+                                _ => scan.skip_to(behind),
+                            }
+                        }
                         Match::No => return Quoted::Closed { at, escaped },
                         Match::Cut => return Quoted::Cut,
                     }
@@ -457,6 +432,9 @@ impl Core {
     fn quoted_token<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
         if SINGLE {
             return self.tokens[usize::from(buf[at])];
+        }
+        if self.in_character(buf, at) {
+            return Token::Data;
         }
         let quote = self.match_at(&self.quote, buf, at, at_end);
         let escape = self.match_at(&self.escape, buf, at, at_end);
@@ -501,7 +479,21 @@ impl Core {
         self.long_token(buf, at, at_end)
     }
 
+    /// Whether the byte at `at` is the second one of a character of GBK or GB18030. Only a byte from 0x81 on
+    /// can be the first, and a run of them pairs up from its start, which follows an ASCII byte.
+    #[inline]
+    fn in_character(&self, buf: &[u8], at: usize) -> bool {
+        if !self.text.hides_ascii() || buf[at] < b'0' {
+            return false;
+        }
+        let run = buf[..at].iter().rev().take_while(|b| **b >= 0x80).count();
+        run % 2 == 1
+    }
+
     fn long_token(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
+        if self.in_character(buf, at) {
+            return Token::Data;
+        }
         if self.terminator.is_empty() && matches!(buf[at], b'\r' | b'\n') {
             return auto_terminator(buf, at, at_end);
         }

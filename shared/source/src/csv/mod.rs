@@ -1,9 +1,12 @@
 //! CSV: what a dialect is, and the core that lexes records in a slice.
 
+mod batch;
 mod core;
 mod dialect;
 mod scan;
 mod unescape;
 
-pub use self::core::{Batch, Core, Parsed, RowSpan, Span, Stop, SyntaxError, SyntaxKind};
-pub use dialect::{CsvDialect, DialectError};
+pub use self::core::Core;
+pub use batch::{Batch, Parsed, RowSpan, Span, Stop, SyntaxError, SyntaxKind};
+pub use dialect::{CsvDialect, DialectError, TextEncoding};
+pub(crate) use scan::count_lines;

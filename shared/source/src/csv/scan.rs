@@ -101,7 +101,7 @@ fn mask_of(block: &[u8; BLOCK], marks: &Marks) -> u64 {
 }
 
 /// Line ends in `bytes`: occurrences of `line_byte`, or without one LF, CRLF and lone CR.
-pub(super) fn count_lines(bytes: &[u8], line_byte: Option<u8>) -> u64 {
+pub(crate) fn count_lines(bytes: &[u8], line_byte: Option<u8>) -> u64 {
     let Some(byte) = line_byte else {
         let feeds = memchr::memchr_iter(b'\n', bytes).count();
         let returns = memchr::memchr_iter(b'\r', bytes);

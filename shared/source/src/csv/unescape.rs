@@ -6,32 +6,36 @@ use super::dialect::CsvDialect;
 pub(super) struct Meaning {
     quote: Vec<u8>,
     escape: Vec<u8>,
-    /// The escape followed by `N` is NULL, compared before unescaping.
-    written_null: bool,
-    nulls: Vec<Vec<u8>>,
+    /// The escape followed by `N` is NULL, compared before unescaping: without and with quotes.
+    written_null: [bool; 2],
+    /// Texts that are NULL, and whether also with quotes.
+    nulls: Vec<(Vec<u8>, bool)>,
     /// Bit n: some text in `nulls` has n bytes (bit 63: 63 or more). Most fields are done after this.
     null_lengths: u64,
-    quoted_null_is_text: bool,
 }
 
 impl Meaning {
     pub(super) fn new(dialect: &CsvDialect) -> Self {
         let written: Vec<u8> = dialect.escape.iter().copied().chain(*b"N").collect();
-        let (mut written_null, mut nulls) = (false, Vec::new());
-        for null in dialect.nulls.iter().filter(|_| !dialect.not_null) {
+        let (mut written_null, mut nulls) = ([false; 2], Vec::new());
+        let anywhere = dialect.nulls.iter().map(|null| (null, true));
+        let unquoted = dialect.unquoted_nulls.iter().map(|null| (null, false));
+        for (null, quoted) in anywhere.chain(unquoted).filter(|_| !dialect.not_null) {
             if !dialect.escape.is_empty() && *null == written {
-                written_null = true;
+                written_null[0] = true;
+                written_null[1] |= quoted;
             } else {
-                nulls.push(null.clone());
+                nulls.push((null.clone(), quoted));
             }
         }
         Self {
             quote: dialect.quote.clone(),
             escape: dialect.escape.clone(),
             written_null,
-            null_lengths: nulls.iter().fold(0, |bits, n| bits | 1 << n.len().min(63)),
+            null_lengths: nulls
+                .iter()
+                .fold(0, |bits, (null, _)| bits | 1 << null.len().min(63)),
             nulls,
-            quoted_null_is_text: dialect.quoted_null_is_text,
         }
     }
 
@@ -43,15 +47,17 @@ impl Meaning {
 
     #[cold]
     fn is_listed(&self, text: &[u8], quoted: bool) -> bool {
-        !(quoted && self.quoted_null_is_text) && self.nulls.iter().any(|null| null == text)
+        self.nulls
+            .iter()
+            .any(|(null, also_quoted)| null == text && (*also_quoted || !quoted))
     }
 
     /// Appends what the field `written` (without its outer quotes) means to `out`; true if it is NULL,
-    /// then `out` stays as it was. Every quote inside is doubled and every escape has a byte after
-    /// it: the lexer made sure.
+    /// then `out` stays as it was. Every escape has a byte after it: the lexer made sure. A quote that is
+    /// not doubled is data.
     pub(super) fn unescape(&self, written: &[u8], quoted: bool, out: &mut Vec<u8>) -> bool {
-        let may_be_null = !(quoted && self.quoted_null_is_text);
-        if self.written_null && may_be_null && written.strip_prefix(&self.escape[..]) == Some(b"N")
+        if self.written_null[usize::from(quoted)]
+            && written.strip_prefix(&self.escape[..]) == Some(b"N")
         {
             return true;
         }
@@ -62,7 +68,8 @@ impl Meaning {
             rest = &rest[at..];
             if quoted && !self.quote.is_empty() && rest.starts_with(&self.quote) {
                 out.extend_from_slice(&self.quote);
-                rest = &rest[(2 * self.quote.len()).min(rest.len())..];
+                rest = &rest[self.quote.len()..];
+                rest = rest.strip_prefix(&self.quote[..]).unwrap_or(rest);
             } else if !self.escape.is_empty()
                 && rest.starts_with(&self.escape)
                 && rest.len() > self.escape.len()

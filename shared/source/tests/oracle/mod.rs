@@ -22,7 +22,10 @@ pub fn oracle(d: &CsvDialect, input: &[u8]) -> Records {
     while at < input.len() {
         match oracle_record(d, input, at) {
             Ok((next, Some(fields))) => {
-                records.rows.push((at, line_of(d, input, at), fields));
+                let begin = (at..next)
+                    .find(|begin| has(&d.starting, input, *begin))
+                    .unwrap_or(at);
+                records.rows.push((begin, line_of(d, input, begin), fields));
                 at = next;
             }
             Ok((next, None)) => at = next,
@@ -60,6 +63,13 @@ fn oracle_record(
     start: usize,
 ) -> Result<(usize, Option<Fields>), Failure> {
     let (mut at, mut fields, mut any_quoted) = (start, Vec::new(), false);
+    if !d.starting.is_empty() {
+        any_quoted = true;
+        match (start..=input.len()).find(|at| has(&d.starting, input, *at)) {
+            Some(found) => at = found + d.starting.len(),
+            None => return Ok((input.len(), None)),
+        }
+    }
     loop {
         let mut raw = Vec::new();
         let quoted = has(&d.quote, input, at);
@@ -74,7 +84,15 @@ fn oracle_record(
                     raw.extend_from_slice(&input[at..at + 2 * d.quote.len()]);
                     at += 2 * d.quote.len();
                 } else if has(&d.quote, input, at) {
-                    at += d.quote.len();
+                    let behind = at + d.quote.len();
+                    let closes =
+                        terminator(d, input, behind).is_some() || has(&d.separator, input, behind);
+                    if d.lenient && !closes {
+                        raw.extend_from_slice(&d.quote);
+                        at = behind;
+                        continue;
+                    }
+                    at = behind;
                     break;
                 } else {
                     at = oracle_char(d, input, at, fields.len(), &mut raw)?;
@@ -92,9 +110,10 @@ fn oracle_record(
                 break;
             } else if quoted {
                 return Err((SyntaxKind::TextAfterQuote, at, fields.len()));
-            } else if has(&d.quote, input, at) {
+            } else if has(&d.quote, input, at) && !d.lenient {
                 return Err((SyntaxKind::QuoteInField, at, fields.len()));
             }
+            // A quote in the middle of a lenient field is a byte like others.
             at = oracle_char(d, input, at, fields.len(), &mut raw)?;
         }
     }
@@ -126,7 +145,7 @@ fn finish(
     any_quoted: bool,
 ) -> Option<Fields> {
     let blank = |b: &u8| b.is_ascii_whitespace() || *b == 0x0b;
-    if fields.len() == 1 && !any_quoted && line.iter().all(blank) {
+    if fields.len() == 1 && !any_quoted && !d.lenient && line.iter().all(blank) {
         return None;
     }
     if d.trim_last_separator && fields.last().is_some_and(|(raw, _)| raw.is_empty()) {
@@ -141,16 +160,23 @@ fn finish(
 }
 
 fn meaning(d: &CsvDialect, raw: &[u8], quoted: bool) -> Option<Vec<u8>> {
-    let can_be_null = !(d.not_null || quoted && d.quoted_null_is_text);
+    let is_null = |text: &Vec<u8>| {
+        !d.not_null && (d.nulls.contains(text) || !quoted && d.unquoted_nulls.contains(text))
+    };
     let as_written = [&d.escape[..], b"N"].concat();
-    if can_be_null && !d.escape.is_empty() && raw == as_written && d.nulls.contains(&as_written) {
+    if !d.escape.is_empty() && raw == as_written && is_null(&as_written) {
         return None;
     }
     let (mut text, mut at) = (Vec::new(), 0);
     while at < raw.len() {
         if quoted && has(&d.quote, raw, at) {
             text.extend_from_slice(&d.quote);
-            at += 2 * d.quote.len();
+            at += d.quote.len();
+            at += if has(&d.quote, raw, at) {
+                d.quote.len()
+            } else {
+                0
+            };
         } else if has(&d.escape, raw, at) {
             let byte = raw[at + d.escape.len()];
             let special = b"0bnrtZ".iter().position(|b| *b == byte);
@@ -161,8 +187,7 @@ fn meaning(d: &CsvDialect, raw: &[u8], quoted: bool) -> Option<Vec<u8>> {
             at += 1;
         }
     }
-    let listed = d.nulls.contains(&text) && (d.escape.is_empty() || text != as_written);
-    if can_be_null && listed {
+    if is_null(&text) && (d.escape.is_empty() || text != as_written) {
         None
     } else {
         Some(text)
@@ -269,8 +294,26 @@ pub fn dialects() -> Vec<CsvDialect> {
             ..base.clone()
         },
         CsvDialect {
-            quoted_null_is_text: true,
-            ..with(b",", b"\"", b"", b"\\", &["", "N"])
+            unquoted_nulls: vec![b"".to_vec(), b"N".to_vec(), b"\\N".to_vec()],
+            ..with(b",", b"\"", b"", b"\\", &["a"])
+        },
+        CsvDialect {
+            lenient: true,
+            unquoted_nulls: vec![b"N".to_vec()],
+            ..with(b",", b"\"", b"\n", b"\\", &["\\N"])
+        },
+        CsvDialect {
+            lenient: true,
+            ..with(b",,", b"''", b"", b"", &["\\N"])
+        },
+        CsvDialect {
+            starting: b"a".to_vec(),
+            ..with(b",", b"\"", b"", b"\\", &["\\N"])
+        },
+        CsvDialect {
+            starting: b"aN".to_vec(),
+            lenient: true,
+            ..with(b"\t", b"", b"\n", b"\\", &["\\N"])
         },
         with(b",", b"\"", b"", b"", &["\\N", "a"]),
         with(b"\t", b"", b"\n", b"\\", &["\\N", "N"]),

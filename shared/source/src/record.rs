@@ -1,0 +1,109 @@
+//! Records of any format: what every reader gives to whoever encodes rows. Owns the values a source can
+//! hold and the choice of the reader; leaves casting to the codec, and which field belongs to which column
+//! to the agent.
+
+use std::sync::Arc;
+
+use thunderhead_config::{FileFormat, SourceFormat};
+
+use crate::bytes::ByteSource;
+use crate::error::{Place, SourceError};
+use crate::format::dialect_of;
+use crate::reader::{ChunkReader, read_header};
+use crate::split::{Chunk, SplitPolicy, plan_chunks};
+use crate::sql::{SqlReader, plan_statements};
+
+/// A field as the source has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// No value.
+    Null,
+    /// Text, UTF-8 unless the source is wrong or its character set is binary.
+    Text(&'a [u8]),
+    /// A hexadecimal or bit literal.
+    Binary(&'a [u8]),
+    /// A whole number.
+    Int(i64),
+    /// A whole number from zero on.
+    UInt(u64),
+}
+
+/// Where a record starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Bytes before it in the uncompressed file.
+    pub offset: u64,
+    /// Line from 1; 0 if it is not known.
+    pub line: u64,
+}
+
+impl Position {
+    /// For people.
+    pub fn place(self, file: &str) -> Place {
+        Place {
+            path: file.to_owned(),
+            line: self.line,
+            byte: self.offset,
+        }
+    }
+}
+
+/// Reads the records of a chunk in their order, some at a time.
+pub trait RecordReader: Send {
+    /// Goes on to the next records and says how many they are; 0 after the last one. Records before a
+    /// wrong one are given out first.
+    fn advance(&mut self) -> Result<usize, SourceError>;
+
+    /// Names of the fields of the records at hand, where the file itself gives them; lower case.
+    fn columns(&self) -> Option<&Arc<[String]>>;
+
+    /// Appends the fields of record `index` of those at hand.
+    fn record<'a>(&'a self, index: usize, values: &mut Vec<Value<'a>>) -> Position;
+
+    /// Offset in the uncompressed file up to which records were given out.
+    fn offset(&self) -> u64;
+}
+
+/// Opens `chunk` of `source`, which is written in `format`.
+pub fn open_records(
+    source: &Arc<dyn ByteSource>,
+    chunk: &Chunk,
+    format: &SourceFormat,
+) -> Result<Box<dyn RecordReader>, SourceError> {
+    Ok(match format.kind {
+        FileFormat::Csv => Box::new(ChunkReader::open(&**source, chunk, &dialect_of(format)?)?),
+        FileFormat::Sql => Box::new(SqlReader::open(&**source, chunk, format)?),
+        FileFormat::Parquet => return Err(no_parquet()),
+    })
+}
+
+/// Cuts `source` into chunks of about `chunk_bytes`.
+pub fn plan_records(
+    source: &Arc<dyn ByteSource>,
+    format: &SourceFormat,
+    chunk_bytes: u64,
+    policy: SplitPolicy,
+) -> Result<Vec<Chunk>, SourceError> {
+    match format.kind {
+        FileFormat::Csv => plan_chunks(&**source, &dialect_of(format)?, chunk_bytes, policy),
+        FileFormat::Sql => plan_statements(&**source, format, chunk_bytes),
+        FileFormat::Parquet => Err(no_parquet()),
+    }
+}
+
+/// Names of the columns that hold for the whole file, in lower case: a CSV header.
+pub fn read_columns(
+    source: &Arc<dyn ByteSource>,
+    format: &SourceFormat,
+) -> Result<Option<Vec<String>>, SourceError> {
+    match format.kind {
+        FileFormat::Csv => read_header(&**source, &dialect_of(format)?),
+        FileFormat::Sql | FileFormat::Parquet => Ok(None),
+    }
+}
+
+fn no_parquet() -> SourceError {
+    SourceError::Unsupported {
+        what: "the file format Parquet".into(),
+    }
+}
