@@ -20,7 +20,7 @@ use crate::reaction::{self, Reaction};
 use crate::region::Region;
 use crate::region_cache::RegionCache;
 use crate::retry::{Pace, Patience, RetryPolicy};
-use crate::store::{StoreClients, StoreConfig};
+use crate::store::{STORE_UNKNOWN, StoreClients, StoreConfig};
 
 /// What TiKV splits at when its configuration cannot be read: the smallest default of all versions.
 const REGION_SPLIT_BYTES: u64 = 96 << 20;
@@ -38,6 +38,9 @@ pub struct ImporterOptions {
     pub checksums_in_flight: usize,
     /// Bytes of keys and values in one SST; by default three quarters of what regions split at.
     pub slice_bytes: Option<u64>,
+    /// How long an ingest may go without an answer before it is asked for again; it waits for replication and for
+    /// each peer to link the files.
+    pub ingest_deadline: Duration,
     /// How long scattering may take before the import goes on without it.
     pub scatter_patience: Duration,
     /// Resource group that servers charge our requests to.
@@ -53,6 +56,7 @@ impl Default for ImporterOptions {
             regions_in_flight: 8,
             checksums_in_flight: 8,
             slice_bytes: None,
+            ingest_deadline: Duration::from_secs(60),
             scatter_patience: Duration::from_secs(300),
             resource_group: None,
             slots: None,
@@ -80,6 +84,17 @@ pub(crate) struct Refusal {
     pub reaction: Reaction,
     pub cause: String,
     pub store: u64,
+}
+
+impl Refusal {
+    /// PD does not know the store: the region that names it is out of date.
+    pub(crate) fn unknown_store(store: u64) -> Self {
+        Self {
+            reaction: Reaction::Rescan(Vec::new()),
+            cause: STORE_UNKNOWN.to_owned(),
+            store,
+        }
+    }
 }
 
 /// A leader to ask: its context and a connection.
@@ -195,9 +210,12 @@ impl Importer {
                 store: 0,
             }));
         };
+        let Some(channel) = self.stores.channel(leader.store_id).await? else {
+            return Ok(Err(Refusal::unknown_store(leader.store_id)));
+        };
         let target = Target {
             context: self.context(region, Some(leader)),
-            channel: self.stores.channel(leader.store_id).await?,
+            channel,
         };
         let outcome = match tokio::time::timeout(deadline, call(target)).await {
             Ok(Ok((None, value))) => return Ok(Ok(value)),

@@ -13,7 +13,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use thunderhead_proto::import_sstpb;
@@ -28,9 +27,6 @@ use crate::reaction::Reaction;
 use crate::region::Region;
 use crate::retry::{Pace, Patience};
 use crate::write::{Slice, WriteError};
-
-/// An ingest waits for replication and for each peer to link the files.
-const INGEST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What an ingest did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,17 +191,20 @@ impl Importer {
         patience: &mut Patience,
     ) -> Result<Outcome> {
         let mut region = work.region.clone();
+        // An ingest whose outcome nobody told: only then can "the files are gone" mean that they were taken in.
+        let mut untold = false;
         loop {
             let single = self.single_ingest.load(Ordering::Relaxed);
             let refusal = match self.send_ingest(&region, &slice.metas, single).await? {
                 Ok(()) => return Ok(Outcome::Ingested),
                 Err(refusal) => refusal,
             };
+            untold |= refusal.reaction == Reaction::Unknown;
             match &refusal.reaction {
                 Reaction::Unsupported if !single => {
                     self.single_ingest.store(true, Ordering::Relaxed);
                 }
-                Reaction::Verify if self.is_present(slice, work.commit_ts).await? => {
+                Reaction::Verify if untold && self.is_present(slice, work.commit_ts).await? => {
                     return Ok(Outcome::Ingested);
                 }
                 Reaction::Verify | Reaction::Rescan(_) => return Ok(Outcome::Lost(refusal)),
@@ -276,7 +275,7 @@ impl Importer {
     ) -> Result<Result<(), Refusal>> {
         if !single {
             return self
-                .ask_leader(region, INGEST_DEADLINE, |target| async move {
+                .ask_leader(region, self.options.ingest_deadline, |target| async move {
                     let request = MultiIngestRequest {
                         context: Some(target.context),
                         ssts: metas.to_vec(),
@@ -291,7 +290,7 @@ impl Importer {
         // The default column family comes first: a value must be there before the record that names it.
         for meta in metas {
             let one = self
-                .ask_leader(region, INGEST_DEADLINE, |target| async move {
+                .ask_leader(region, self.options.ingest_deadline, |target| async move {
                     let request = IngestRequest {
                         context: Some(target.context),
                         sst: Some(meta.clone()),

@@ -17,6 +17,8 @@ use crate::pd::{PdClient, deepest};
 
 /// One HTTP/2 connection is one task on each side and one flow-control window: several carry more.
 const CHANNELS: usize = 4;
+/// Why there is no channel to a store.
+pub(crate) const STORE_UNKNOWN: &str = "PD does not know the store";
 const MESSAGE_BYTES_MAX: usize = 128 << 20;
 
 /// Clients of all stores, shared by all tasks of a process.
@@ -62,40 +64,43 @@ impl StoreClients {
         }
     }
 
-    /// A channel to the store; connects when first used.
-    pub async fn channel(&self, store_id: u64) -> Result<Channel> {
+    /// A channel to the store; connects when first used. `None` when PD does not know the store (any more):
+    /// what named it is out of date.
+    pub async fn channel(&self, store_id: u64) -> Result<Option<Channel>> {
         if let Some(store) = self.stores.lock().get(&store_id) {
-            return Ok(store.channel());
+            return Ok(Some(store.channel()));
         }
         let stores = self.pd.stores().await?;
-        let store = stores.iter().find(|s| s.id == store_id).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Cluster,
-                format!("store {store_id}"),
-                "PD does not know the store",
-            )
-        })?;
+        let Some(store) = stores.iter().find(|s| s.id == store_id) else {
+            return Ok(None);
+        };
         let endpoint = self.pd.connector().endpoint(import_address(store))?;
         let opened = Arc::new(Store {
             channels: (0..CHANNELS).map(|_| endpoint.connect_lazy()).collect(),
             next: AtomicUsize::new(0),
         });
-        Ok(self
-            .stores
-            .lock()
-            .entry(store_id)
-            .or_insert(opened)
-            .channel())
+        let mut known = self.stores.lock();
+        Ok(Some(known.entry(store_id).or_insert(opened).channel()))
+    }
+
+    async fn known(&self, store_id: u64) -> Result<Channel> {
+        self.channel(store_id).await?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Cluster,
+                format!("store {store_id}"),
+                STORE_UNKNOWN,
+            )
+        })
     }
 
     /// The store's import service.
     pub async fn import(&self, store_id: u64) -> Result<ImportSstClient<Channel>> {
-        Ok(ImportSstClient::new(self.channel(store_id).await?))
+        Ok(ImportSstClient::new(self.known(store_id).await?))
     }
 
     /// The store's key-value service.
     pub async fn tikv(&self, store_id: u64) -> Result<TikvClient<Channel>> {
-        let client = TikvClient::new(self.channel(store_id).await?);
+        let client = TikvClient::new(self.known(store_id).await?);
         Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 

@@ -126,7 +126,9 @@ impl Importer {
             replies: JoinSet::new(),
         };
         for peer in region.peers.iter().filter(|peer| !peer.is_witness) {
-            let channel = self.stores.channel(peer.store_id).await?;
+            let Some(channel) = self.stores.channel(peer.store_id).await? else {
+                return Err(WriteError::Refused(Refusal::unknown_store(peer.store_id)));
+            };
             streams.open(peer, channel, message.clone());
         }
         Ok(streams)

@@ -182,7 +182,11 @@ impl Cluster {
         StoreInfo {
             id: store.id,
             address: store.address(),
-            state: StoreState::Up.into(),
+            state: if store.removed() {
+                StoreState::Tombstone.into()
+            } else {
+                StoreState::Up.into()
+            },
             version: self.config.profile.version().to_owned(),
             status_address: store.status_address(),
             start_timestamp: self.started_unix_s,

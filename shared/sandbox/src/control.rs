@@ -24,7 +24,7 @@ type App = State<Arc<Cluster>>;
 /// | `GET /sandbox/state` | stores, files in import directories, regions |
 /// | `POST /sandbox/split`, `merge`, `conf-change` `{"region": 5}` | changes a region |
 /// | `POST /sandbox/transfer-leader {"region": 5, "store": 2}` | moves a leader |
-/// | `POST /sandbox/stores/{id}/stop`, `/start` | kills and starts a store |
+/// | `POST /sandbox/stores/{id}/stop`, `/start`, `/remove` | kills, starts, scales in a store |
 /// | `POST /sandbox/pd-leader {"member": 1}` | moves PD's leadership |
 /// | `POST /sandbox/gc {"safe_point": ts, "force": false}` | moves the GC safe point |
 pub(crate) fn router(cluster: Arc<Cluster>) -> Router {
@@ -181,6 +181,7 @@ async fn store_action(State(cluster): App, Path((id, action)): Path<(u64, String
             .await
         }
         "start" => answer(move || cluster.revive(&store)).await,
+        "remove" => answer(move || cluster.remove_store(id)).await,
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }

@@ -198,6 +198,11 @@ impl Sandbox {
         }
     }
 
+    /// Scales a store in: its peers move to the others, then PD forgets it. False when they cannot take them.
+    pub fn remove_store(&self, id: u64) -> Result<bool> {
+        Ok(self.cluster.remove_store(id)?)
+    }
+
     /// Splits regions wherever one of the raw keys is not a border yet.
     pub fn split(&self, raw_keys: &[Vec<u8>]) -> Result<()> {
         let encoded = raw_keys.iter().map(|key| keys::encode(key)).collect();

@@ -124,6 +124,26 @@ impl Cluster {
         Ok(true)
     }
 
+    /// Moves all peers of a store to others, takes it out of the cluster and kills it. False, with nothing
+    /// removed, when the other stores cannot take them.
+    pub(crate) fn remove_store(&self, id: u64) -> Result<bool> {
+        let states: Vec<_> = self.regions.read().iter().cloned().collect();
+        for state in states.iter().filter(|state| state.peer_on(id).is_some()) {
+            let free = self.stores.values().find(|store| {
+                store.alive() && !store.removed() && state.peer_on(store.id).is_none()
+            });
+            match free {
+                Some(free) if self.move_peer(state.id(), id, free.id)? => {}
+                _ => return Ok(false),
+            }
+        }
+        if let Some(store) = self.store(id) {
+            store.remove();
+        }
+        self.mark_dead(id);
+        Ok(true)
+    }
+
     /// Replaces a follower of the region by a new peer on the same store.
     pub(crate) fn change_peer(&self, id: u64) -> Result<bool> {
         let log = self.log(id);

@@ -29,6 +29,7 @@ pub(crate) struct Store {
 struct Switches {
     import_mode_until: Option<Instant>,
     suspended_until: Option<Instant>,
+    removed: bool,
     /// Force-partition ranges (encoded) and when they end.
     partitions: HashMap<(Vec<u8>, Vec<u8>), Instant>,
 }
@@ -83,6 +84,15 @@ impl Store {
 
     pub(crate) fn set_addresses(&self, grpc: String, status: String) {
         *self.addresses.lock() = (grpc, status);
+    }
+
+    /// Takes the store out of the cluster, as after a scale-in; it is a tombstone until the sandbox starts again.
+    pub(crate) fn remove(&self) {
+        self.switches.lock().removed = true;
+    }
+
+    pub(crate) fn removed(&self) -> bool {
+        self.switches.lock().removed
     }
 
     pub(crate) fn set_import_mode(&self, import: bool) {
