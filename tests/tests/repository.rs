@@ -42,13 +42,14 @@ fn sources(extension: &str) -> Vec<(String, String)> {
 
 /// What each crate of ours may depend on, besides itself. One direction: proto and types at the bottom,
 /// tests at the top. The coordinator's binary embeds the agent and the sandbox.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("proto", &[]),
     ("types", &[]),
     ("codec", &["types"]),
     ("config", &["types"]),
     ("source", &["types", "config"]),
-    ("cluster", &["proto", "types", "codec", "config"]),
+    ("sst", &["types", "codec"]),
+    ("cluster", &["proto", "types", "codec", "config", "sst"]),
     ("sandbox-sql", &["types", "codec"]),
     ("sandbox", &["proto", "types", "codec", "sandbox-sql"]),
     (
@@ -69,6 +70,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "codec",
             "config",
             "source",
+            "sst",
             "cluster",
             "sandbox",
             "agent",
