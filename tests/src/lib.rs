@@ -2,6 +2,7 @@
 //! started on free ports and always stopped by pid.
 
 pub mod control;
+pub mod fixture;
 pub mod import;
 pub mod process;
 pub mod tpch;

@@ -4,265 +4,16 @@
 
 use rustix::process::Signal;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
-use thunderhead_codec::keys::table_range;
-use thunderhead_codec::schema::TableInfo;
-use thunderhead_codec::session::Session;
-use thunderhead_config::{CsvOptions, FileFormat, SourceFormat};
 use thunderhead_proto::thunderhead::{
-    self as wire, CancelTask, ClusterSpec, Drain, DropRuns, EncodeTask, IngestReport, IngestTask,
-    Limit, Manifest, RemoteRun, TableSpec, TaskFailed, agent_message::Body,
-    coordinator_message::Body as Order,
+    CancelTask, Drain, DropRuns, Limit, agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_tests::control::Control;
-use thunderhead_tests::import::{Bench, http_client};
-use thunderhead_tests::process::Process;
-use thunderhead_types::{Checksum, KeyRange};
-
-const DDL: &str = "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name VARCHAR(20), n INT, UNIQUE KEY un (name), KEY kn (n))";
-const JOB: &str = "job-1";
-
-/// A table with source files and what a leader would say of it.
-struct Fixture {
-    bench: Bench,
-    spec: TableSpec,
-    range: KeyRange,
-    rows: u64,
-}
-
-impl Fixture {
-    /// So many files with so many rows each; ids go round the files, so that every file covers the whole range.
-    async fn new(files: u64, rows_per_file: u64) -> Self {
-        let bench = Bench::start(&[]);
-        bench.sql(&["CREATE DATABASE d", DDL]).await;
-        for file in 0..files {
-            let mut text = String::new();
-            for row in 0..rows_per_file {
-                let id = row * files + file;
-                text.push_str(&format!(
-                    "{id},name-{:08},{}\n",
-                    id * 7919 % 100_000_007,
-                    id % 97
-                ));
-            }
-            bench.file(&format!("{file}.csv"), text);
-        }
-        let url = format!("http://127.0.0.1:{}/schema/d/t", bench.sandbox.status_port);
-        let json = http_client()
-            .get(url)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
-        let info: TableInfo = serde_json::from_str(&json).unwrap();
-        let spec = TableSpec {
-            job_id: JOB.into(),
-            database: "d".into(),
-            table: "t".into(),
-            table_info_json: json.into(),
-            session_json: serde_json::to_vec(&Session::default()).unwrap().into(),
-            commit_ts: 400_000_000_000_000_000,
-            cluster: Some(ClusterSpec {
-                pd_addresses: vec![bench.sandbox.pd.clone()],
-                retry_ms: 20_000,
-                ..ClusterSpec::default()
-            }),
-            ..TableSpec::default()
-        };
-        Self {
-            range: table_range(info.id),
-            bench,
-            spec,
-            rows: files * rows_per_file,
-        }
-    }
-
-    fn encode(&self, file: u64, attempt: u32) -> Order {
-        let path = self.bench.path(&format!("data/{file}.csv"));
-        let metadata = fs::metadata(&path).unwrap();
-        Order::Encode(EncodeTask {
-            task_id: file,
-            attempt,
-            table: Some(self.spec.clone()),
-            path: path.to_string_lossy().into_owned(),
-            end: metadata.len(),
-            file_size: metadata.len(),
-            file_modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
-            row_id_base: 1,
-            row_id_end: i64::MAX,
-            first_line: 1,
-            format_json: serde_json::to_vec(&format()).unwrap().into(),
-            ..EncodeTask::default()
-        })
-    }
-
-    /// Everything between two keys: the runs that `agent` holds from its disk, the others over the network.
-    fn ingest(&self, task_id: u64, range: &KeyRange, agent: &str, held: &[Held]) -> Order {
-        let mut task = IngestTask {
-            task_id: 1000 + task_id,
-            attempt: 1,
-            table: Some(self.spec.clone()),
-            range: Some(wire::KeyRange {
-                start: range.start.clone().into(),
-                end: range.end.clone().into(),
-            }),
-            ..IngestTask::default()
-        };
-        for held in held {
-            for run in &held.manifest.runs {
-                if held.agent == agent {
-                    task.run_paths.push(run.path.clone());
-                } else {
-                    task.remote_runs.push(RemoteRun {
-                        agent_id: held.agent.clone(),
-                        address: held.address.clone(),
-                        path: run.path.clone(),
-                        chunk_task_id: held.chunk,
-                    });
-                }
-            }
-        }
-        Order::Ingest(task)
-    }
-
-    fn agent(&self, name: &str, coordinators: &[&Control], extra: &[&str]) -> Process {
-        let addresses: Vec<&str> = coordinators.iter().map(|c| c.address.as_str()).collect();
-        let (dir, log) = (
-            self.bench.path(name),
-            self.bench.path(&format!("{name}.log")),
-        );
-        let coordinators = addresses.join(",");
-        let mut args = vec![
-            "agent",
-            "--coordinator",
-            &coordinators,
-            "--sort-dir",
-            dir.to_str().unwrap(),
-        ];
-        args.extend(["--threads", "2", "--log", "info"]);
-        args.extend(extra);
-        Process::start(&args, &log).unwrap()
-    }
-
-    async fn holds_everything(&self, held: &[Held]) {
-        let mut sum = Checksum::default();
-        held.iter()
-            .for_each(|held| sum.merge(&checksum(held.manifest.checksum)));
-        let row = self.bench.query("ADMIN CHECKSUM TABLE d.t").await.remove(0);
-        assert_eq!(
-            row[2..],
-            [
-                sum.crc64_xor.to_string(),
-                sum.kvs.to_string(),
-                sum.bytes.to_string()
-            ]
-        );
-        assert_eq!(
-            self.bench.query("SELECT COUNT(*), MAX(id) FROM d.t").await,
-            [[self.rows.to_string(), (self.rows - 1).to_string()]]
-        );
-        self.bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
-    }
-}
-
-fn format() -> SourceFormat {
-    SourceFormat::new(
-        FileFormat::Csv,
-        CsvOptions {
-            header: false,
-            ..CsvOptions::default()
-        },
-    )
-}
-
-fn checksum(c: Option<wire::Checksum>) -> Checksum {
-    let c = c.unwrap_or_default();
-    Checksum {
-        crc64_xor: c.crc64_xor,
-        kvs: c.kvs,
-        bytes: c.bytes,
-    }
-}
-
-/// A chunk's runs and who has them.
-#[derive(Clone)]
-struct Held {
-    chunk: u64,
-    agent: String,
-    address: String,
-    manifest: Manifest,
-}
-
-async fn encoded(control: &mut Control) -> (String, wire::EncodeDone) {
-    control
-        .next("encode done", |agent, body| match body {
-            Body::EncodeDone(done) => Some((agent.to_owned(), done)),
-            Body::TaskFailed(failed) => panic!("{failed:?}"),
-            _ => None,
-        })
-        .await
-}
-
-async fn failed(control: &mut Control) -> TaskFailed {
-    control
-        .next("task failed", |_, body| match body {
-            Body::TaskFailed(failed) => Some(failed),
-            Body::EncodeDone(_) | Body::IngestDone(_) => panic!("it should have failed"),
-            _ => None,
-        })
-        .await
-}
-
-/// Encodes the files on the agents by turns.
-async fn encode_all(
-    fixture: &Fixture,
-    control: &mut Control,
-    files: u64,
-    agents: &[(String, String)],
-) -> Vec<Held> {
-    for file in 0..files {
-        let (agent, _) = &agents[file as usize % agents.len()];
-        control.order(agent, fixture.encode(file, 1)).await;
-    }
-    let mut held = Vec::new();
-    for _ in 0..files {
-        let (agent, done) = encoded(control).await;
-        control
-            .recorded(&agent, JOB, done.task_id, done.attempt, done.task_epoch)
-            .await;
-        held.push(Held {
-            chunk: done.task_id,
-            address: agents
-                .iter()
-                .find(|(id, _)| *id == agent)
-                .unwrap()
-                .1
-                .clone(),
-            agent,
-            manifest: done.manifest.unwrap(),
-        });
-    }
-    held
-}
-
-async fn ingested(control: &mut Control) -> IngestReport {
-    control
-        .next("ingest done", |_, body| match body {
-            Body::IngestDone(done) => done.report,
-            Body::TaskFailed(failed) => panic!("{failed:?}"),
-            _ => None,
-        })
-        .await
-}
-
-async fn two_agents(control: &mut Control) -> [(String, String); 2] {
-    let (a, hello_a) = control.hello().await;
-    let (b, hello_b) = control.hello().await;
-    [(a, hello_a.address), (b, hello_b.address)]
-}
+use thunderhead_tests::fixture::{
+    Fixture, Held, JOB, checksum, encode_all, encoded, failed, ingested, two_agents,
+};
+use thunderhead_tests::process::peak_rss;
+use thunderhead_types::KeyRange;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_are_merged_from_the_runs_of_all_agents() {
@@ -587,5 +338,39 @@ async fn a_task_can_be_cancelled_and_a_limit_holds_and_can_be_raised() {
     control.order(&agent, limit(0)).await;
     ingested(&mut control).await;
     assert!(started.elapsed() < Duration::from_secs(40));
+    fixture.holds_everything(&held).await;
+}
+
+/// What a process holds beside its buffers: code, stacks, connections, the allocator's slack.
+const RSS_BESIDE_BUDGET: u64 = 40 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_budget_holds_for_chunks_and_ranges_of_many_times_its_size() {
+    let fixture = Fixture::new(4, 700_000).await;
+    let mut control = Control::start(0, 7).await;
+    let budget = 64 << 20;
+    let a = fixture.agent("a", &[&control], &["--memory", "64MiB"]);
+    let b = fixture.agent("b", &[&control], &["--memory", "64MiB"]);
+    let agents = two_agents(&mut control).await;
+    let held = encode_all(&fixture, &mut control, 4, &agents).await;
+    let raw: u64 = held
+        .iter()
+        .map(|held| checksum(held.manifest.checksum).bytes)
+        .sum();
+    assert!(raw > 6 * budget, "{raw} bytes of pairs");
+    let (agent, _) = &agents[0];
+    let all = fixture.ingest(0, &fixture.range, agent, &held);
+    control.order(agent, all).await;
+    ingested(&mut control).await;
+    for process in [&a, &b] {
+        let peak = peak_rss(process.pid()).unwrap();
+        println!(
+            "budget {} MiB, pairs {} MiB, peak RSS {} MiB",
+            budget >> 20,
+            raw >> 20,
+            peak >> 20
+        );
+        assert!(peak < budget + RSS_BESIDE_BUDGET, "{} MiB", peak >> 20);
+    }
     fixture.holds_everything(&held).await;
 }
