@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use thunderhead_cluster::{Importer, ImporterOptions, PdClient, RetryPolicy, Security};
+use thunderhead_cluster::{Importer, ImporterOptions, PdClient, RetryPolicy, Security, Waits};
 use thunderhead_proto::thunderhead::TableSpec;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio::sync::{OnceCell, Semaphore};
@@ -29,6 +29,8 @@ struct Connecting {
     slots: Arc<Semaphore>,
     cancel: CancellationToken,
     jobs: Mutex<HashMap<String, Job>>,
+    /// Over all jobs.
+    waits: Arc<Waits>,
 }
 
 #[derive(Clone, Default)]
@@ -59,6 +61,7 @@ impl Clusters {
                 slots: Arc::new(Semaphore::new(regions_in_flight.max(1))),
                 cancel,
                 jobs: Mutex::default(),
+                waits: Arc::default(),
             }),
         }
     }
@@ -104,6 +107,14 @@ impl Clusters {
         }
     }
 
+    /// What writers have waited for.
+    pub(crate) fn waits(&self) -> &Waits {
+        match &self.reach {
+            Reach::Given(importer) => importer.waits(),
+            Reach::Connecting(connecting) => &connecting.waits,
+        }
+    }
+
     /// The job is over: its connections may go.
     pub(crate) fn forget(&self, job: &str) {
         if let Reach::Connecting(connecting) = &self.reach {
@@ -146,6 +157,7 @@ impl Connecting {
             slice_bytes: (cluster.slice_bytes > 0).then_some(cluster.slice_bytes),
             regions_in_flight: self.regions_in_flight,
             slots: Some(Arc::clone(&self.slots)),
+            waits: Arc::clone(&self.waits),
             ..ImporterOptions::default()
         };
         Ok(Arc::new(Importer::new(pd, options, self.cancel.clone())))

@@ -13,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use thunderhead_cluster::{Connector, Security};
+use thunderhead_cluster::{Connector, Security, Waited};
 use thunderhead_proto::thunderhead::{
     DescribeRun, KeyRange as WireRange, OpenRun, ReadRun, RunSlice, read_run,
     runs_client::RunsClient,
@@ -43,6 +43,8 @@ pub(crate) struct Peers {
     /// How long another agent may give nothing before its runs count as lost.
     patience: Duration,
     channels: Mutex<HashMap<String, Channel>>,
+    /// What merges have waited for blocks of other agents.
+    pub(crate) waited: Waited,
 }
 
 /// Why a run of another agent cannot be read.
@@ -69,6 +71,7 @@ impl Peers {
             security,
             patience,
             channels: Mutex::default(),
+            waited: Waited::default(),
         }
     }
 
@@ -271,7 +274,10 @@ impl RemoteBlocks for RemoteRun {
         let run = self.clone();
         self.runtime
             .spawn(async move { run.stream(first, end, to).await });
-        Box::new(Received { blocks })
+        Box::new(Received {
+            blocks,
+            peers: Arc::clone(&self.peers),
+        })
     }
 
     fn ahead(&self) -> usize {
@@ -280,12 +286,16 @@ impl RemoteBlocks for RemoteRun {
 }
 
 struct Received {
+    peers: Arc<Peers>,
     blocks: mpsc::Receiver<Result<Bytes, SortError>>,
 }
 
 impl BlockStream for Received {
     fn next_block(&mut self) -> Result<Bytes, SortError> {
-        self.blocks.blocking_recv().unwrap_or_else(|| {
+        let start = Instant::now();
+        let block = self.blocks.blocking_recv();
+        self.peers.waited.add(start.elapsed());
+        block.unwrap_or_else(|| {
             Err(SortError::PeerLost {
                 address: String::new(),
                 cause: "the process is shutting down".into(),

@@ -84,6 +84,7 @@ impl Totals {
             kvs: self.kvs.load(Ordering::Relaxed),
             kv_bytes: self.kv_bytes.load(Ordering::Relaxed),
             ingested_bytes: self.ingested_bytes.load(Ordering::Relaxed),
+            ..Progress::default()
         }
     }
 }
@@ -96,6 +97,19 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) totals: Totals,
     pub(crate) losers: conflict::Losers,
+}
+
+impl Shared {
+    fn progress(&self) -> Progress {
+        let waits = self.clusters.waits();
+        Progress {
+            blocked_on_pairs_ms: waits.pairs.ms(),
+            blocked_on_stores_ms: waits.stores.ms(),
+            blocked_on_limit_ms: waits.limit.ms(),
+            blocked_on_agents_ms: self.peers.waited.ms(),
+            ..self.totals.progress()
+        }
+    }
 }
 
 /// Whether and why the agent takes no more tasks.
@@ -221,7 +235,7 @@ impl Agent {
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
                     if !self.work.is_idle() || ticks.is_multiple_of(IDLE_PERIODS) {
-                        let totals = self.shared.totals.progress();
+                        let totals = self.shared.progress();
                         listening = self.send(Body::Progress(totals), &reports).await;
                     }
                 }

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use thunderhead_net::{Listener, Security};
 use thunderhead_proto::thunderhead::control_server::{Control as Service, ControlServer};
 use thunderhead_proto::thunderhead::{
     AgentMessage, CoordinatorMessage, Hello, Recorded, agent_message::Body,
     coordinator_message::Body as Order,
 };
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,7 +30,7 @@ pub struct Control {
     links: Links,
     inbox: mpsc::UnboundedReceiver<AgentMessage>,
     stop: CancellationToken,
-    server: JoinHandle<()>,
+    server: thunderhead_net::Server,
 }
 
 struct Server {
@@ -43,19 +43,24 @@ struct Server {
 impl Control {
     /// Serves on `port` (0 = a free one) at `epoch`.
     pub async fn start(port: u16, epoch: u64) -> Self {
-        Self::serve(port, epoch, None).await
+        Self::serve(port, epoch, None, &Security::default()).await
+    }
+
+    /// Serves under mutual TLS.
+    pub async fn start_secured(port: u16, epoch: u64, security: &Security) -> Self {
+        Self::serve(port, epoch, None, security).await
     }
 
     /// Refuses every session with `status`.
     pub async fn refusing(status: Status) -> Self {
-        Self::serve(0, 0, Some(status)).await
+        Self::serve(0, 0, Some(status), &Security::default()).await
     }
 
-    async fn serve(port: u16, epoch: u64, refusal: Option<Status>) -> Self {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
+    async fn serve(port: u16, epoch: u64, refusal: Option<Status>, security: &Security) -> Self {
+        let listener = Listener::bind(&format!("127.0.0.1:{port}"), security)
             .await
             .expect("a port");
-        let address = listener.local_addr().expect("bound").to_string();
+        let address = listener.address().to_string();
         let (sender, inbox) = mpsc::unbounded_channel();
         let (links, stop) = (Links::default(), CancellationToken::new());
         let service = Server {
@@ -64,14 +69,8 @@ impl Control {
             stop: stop.clone(),
             refusal,
         };
-        let stopped = stop.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            tonic::transport::Server::builder()
-                .add_service(ControlServer::new(service).max_decoding_message_size(64 << 20))
-                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped)
-                .await
-                .expect("the server ends when told to");
-        });
+        let service = ControlServer::new(service).max_decoding_message_size(64 << 20);
+        let server = listener.serve(tonic::service::Routes::new(service).into_axum_router());
         Self {
             address,
             epoch,
@@ -155,7 +154,7 @@ impl Control {
     pub async fn stop(self) {
         self.links.lock().await.clear();
         self.stop.cancel();
-        self.server.await.expect("the server ends");
+        self.server.stop().await;
     }
 }
 

@@ -2,14 +2,16 @@
 //! themselves.
 
 use crate::control::Control;
-use crate::import::{Bench, http_client};
+use crate::import::Bench;
 use crate::process::Process;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use thunderhead_cluster::Connector;
 use thunderhead_codec::keys::table_range;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
-use thunderhead_config::{CharacterSet, Compression, CsvOptions, FileFormat, SourceFormat};
+use thunderhead_config::{CsvOptions, FileFormat, SourceFormat};
+use thunderhead_net::Security;
 use thunderhead_proto::thunderhead::{
     self as wire, ClusterSpec, EncodeTask, IngestReport, IngestTask, Manifest, RemoteRun,
     TableSpec, TaskFailed, agent_message::Body, coordinator_message::Body as Order,
@@ -31,7 +33,12 @@ pub struct Fixture {
 impl Fixture {
     /// So many files with so many rows each; ids go round the files, so that every file covers the whole range.
     pub async fn new(files: u64, rows_per_file: u64) -> Self {
-        let bench = Bench::start(&[]);
+        Self::on(Bench::start(&[]), Security::default(), files, rows_per_file).await
+    }
+
+    /// On a cluster that asks for certificates; ours are `security`.
+    pub async fn on(bench: Bench, security: Security, files: u64, rows_per_file: u64) -> Self {
+        let connector = Connector::new(&security).expect("certificates");
         bench.sql(&["CREATE DATABASE d", DDL]).await;
         for file in 0..files {
             let mut text = String::new();
@@ -45,15 +52,10 @@ impl Fixture {
             }
             bench.file(&format!("{file}.csv"), text);
         }
-        let url = format!("http://127.0.0.1:{}/schema/d/t", bench.sandbox.status_port);
-        let json = http_client()
-            .get(url)
-            .send()
-            .await
-            .expect("a test fixture")
-            .text()
-            .await
-            .expect("a test fixture");
+        let url = format!("127.0.0.1:{}", bench.sandbox.status_port);
+        let url = connector.url(&url) + "/schema/d/t";
+        let answer = connector.http().get(url).send().await.expect("TiDB");
+        let json = answer.text().await.expect("a schema");
         let info: TableInfo = serde_json::from_str(&json).expect("a test fixture");
         let spec = TableSpec {
             job_id: JOB.into(),
@@ -63,15 +65,13 @@ impl Fixture {
             session_json: serde_json::to_vec(&Session::default())
                 .expect("a test fixture")
                 .into(),
-            format_json: serde_json::to_vec(&format())
-                .expect("a test fixture")
-                .into(),
             commit_ts: 400_000_000_000_000_000,
             cluster: Some(ClusterSpec {
                 pd_addresses: vec![bench.sandbox.pd.clone()],
                 retry_ms: 20_000,
                 ..ClusterSpec::default()
             }),
+            ..TableSpec::default()
         };
         Self {
             range: table_range(info.id),
@@ -95,6 +95,9 @@ impl Fixture {
             row_id_base: 1,
             row_id_end: i64::MAX,
             first_line: 1,
+            format_json: serde_json::to_vec(&format())
+                .expect("a test fixture")
+                .into(),
             ..EncodeTask::default()
         })
     }
@@ -169,23 +172,13 @@ impl Fixture {
 }
 
 fn format() -> SourceFormat {
-    SourceFormat {
-        kind: FileFormat::Csv,
-        compression: Compression::None,
-        csv: CsvOptions {
-            separator: ",".into(),
-            quote: "\"".into(),
-            terminator: String::new(),
-            escape: "\\".into(),
-            nulls: vec!["\\N".into()],
-            not_null: false,
+    SourceFormat::new(
+        FileFormat::Csv,
+        CsvOptions {
             header: false,
-            header_schema_match: true,
-            trim_last_separator: false,
-            character_set: CharacterSet::Binary,
-            invalid_char_replace: "\u{fffd}".into(),
+            ..CsvOptions::default()
         },
-    }
+    )
 }
 
 pub fn checksum(c: Option<wire::Checksum>) -> Checksum {

@@ -1,8 +1,10 @@
 //! What integration tests, the demo and the benches share: the data set, and processes that are
 //! started on free ports and always stopped by pid.
 
+pub mod certificates;
 pub mod control;
 pub mod fixture;
+pub mod fleet;
 pub mod import;
 pub mod process;
 pub mod tpch;

@@ -1,37 +1,11 @@
 //! Imports into a cluster that speaks TLS only and asks for certificates.
 #![allow(clippy::unwrap_used)]
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use thunderhead_net::{Security, Server, ServerTls, bind};
+use thunderhead_tests::certificates::{authority, write};
 use thunderhead_tests::import::Bench;
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority() -> Authority {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// Writes the authority, and a certificate of `issuer` for the loopback address, as `NAME-{ca,cert,key}.pem`.
-fn write(dir: &Path, name: &str, ca: &Authority, issuer: &Authority) -> Security {
-    let path = |what: &str| -> PathBuf { dir.join(format!("{name}-{what}.pem")) };
-    let key = KeyPair::generate().unwrap();
-    let cert = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, issuer)
-        .unwrap();
-    std::fs::write(path("ca"), ca.pem()).unwrap();
-    std::fs::write(path("cert"), cert.pem()).unwrap();
-    std::fs::write(path("key"), key.serialize_pem()).unwrap();
-    Security {
-        ca: Some(path("ca")),
-        cert: Some(path("cert")),
-        key: Some(path("key")),
-    }
-}
 
 fn section(files: &Security) -> String {
     let path = |p: &Option<PathBuf>| p.clone().unwrap();

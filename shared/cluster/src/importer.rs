@@ -21,6 +21,7 @@ use crate::region::Region;
 use crate::region_cache::RegionCache;
 use crate::retry::{Pace, Patience, RetryPolicy};
 use crate::store::{STORE_UNKNOWN, StoreClients, StoreConfig};
+use crate::waits::Waits;
 
 /// What TiKV splits at when its configuration cannot be read: the smallest default of all versions.
 const REGION_SPLIT_BYTES: u64 = 96 << 20;
@@ -47,6 +48,8 @@ pub struct ImporterOptions {
     pub resource_group: Option<String>,
     /// Takes the place of an own bound of `regions_in_flight` when several importers share one.
     pub slots: Option<Arc<Semaphore>>,
+    /// Where waiting is counted; several importers may count together.
+    pub waits: Arc<Waits>,
 }
 
 impl Default for ImporterOptions {
@@ -60,6 +63,7 @@ impl Default for ImporterOptions {
             scatter_patience: Duration::from_secs(300),
             resource_group: None,
             slots: None,
+            waits: Arc::default(),
         }
     }
 }
@@ -136,6 +140,11 @@ impl Importer {
     /// Limits what goes to each store from now on, bytes per second; 0 = no limit.
     pub fn limit_stores(&self, bytes_per_second: u64) {
         self.limits.set(bytes_per_second);
+    }
+
+    /// What its writers have waited for.
+    pub fn waits(&self) -> &Waits {
+        &self.options.waits
     }
 
     /// Regions as known to this importer.

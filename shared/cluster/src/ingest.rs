@@ -195,7 +195,8 @@ impl Importer {
         let mut untold = false;
         loop {
             let single = self.single_ingest.load(Ordering::Relaxed);
-            let refusal = match self.send_ingest(&region, &slice.metas, single).await? {
+            let sent = self.send_ingest(&region, &slice.metas, single);
+            let refusal = match self.waits().stores.during(sent).await? {
                 Ok(()) => return Ok(Outcome::Ingested),
                 Err(refusal) => refusal,
             };

@@ -21,6 +21,7 @@ mod security;
 mod split;
 mod store;
 mod tidb;
+mod waits;
 mod wire;
 mod write;
 
@@ -38,3 +39,4 @@ pub use split::SplitStats;
 pub use store::{StoreClients, StoreConfig, is_tiflash};
 pub use thunderhead_net::Security;
 pub use tidb::{IdKind, NextRowId, SessionFacts, SqlTls, TidbClient, TidbOptions, quote};
+pub use waits::{Waited, Waits};

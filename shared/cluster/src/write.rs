@@ -19,6 +19,7 @@ use crate::limit::StoreLimits;
 use crate::pd::status_text;
 use crate::reaction::{self, Reaction};
 use crate::region::{Region, encode_border};
+use crate::waits::Waits;
 use crate::wire::{meta_message, write_stream};
 
 /// Messages under way to one peer; the slowest peer holds the others back after that many.
@@ -73,25 +74,27 @@ impl Importer {
         feed: &mut Feed,
         slice_bytes: u64,
     ) -> Result<Option<Slice>, WriteError> {
-        let Some(first) = feed.next().await? else {
+        let waits = self.waits();
+        let Some(first) = waits.pairs.during(feed.next()).await? else {
             return Ok(None);
         };
         let mut streams = self.open_streams(region, bound, &first).await?;
         let first_mark = first.first.clone();
         let (mut tally, mut batch) = (Checksum::default(), first);
         let complete = loop {
-            streams.send(&batch.message, &self.limits).await?;
+            streams.send(&batch.message, &self.limits, waits).await?;
             tally.merge(&batch.tally);
             if tally.bytes >= slice_bytes {
                 break false;
             }
-            match feed.next().await? {
+            match waits.pairs.during(feed.next()).await? {
                 Some(next) => batch = next,
                 None => break true,
             }
         };
         let last = batch.last;
-        let metas = streams.finish(&first_mark, &last).await?;
+        let finished = streams.finish(&first_mark, &last);
+        let metas = waits.stores.during(finished).await?;
         Ok(Some(Slice {
             metas,
             first: first_mark,
@@ -152,12 +155,18 @@ impl PeerStreams {
         });
     }
 
-    async fn send(&mut self, message: &Bytes, limits: &StoreLimits) -> Result<(), WriteError> {
+    async fn send(
+        &mut self,
+        message: &Bytes,
+        limits: &StoreLimits,
+        waits: &Waits,
+    ) -> Result<(), WriteError> {
         let mut stalled = None;
         let mut ended = false;
         for (store, to) in &self.senders {
-            limits.take(*store, message.len()).await;
-            match timeout(STALL, to.send(message.clone())).await {
+            waits.limit.during(limits.take(*store, message.len())).await;
+            let sent = timeout(STALL, to.send(message.clone()));
+            match waits.stores.during(sent).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => ended = true,
                 Err(_) => stalled = Some(*store),
