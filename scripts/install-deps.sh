@@ -17,6 +17,7 @@ need '/usr/lib/llvm-*/lib/libclang*.so*' libclang-dev
 need mariadb mariadb-client
 need etcd etcd-server
 need git git
+need etcd etcd-server
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing Debian packages: ${missing[*]}"

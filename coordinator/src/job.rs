@@ -2,13 +2,14 @@
 //! tasks) and ranges (ingest tasks). Everything is written before it is acted on, so that a new leader
 //! continues from what it reads here.
 
-use crate::store::{StateStore, Txn};
+use crate::service::{JobError, JobState, Submission};
+use crate::store::{StateStore, TXN_OPS_MAX, Txn};
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{EncodeTask, IngestReport, IngestTask, Manifest};
-use thunderhead_types::{Error, ErrorKind, KeyRange, Result, Timestamp};
+use thunderhead_types::{Epoch, Error, ErrorKind, KeyRange, Result, Timestamp};
 
 /// How far a table has come. A phase is entered in the same transaction as what it promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,10 +50,13 @@ pub struct TableRecord {
     pub ranges: u64,
     /// Bytes of the source files.
     pub source_bytes: u64,
+    /// Epoch under which the chunks were planned: work handed out before belongs to another plan.
+    #[serde(default)]
+    pub planned_epoch: Epoch,
 }
 
 /// A job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// What the user calls it: source directory → cluster.
     pub title: String,
@@ -60,6 +64,21 @@ pub struct JobRecord {
     pub cluster_id: u64,
     /// Unix ms.
     pub created_ms: u64,
+    /// Of a fleet's job.
+    #[serde(default)]
+    pub state: JobState,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<JobError>,
+    /// `db.table` in lower case, of a fleet's job: no other job may import them meanwhile.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// Limit of bytes per second to each store; 0 = none.
+    #[serde(default)]
+    pub store_bytes_per_second: u64,
+    /// What the user asked the fleet for.
+    #[serde(default)]
+    pub submission: Option<Submission>,
 }
 
 /// A table with everything that is recorded of it.
@@ -167,25 +186,65 @@ pub fn item_key(job: &str, table: usize, kind: char, number: u64) -> String {
     format!("jobs/{job}/t/{table:05}/{kind}/{number:012}")
 }
 
-/// Adds the writes that record a freshly planned table.
-pub fn put_table(mut txn: Txn, job: &str, n: usize, table: &Table) -> Result<Txn> {
-    txn = txn.delete(format!("{}/", table_key(job, n)));
-    for (number, chunk) in &table.chunks {
-        txn = txn.put(item_key(job, n, 'c', *number), chunk.encode_to_vec());
+/// Key that says that an agent has worked for the job.
+pub fn worker_key(job: &str, agent: &str) -> String {
+    format!("jobs/{job}/a/{agent}")
+}
+
+/// Agents that have worked for the job.
+pub async fn workers(store: &dyn StateStore, job: &str) -> Result<BTreeSet<String>> {
+    let prefix = worker_key(job, "");
+    let found = store.list(&prefix).await?;
+    Ok(found
+        .into_iter()
+        .filter_map(|(key, _)| Some(key.strip_prefix(&prefix)?.to_owned()))
+        .collect())
+}
+
+/// Bytes of one transaction that records plans.
+const TXN_BYTES: usize = 512 << 10;
+
+/// The transactions that record freshly planned tables, in this order: what was there before goes first, a table's
+/// own record comes last. A table that was not recorded to its end has none, and is planned again.
+pub fn record_tables(job: &str, tables: &[(usize, &Table)]) -> Result<Vec<Txn>> {
+    let mut txns = Vec::new();
+    let mut txn = Txn::default();
+    for (n, _) in tables {
+        let key = table_key(job, *n);
+        txn = txn.delete(format!("{key}/")).delete(key);
+        if 2 * (txn.deletes.len() + 2) > TXN_OPS_MAX {
+            txns.push(std::mem::take(&mut txn));
+        }
     }
-    put_table_record(txn, job, n, &table.record)
+    txns.push(std::mem::take(&mut txn));
+    let mut bytes = 0;
+    let mut put = |txn: &mut Txn, txns: &mut Vec<Txn>, key: String, value: Vec<u8>| {
+        bytes += value.len();
+        txn.puts.push((key, value));
+        if txn.puts.len() >= TXN_OPS_MAX || bytes >= TXN_BYTES {
+            txns.push(std::mem::take(txn));
+            bytes = 0;
+        }
+    };
+    for (n, table) in tables {
+        for (number, chunk) in &table.chunks {
+            let key = item_key(job, *n, 'c', *number);
+            put(&mut txn, &mut txns, key, chunk.encode_to_vec());
+        }
+        put(
+            &mut txn,
+            &mut txns,
+            table_key(job, *n),
+            to_json(&table.record)?,
+        );
+    }
+    txns.push(txn);
+    Ok(txns)
 }
 
 /// Adds the write of the table's record alone.
 pub fn put_table_record(txn: Txn, job: &str, n: usize, record: &TableRecord) -> Result<Txn> {
-    let json = serde_json::to_vec(record).map_err(|e| {
-        Error::new(
-            ErrorKind::Internal,
-            "state store",
-            format!("table record: {e}"),
-        )
-    })?;
-    Ok(txn.put(table_key(job, n), json))
+    Ok(txn.put(table_key(job, n), to_json(record)?))
 }
 
 /// Adds the write of a planned range.
@@ -215,10 +274,16 @@ pub async fn load(store: &dyn StateStore, job: &str) -> Result<Option<(JobRecord
     };
     let record: JobRecord = parse_json(&job_key(job), &found.value)?;
     let mut tables: Vec<Table> = Vec::new();
+    // Items of another number have no record: a plan that was not recorded to its end.
+    let mut current = String::new();
     for (key, item) in store.list(&format!("jobs/{job}/t/")).await? {
         let parts: Vec<&str> = key.split('/').collect();
         match parts.as_slice() {
-            [_, _, _, _] => tables.push(Table::new(parse_json(&key, &item.value)?, Vec::new())),
+            [_, _, _, number] => {
+                current = (*number).to_owned();
+                tables.push(Table::new(parse_json(&key, &item.value)?, Vec::new()));
+            }
+            [_, _, _, number, _, _] if *number != current => {}
             [_, _, _, _, kind, number] => {
                 let table = tables
                     .last_mut()
@@ -254,6 +319,25 @@ fn read_item(
     Ok(())
 }
 
+/// A record as it is stored.
+pub fn to_json(record: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(record).map_err(|e| Error::new(ErrorKind::Internal, "state store", e))
+}
+
+/// Every recorded job with its id.
+pub async fn list(store: &dyn StateStore) -> Result<Vec<(String, JobRecord)>> {
+    let mut jobs = Vec::new();
+    for (key, _) in store.keys("jobs/").await? {
+        let Some(id) = key.strip_prefix("jobs/").filter(|id| !id.contains('/')) else {
+            continue;
+        };
+        if let Some(found) = store.get(&key).await? {
+            jobs.push((id.to_owned(), parse_json(&key, &found.value)?));
+        }
+    }
+    Ok(jobs)
+}
+
 fn parse_json<T: serde::de::DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| damaged(key, e))
 }
@@ -264,10 +348,28 @@ fn damaged(key: &str, why: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::store::{Commit, EmbeddedStore};
+
+    /// A table of two chunks.
+    pub(crate) fn table_record() -> TableRecord {
+        TableRecord {
+            database: "d".into(),
+            table: "t".into(),
+            table_id: 9,
+            content: "f".into(),
+            table_info_json: "{}".into(),
+            session_json: "{}".into(),
+            commit_ts: 5,
+            phase: Phase::Encoding,
+            chunks: 2,
+            ranges: 0,
+            source_bytes: 10,
+            planned_epoch: 0,
+        }
+    }
 
     #[test]
     fn a_task_id_leads_back_to_its_task() {
@@ -289,19 +391,7 @@ mod tests {
         let store = EmbeddedStore::open(&dir.path().join("s")).unwrap();
         let epoch = store.lead().await.unwrap();
         assert!(load(&store, "j").await.unwrap().is_none());
-        let record = TableRecord {
-            database: "d".into(),
-            table: "t".into(),
-            table_id: 9,
-            content: "f".into(),
-            table_info_json: "{}".into(),
-            session_json: "{}".into(),
-            commit_ts: 5,
-            phase: Phase::Encoding,
-            chunks: 2,
-            ranges: 0,
-            source_bytes: 10,
-        };
+        let record = table_record();
         let chunk = |offset| EncodeTask {
             offset,
             path: "p".into(),
@@ -312,9 +402,10 @@ mod tests {
             title: "x".into(),
             cluster_id: 3,
             created_ms: 1,
+            ..JobRecord::default()
         };
+        let mut txns = record_tables("j", &[(0, &table)]).unwrap();
         let mut txn = Txn::default().put(job_key("j"), serde_json::to_vec(&job).unwrap());
-        txn = put_table(txn, "j", 0, &table).unwrap();
         txn = put_range(txn, "j", 0, 3, &KeyRange::new(*b"a", *b"b"), 77);
         txn = txn.put(
             item_key("j", 0, 'm', 1),
@@ -324,10 +415,16 @@ mod tests {
             }
             .encode_to_vec(),
         );
-        assert!(matches!(
-            store.commit(epoch, txn).await.unwrap(),
-            Commit::Done(_)
-        ));
+        txns.push(txn);
+        // A leader died before it had recorded this one.
+        txns.extend(record_tables("j", &[(1, &table)]).unwrap());
+        txns.push(Txn::default().delete(table_key("j", 1)));
+        for txn in txns {
+            assert!(matches!(
+                store.commit(epoch, txn).await.unwrap(),
+                Commit::Done(_)
+            ));
+        }
 
         let (read_job, read) = load(&store, "j").await.unwrap().unwrap();
         assert_eq!(read_job, job);

@@ -1,5 +1,5 @@
-//! The leader's loop. It owns the job's state and nothing else: it hands out tasks, records what comes back
-//! and moves each table through its phases.
+//! One job under a leader: its recorded state and nothing else. It says which tasks are ready, records what
+//! comes back and moves each table through its phases. The fleet's loop (`fleet`) owns agents, slots and time.
 //!
 //! A table's way, each step recorded before the next begins:
 //! 1. its open chunks are encoded, every manifest is recorded;
@@ -9,32 +9,33 @@
 //! 5. when no range is open and what was ingested equals what was encoded: phase `Ingested`;
 //! 6. auto ids are rebased and the table verified as TiDB sees it: phase `Finished`, its runs are dropped.
 //!
-//! Tables do not wait for each other. A new leader enters at the step that the records say.
+//! Tables do not wait for each other. A chunk whose runs are lost is encoded again, and only the ranges that
+//! need it wait. A new leader enters at the step that the records say.
 
 use crate::job::{self, Phase, Table, TaskRef};
+use crate::plan::placement;
 use crate::plan::ranges::plan_ranges;
 use crate::progress::{Progress, Snapshot};
 use crate::scheduler::{Scheduler, TaskKind};
-use crate::store::{Commit, StateStore, Txn};
+use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
 use prost::Message;
+use prost::bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thunderhead_proto::thunderhead::{
-    self as wire, AgentMessage, CoordinatorMessage, DropRuns, EncodeTask, Failure, Hello,
-    IngestTask, TableSpec, agent_message::Body, coordinator_message::Body as Order,
+    self as wire, ClusterSpec, DropRuns, EncodeTask, Failure, IngestTask, RemoteRun, TableSpec,
+    coordinator_message::Body as Order,
 };
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 /// Attempts at one task before its failure is the job's.
 const ATTEMPTS_MAX: u32 = 4;
-/// Operations in one transaction; etcd's default limit is 128.
-const TXN_OPS_MAX: usize = 100;
-
+/// Before the second attempt; doubled for each further one.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// What the leader needs done that is neither encoding nor ingesting.
 #[async_trait]
 pub trait Steps: Send + Sync {
@@ -48,21 +49,37 @@ pub trait Steps: Send + Sync {
     async fn finish(&self, table: &Table, ingested: Checksum) -> Result<()>;
 }
 
-/// A connected agent: where its orders go.
-pub type AgentLink = mpsc::Sender<CoordinatorMessage>;
+/// First and last key of each run of a manifest.
+type Spans = Vec<(Bytes, Bytes)>;
 
 /// See the module.
 pub struct Leader {
     store: Arc<dyn StateStore>,
     epoch: Epoch,
     job_id: String,
-    tables: Vec<Table>,
+    cluster: ClusterSpec,
+    pub(crate) tables: Vec<Table>,
     steps: Arc<dyn Steps>,
-    links: BTreeMap<String, AgentLink>,
-    scheduler: Scheduler,
+    pub(crate) scheduler: Scheduler,
     progress: Progress,
-    stepping: JoinSet<(usize, Result<()>)>,
-    failure: Option<Error>,
+    pub(crate) stepping: JoinSet<(usize, Result<()>)>,
+    pub(crate) failure: Option<Error>,
+    /// Orders for every agent.
+    pub(crate) outbox: Vec<Order>,
+    /// Agents that may ingest, for the placement of ranges; kept by the fleet.
+    pub(crate) agents: Vec<String>,
+    /// Where the runs lay whose manifests are void; a chunk that is not here may hold any key.
+    lost: BTreeMap<(usize, u64), Spans>,
+    /// Agents whose runs cannot be read now.
+    away: BTreeSet<String>,
+    /// What `ready` found since the last change.
+    ready: BTreeMap<u64, bool>,
+    /// Failures of each task that count.
+    failures: BTreeMap<u64, u32>,
+    /// Tasks done again, by cause.
+    pub(crate) retries: BTreeMap<String, u64>,
+    /// The store refused or is gone: nothing more may be done under this epoch.
+    pub(crate) fenced: bool,
     /// When the first task of each table was handed out, for the report.
     started: Vec<Option<Instant>>,
 }
@@ -73,6 +90,7 @@ impl Leader {
         store: Arc<dyn StateStore>,
         epoch: Epoch,
         job_id: String,
+        cluster: ClusterSpec,
         tables: Vec<Table>,
         steps: Arc<dyn Steps>,
         progress: Progress,
@@ -81,74 +99,43 @@ impl Leader {
             store,
             epoch,
             job_id,
+            cluster,
             started: vec![None; tables.len()],
             tables,
             steps,
-            links: BTreeMap::new(),
             scheduler: Scheduler::default(),
             progress,
             stepping: JoinSet::new(),
             failure: None,
+            outbox: Vec::new(),
+            agents: Vec::new(),
+            lost: BTreeMap::new(),
+            away: BTreeSet::new(),
+            ready: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            fenced: false,
         }
     }
 
-    /// Adds an agent; it gets work after its `Hello`.
-    pub fn connect(&mut self, agent_id: &str, link: AgentLink) {
-        self.links.insert(agent_id.to_owned(), link);
-    }
-
-    /// Works until every table is finished. Gives the tables back with all their records.
-    ///
-    /// # Errors
-    /// The first failure, after everything in flight has ended; `Cancelled` when `stop` fires.
-    pub async fn run(
-        mut self,
-        mut reports: mpsc::Receiver<AgentMessage>,
-        stop: CancellationToken,
-    ) -> Result<Vec<Table>> {
+    /// Queues what the records say is open.
+    pub(crate) async fn start(&mut self) -> Result<()> {
         for table in 0..self.tables.len() {
             self.enter(table).await?;
         }
-        loop {
-            if self.failure.is_none() {
-                self.hand_out().await?;
-            }
-            self.publish_progress();
-            let busy = self.scheduler.in_flight() > 0 || !self.stepping.is_empty();
-            match self.failure.take() {
-                Some(error) if !busy => return Err(error),
-                Some(error) => self.failure = Some(error),
-                None if self
-                    .tables
-                    .iter()
-                    .all(|t| t.record.phase == Phase::Finished) =>
-                {
-                    return Ok(self.tables);
-                }
-                None => {}
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {
-                    let cancelled = Error::new(ErrorKind::Cancelled, "", "stopped on request");
-                    return Err(cancelled.advice("run the same command again to go on"));
-                }
-                Some(stepped) = self.stepping.join_next(), if !self.stepping.is_empty() => {
-                    let (table, result) = stepped
-                        .map_err(|e| Error::new(ErrorKind::Internal, "leader", format!("a step panicked: {e}")))?;
-                    match result {
-                        Ok(()) => self.stepped(table).await?,
-                        Err(error) => self.fail(error),
-                    }
-                }
-                report = reports.recv() => match report {
-                    Some(report) => self.report(report).await?,
-                    None => return Err(self.failure.take().unwrap_or_else(|| {
-                        Error::new(ErrorKind::Internal, "agent", "the agent ended before its work was done")
-                    })),
-                },
-            }
-        }
+        Ok(())
+    }
+
+    /// Whether every table is finished.
+    pub(crate) fn finished(&self) -> bool {
+        self.tables
+            .iter()
+            .all(|t| t.record.phase == Phase::Finished)
+    }
+
+    /// Whether something is still being done for the job.
+    pub(crate) fn busy(&self) -> bool {
+        self.scheduler.in_flight() > 0 || !self.stepping.is_empty()
     }
 
     /// Queues what a table's recorded phase asks for.
@@ -156,66 +143,169 @@ impl Leader {
         let table = &self.tables[n];
         let open: Vec<u64> = table.open_chunks().collect();
         match table.record.phase {
-            Phase::Encoding | Phase::Ingesting if !open.is_empty() => {
-                for number in open {
-                    self.scheduler
-                        .push(TaskKind::Encode, TaskRef::Chunk { table: n, number }.id());
-                }
-            }
+            Phase::Encoding if !open.is_empty() => self.push_chunks(n, open),
             Phase::Encoding => self.plan_ranges(n).await?,
-            Phase::Ingesting => self.start_split(n),
+            Phase::Ingesting => {
+                self.push_chunks(n, open);
+                self.start_split(n);
+            }
             Phase::Ingested => self.start_finish(n)?,
             Phase::Finished => {}
         }
         Ok(())
     }
 
-    async fn hand_out(&mut self) -> Result<()> {
-        for assignment in self.scheduler.assign() {
-            let task = TaskRef::from_id(assignment.task_id);
-            let (TaskRef::Chunk { table: n, .. } | TaskRef::Range { table: n, .. }) = task;
-            if matches!(task, TaskRef::Range { .. })
-                && self.tables[n].open_chunks().next().is_some()
-            {
-                // A range merged without the runs of a lost chunk would lose rows. It is queued again when
-                // the last chunk is back.
-                self.scheduler
-                    .finish(assignment.task_id, assignment.attempt);
-                continue;
-            }
-            self.started[n].get_or_insert_with(Instant::now);
-            tracing::info!(
-                task = task_name(task),
-                assignment.task_id,
-                assignment.attempt,
-                assignment.agent,
-                "task handed out"
-            );
-            let order = match task {
-                TaskRef::Chunk { table, number } => {
-                    Order::Encode(self.encode_task(table, number, assignment.attempt))
-                }
-                TaskRef::Range { table, number } => {
-                    Order::Ingest(self.ingest_task(table, number, assignment.attempt))
-                }
-            };
-            self.send(&assignment.agent, order).await?;
+    fn push_chunks(&mut self, n: usize, numbers: Vec<u64>) {
+        for number in numbers {
+            let id = TaskRef::Chunk { table: n, number }.id();
+            let place = directory(&self.tables[n].chunks[&number].path);
+            self.scheduler.push(TaskKind::Encode, place, id);
         }
-        Ok(())
     }
 
-    async fn send(&self, agent: &str, order: Order) -> Result<()> {
-        let message = CoordinatorMessage {
-            epoch: self.epoch,
-            body: Some(order),
+    /// The order for an attempt. `address_of` knows where an agent serves its runs.
+    pub(crate) fn order(
+        &mut self,
+        task_id: u64,
+        attempt: u32,
+        agent: &str,
+        address_of: impl Fn(&str) -> String,
+    ) -> Order {
+        let task = TaskRef::from_id(task_id);
+        let (TaskRef::Chunk { table: n, .. } | TaskRef::Range { table: n, .. }) = task;
+        self.started[n].get_or_insert_with(Instant::now);
+        match task {
+            TaskRef::Chunk { table, number } => {
+                Order::Encode(self.encode_task(table, number, attempt))
+            }
+            TaskRef::Range { table, number } => {
+                Order::Ingest(self.ingest_task(table, number, attempt, agent, address_of))
+            }
+        }
+    }
+
+    /// Whether a range can be merged now: no chunk that may hold keys of it is open, and none of its runs lies
+    /// on an agent that is away. A range merged without the runs of a lost chunk would lose rows.
+    pub(crate) fn ready(&mut self, task_id: u64) -> bool {
+        if let Some(&known) = self.ready.get(&task_id) {
+            return known;
+        }
+        let ready = self.find_ready(task_id);
+        self.ready.insert(task_id, ready);
+        ready
+    }
+
+    fn find_ready(&self, task_id: u64) -> bool {
+        let TaskRef::Range { table: n, number } = TaskRef::from_id(task_id) else {
+            return true;
         };
-        let link = self
-            .links
-            .get(agent)
-            .ok_or_else(|| Error::new(ErrorKind::Internal, agent, "no such agent"))?;
-        link.send(message)
-            .await
-            .map_err(|_| Error::new(ErrorKind::Internal, agent, "the agent has ended"))
+        let table = &self.tables[n];
+        let Some((range, _)) = table.ranges.get(&number) else {
+            return false;
+        };
+        let open = table.chunks.len() - table.manifests.len();
+        if open > 0 {
+            let lost = || self.lost.range((n, 0)..(n + 1, 0)).map(|(_, spans)| spans);
+            if lost().count() < open || lost().flatten().any(|(a, b)| overlaps(range, a, b)) {
+                return false;
+            }
+        }
+        self.away.is_empty()
+            || !table.manifests.values().any(|m| {
+                self.away.contains(&m.agent_id)
+                    && m.runs.iter().any(|run| {
+                        run.entries > 0 && overlaps(range, &run.first_key, &run.last_key)
+                    })
+            })
+    }
+
+    /// Whose runs cannot be read now.
+    pub(crate) fn set_away(&mut self, away: &BTreeSet<String>) {
+        if self.away != *away {
+            self.away.clone_from(away);
+            self.ready.clear();
+        }
+    }
+
+    /// Whether the task is still to be done.
+    pub(crate) fn is_open(&self, task_id: u64) -> bool {
+        let task = TaskRef::from_id(task_id);
+        let (TaskRef::Chunk { table: n, .. } | TaskRef::Range { table: n, .. }) = task;
+        self.tables.get(n).is_some_and(|table| match task {
+            TaskRef::Chunk { number, .. } => {
+                table.chunks.contains_key(&number) && !table.manifests.contains_key(&number)
+            }
+            TaskRef::Range { number, .. } => {
+                table.record.phase >= Phase::Ingesting
+                    && table.ranges.contains_key(&number)
+                    && !table.reports.contains_key(&number)
+            }
+        })
+    }
+
+    /// Whether the recorded manifest of a chunk is this attempt's.
+    pub(crate) fn is_recorded(&self, task_id: u64, agent: &str, attempt_dir: &str) -> bool {
+        matches!(TaskRef::from_id(task_id), TaskRef::Chunk { table, number }
+            if self.tables.get(table).and_then(|t| t.manifests.get(&number))
+                .is_some_and(|m| m.agent_id == agent && m.attempt_dir == attempt_dir))
+    }
+
+    /// Whether a report of work handed out at `task_epoch` belongs to the plan as it is.
+    pub(crate) fn planned_by(&self, task_id: u64, task_epoch: Epoch) -> bool {
+        let (TaskRef::Chunk { table, .. } | TaskRef::Range { table, .. }) =
+            TaskRef::from_id(task_id);
+        self.tables
+            .get(table)
+            .is_some_and(|t| task_epoch >= t.record.planned_epoch)
+    }
+
+    /// Queues a task again whose attempt came to nothing.
+    pub(crate) fn requeue(&mut self, task_id: u64, cause: &str) {
+        *self.retries.entry(cause.to_owned()).or_default() += 1;
+        self.push_again(task_id);
+    }
+
+    fn push_again(&mut self, task_id: u64) {
+        if self.failure.is_some() || !self.is_open(task_id) {
+            return;
+        }
+        match TaskRef::from_id(task_id) {
+            TaskRef::Chunk { table, number } => self.push_chunks(table, vec![number]),
+            TaskRef::Range { .. } => self.scheduler.push(TaskKind::Ingest, "", task_id),
+        }
+    }
+
+    /// Agents whose runs are still needed.
+    pub(crate) fn holders(&self) -> BTreeSet<String> {
+        let needed = self
+            .tables
+            .iter()
+            .filter(|t| t.record.phase < Phase::Ingested);
+        needed
+            .flat_map(|t| t.manifests.values())
+            .map(|m| m.agent_id.clone())
+            .collect()
+    }
+
+    /// Manifests of `agent` that are not among `held` are void; their chunks are open again.
+    pub(crate) async fn forget_lost(
+        &mut self,
+        agent: &str,
+        held: &BTreeSet<(u64, String)>,
+    ) -> Result<()> {
+        let mut lost = Vec::new();
+        for (n, table) in self.tables.iter().enumerate() {
+            if table.record.phase >= Phase::Ingested {
+                continue;
+            }
+            for (&number, manifest) in table.manifests.iter().filter(|(_, m)| m.agent_id == agent) {
+                let id = TaskRef::Chunk { table: n, number }.id();
+                if !held.contains(&(id, manifest.attempt_dir.clone())) {
+                    lost.push(id);
+                }
+            }
+        }
+        self.forget_manifests(&lost).await
     }
 
     fn table_spec(&self, n: usize) -> TableSpec {
@@ -227,6 +317,7 @@ impl Leader {
             table_info_json: record.table_info_json.clone().into(),
             session_json: record.session_json.clone().into(),
             commit_ts: record.commit_ts,
+            cluster: Some(self.cluster.clone()),
             ..TableSpec::default()
         }
     }
@@ -241,19 +332,39 @@ impl Leader {
     }
 
     /// The runs are those of the manifests as they are now, so that a re-encoded chunk is found.
-    fn ingest_task(&self, n: usize, number: u64, attempt: u32) -> IngestTask {
+    fn ingest_task(
+        &self,
+        n: usize,
+        number: u64,
+        attempt: u32,
+        agent: &str,
+        address_of: impl Fn(&str) -> String,
+    ) -> IngestTask {
         let table = &self.tables[n];
         let (range, expected_bytes) = &table.ranges[&number];
-        let overlaps = |run: &&wire::Run| {
-            run.entries > 0
-                && run.last_key.as_ref() >= range.start.as_slice()
-                && (range.end.is_empty() || run.first_key.as_ref() < range.end.as_slice())
-        };
-        let runs = table
-            .manifests
-            .values()
-            .flat_map(|m| &m.runs)
-            .filter(overlaps);
+        let (mut run_paths, mut remote_runs) = (Vec::new(), Vec::new());
+        for (&chunk, manifest) in &table.manifests {
+            let runs = manifest
+                .runs
+                .iter()
+                .filter(|run| run.entries > 0 && overlaps(range, &run.first_key, &run.last_key));
+            if manifest.agent_id == agent {
+                run_paths.extend(runs.map(|run| run.path.clone()));
+                continue;
+            }
+            remote_runs.extend(runs.map(|run| {
+                RemoteRun {
+                    agent_id: manifest.agent_id.clone(),
+                    address: address_of(&manifest.agent_id),
+                    path: run.path.clone(),
+                    chunk_task_id: TaskRef::Chunk {
+                        table: n,
+                        number: chunk,
+                    }
+                    .id(),
+                }
+            }));
+        }
         IngestTask {
             task_id: TaskRef::Range { table: n, number }.id(),
             attempt,
@@ -262,101 +373,40 @@ impl Leader {
                 start: range.start.clone().into(),
                 end: range.end.clone().into(),
             }),
-            run_paths: runs.map(|run| run.path.clone()).collect(),
+            run_paths,
+            remote_runs,
             expected_bytes: *expected_bytes,
             ..IngestTask::default()
         }
     }
 
-    async fn report(&mut self, message: AgentMessage) -> Result<()> {
-        if message.epoch != self.epoch && message.epoch != 0 {
-            tracing::warn!(
-                message.epoch,
-                self.epoch,
-                "ignored a report for a former leader"
-            );
-            return Ok(());
-        }
-        match message.body {
-            Some(Body::Hello(hello)) => self.hello(&message.agent_id, &hello).await,
-            Some(Body::Progress(totals)) => {
-                self.progress.agent_totals(&message.agent_id, totals);
-                Ok(())
-            }
-            Some(Body::Leaving(leaving)) => {
-                tracing::info!(agent = message.agent_id, leaving.reason, "an agent leaves");
-                Ok(())
-            }
-            Some(Body::EncodeDone(done)) => {
-                if self.scheduler.finish(done.task_id, done.attempt) {
-                    self.encoded(done.task_id, done.manifest.unwrap_or_default())
-                        .await?;
-                }
-                Ok(())
-            }
-            Some(Body::IngestDone(done)) => {
-                if self.scheduler.finish(done.task_id, done.attempt) {
-                    self.ingested(done.task_id, done.report.unwrap_or_default())
-                        .await?;
-                }
-                Ok(())
-            }
-            Some(Body::TaskFailed(failed)) => {
-                if self.scheduler.finish(failed.task_id, failed.attempt) {
-                    self.task_failed(failed.task_id, failed.failure.unwrap_or_default())
-                        .await?;
-                }
-                Ok(())
-            }
-            Some(Body::ConflictDone(_)) | None => Ok(()),
-        }
-    }
-
-    /// Manifests whose runs the agent no longer has are void; their chunks are open again.
-    async fn hello(&mut self, agent: &str, hello: &Hello) -> Result<()> {
-        let held: BTreeSet<(u64, &str)> = hello
-            .held
-            .iter()
-            .filter(|h| h.job_id == self.job_id)
-            .map(|h| (h.task_id, h.attempt_dir.as_str()))
-            .collect();
-        let mut lost = Vec::new();
-        for (n, table) in self
-            .tables
-            .iter()
-            .enumerate()
-            .filter(|(_, t)| t.record.phase < Phase::Ingested)
-        {
-            for (&number, manifest) in table.manifests.iter().filter(|(_, m)| m.agent_id == agent) {
-                let id = TaskRef::Chunk { table: n, number }.id();
-                if !held.contains(&(id, manifest.attempt_dir.as_str())) {
-                    lost.push(id);
-                }
-            }
-        }
-        self.forget_manifests(&lost).await?;
-        self.scheduler
-            .add_agent(agent, hello.encode_slots, hello.ingest_slots);
-        Ok(())
-    }
-
     async fn forget_manifests(&mut self, chunk_ids: &[u64]) -> Result<()> {
+        self.ready.clear();
         for &id in chunk_ids {
-            if let TaskRef::Chunk { table, number } = TaskRef::from_id(id)
-                && self
-                    .tables
-                    .get_mut(table)
-                    .is_some_and(|t| t.manifests.remove(&number).is_some())
-            {
-                self.commit(Txn::default().delete(job::item_key(&self.job_id, table, 'm', number)))
-                    .await?;
-                self.scheduler.push(TaskKind::Encode, id);
-            }
+            let TaskRef::Chunk { table: n, number } = TaskRef::from_id(id) else {
+                continue;
+            };
+            let Some(void) = self
+                .tables
+                .get_mut(n)
+                .and_then(|t| t.manifests.remove(&number))
+            else {
+                continue;
+            };
+            let runs = void.runs.into_iter().filter(|run| run.entries > 0);
+            self.lost.insert(
+                (n, number),
+                runs.map(|run| (run.first_key, run.last_key)).collect(),
+            );
+            self.commit(Txn::default().delete(job::item_key(&self.job_id, n, 'm', number)))
+                .await?;
+            self.requeue(id, "runs lost");
         }
         Ok(())
     }
 
-    async fn encoded(&mut self, task_id: u64, manifest: wire::Manifest) -> Result<()> {
+    /// Records a chunk's manifest. The chunk must be open.
+    pub(crate) async fn encoded(&mut self, task_id: u64, manifest: wire::Manifest) -> Result<()> {
         let TaskRef::Chunk { table: n, number } = TaskRef::from_id(task_id) else {
             return Ok(());
         };
@@ -368,18 +418,14 @@ impl Leader {
         )
         .await?;
         tracing::info!(task = "chunk", task_id, "task recorded");
+        self.lost.remove(&(n, number));
+        self.ready.clear();
         let table = &mut self.tables[n];
         table.manifests.insert(number, manifest);
-        if table.open_chunks().next().is_some() {
-            return Ok(());
+        if table.manifests.len() == table.chunks.len() && table.record.phase == Phase::Encoding {
+            return self.plan_ranges(n).await;
         }
-        match table.record.phase {
-            Phase::Encoding => self.plan_ranges(n).await,
-            _ => {
-                self.push_ranges(n);
-                Ok(())
-            }
-        }
+        Ok(())
     }
 
     async fn plan_ranges(&mut self, n: usize) -> Result<()> {
@@ -396,6 +442,9 @@ impl Leader {
                 ranges.insert(ranges.len() as u64, (planned.range, planned.expected_bytes));
             }
         }
+        // A leader that died while it planned may have left ranges of another plan.
+        let former = format!("{}/r/", job::table_key(&self.job_id, n));
+        self.commit(Txn::default().delete(former)).await?;
         let mut txn = Txn::default();
         for (&number, (range, bytes)) in &ranges {
             txn = job::put_range(txn, &self.job_id, n, number, range, *bytes);
@@ -430,12 +479,11 @@ impl Leader {
         Ok(())
     }
 
-    async fn stepped(&mut self, n: usize) -> Result<()> {
+    /// What follows when a step of table `n` has succeeded.
+    pub(crate) async fn stepped(&mut self, n: usize) -> Result<()> {
         match self.tables[n].record.phase {
             Phase::Ingesting => {
-                if self.tables[n].open_chunks().next().is_none() {
-                    self.push_ranges(n);
-                }
+                self.push_ranges(n);
                 Ok(())
             }
             Phase::Ingested => {
@@ -447,13 +495,10 @@ impl Leader {
                     .keys()
                     .map(|&number| TaskRef::Chunk { table: n, number }.id())
                     .collect();
-                let drop = DropRuns {
+                self.outbox.push(Order::DropRuns(DropRuns {
                     job_id: self.job_id.clone(),
                     task_ids: ids,
-                };
-                for agent in self.links.keys() {
-                    self.send(agent, Order::DropRuns(drop.clone())).await?;
-                }
+                }));
                 Ok(())
             }
             Phase::Encoding | Phase::Finished => Ok(()),
@@ -461,14 +506,24 @@ impl Leader {
     }
 
     fn push_ranges(&mut self, n: usize) {
+        if self.failure.is_some() {
+            return;
+        }
+        let homes = placement::homes(&self.tables[n], &self.agents);
         let open: Vec<u64> = self.tables[n].open_ranges().collect();
         for number in open {
-            self.scheduler
-                .push(TaskKind::Ingest, TaskRef::Range { table: n, number }.id());
+            let home = homes.get(&number).map_or("", String::as_str);
+            let id = TaskRef::Range { table: n, number }.id();
+            self.scheduler.push(TaskKind::Ingest, home, id);
         }
     }
 
-    async fn ingested(&mut self, task_id: u64, report: wire::IngestReport) -> Result<()> {
+    /// Records a range's report. The range must be open.
+    pub(crate) async fn ingested(
+        &mut self,
+        task_id: u64,
+        report: wire::IngestReport,
+    ) -> Result<()> {
         let TaskRef::Range { table: n, number } = TaskRef::from_id(task_id) else {
             return Ok(());
         };
@@ -481,7 +536,7 @@ impl Leader {
         .await?;
         tracing::info!(task = "range", task_id, "task recorded");
         self.tables[n].reports.insert(number, report);
-        if self.tables[n].open_ranges().next().is_some() {
+        if self.tables[n].reports.len() < self.tables[n].ranges.len() {
             return Ok(());
         }
         if let Err(error) = reconcile(&self.tables[n]) {
@@ -492,32 +547,40 @@ impl Leader {
         self.start_finish(n)
     }
 
-    async fn task_failed(&mut self, task_id: u64, failure: Failure) -> Result<()> {
+    /// An attempt failed. `counts`: whether it says something about the task rather than about the fleet.
+    pub(crate) async fn task_failed(
+        &mut self,
+        task_id: u64,
+        failure: Failure,
+        counts: bool,
+    ) -> Result<()> {
         let error = Error {
             kind: ErrorKind::from_name(&failure.kind),
             place: failure.place,
             cause: failure.cause,
             advice: failure.advice,
         };
-        if !failure.retryable || self.scheduler.attempts(task_id) >= ATTEMPTS_MAX {
+        let failures = self.failures.entry(task_id).or_default();
+        *failures += u32::from(counts);
+        let failures = *failures;
+        if counts && (!failure.retryable || failures >= ATTEMPTS_MAX) {
             self.fail(error);
             return Ok(());
         }
         tracing::warn!(%error, task_id, "a task failed and is tried again");
-        if failure.lost_tasks.is_empty() {
-            let kind = match TaskRef::from_id(task_id) {
-                TaskRef::Chunk { .. } => TaskKind::Encode,
-                TaskRef::Range { .. } => TaskKind::Ingest,
-            };
-            self.scheduler.push(kind, task_id);
-            return Ok(());
+        self.forget_manifests(&failure.lost_tasks).await?;
+        self.requeue(task_id, error.kind.name());
+        if failures > 0 && failure.lost_tasks.is_empty() {
+            self.scheduler.delay(
+                task_id,
+                Instant::now() + RETRY_DELAY * 2u32.pow(failures - 1),
+            );
         }
-        // The range is queued again when the last lost chunk is back.
-        self.forget_manifests(&failure.lost_tasks).await
+        Ok(())
     }
 
     /// Keeps the first failure and lets what is in flight end.
-    fn fail(&mut self, error: Error) {
+    pub(crate) fn fail(&mut self, error: Error) {
         self.scheduler.clear_queue();
         if self.failure.is_none() {
             self.failure = Some(error);
@@ -540,8 +603,10 @@ impl Leader {
         Ok(())
     }
 
-    async fn commit(&self, txn: Txn) -> Result<()> {
-        match self.store.commit(self.epoch, txn).await? {
+    async fn commit(&mut self, txn: Txn) -> Result<()> {
+        let committed = self.store.commit(self.epoch, txn).await;
+        self.fenced |= !matches!(committed, Ok(Commit::Done(_)));
+        match committed? {
             Commit::Done(_) => Ok(()),
             Commit::Fenced => Err(Error::new(
                 ErrorKind::Cancelled,
@@ -557,7 +622,17 @@ impl Leader {
         }
     }
 
-    fn publish_progress(&self) {
+    /// Job id.
+    pub(crate) fn job_id(&self) -> &str {
+        &self.job_id
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Counts over all tables; costs time in proportion to chunks and ranges.
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
         for table in &self.tables {
             snapshot.tables += 1;
@@ -580,16 +655,18 @@ impl Leader {
                 .sum::<u64>();
             snapshot.rows += table.manifests.values().map(|m| m.rows).sum::<u64>();
         }
-        self.progress.publish(snapshot);
+        snapshot
     }
 }
 
-/// For the log.
-fn task_name(task: TaskRef) -> &'static str {
-    match task {
-        TaskRef::Chunk { .. } => "chunk",
-        TaskRef::Range { .. } => "range",
-    }
+/// The directory of a source file: what an agent can read or not.
+fn directory(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// Whether `[first, last]` has keys of `range`.
+fn overlaps(range: &KeyRange, first: &[u8], last: &[u8]) -> bool {
+    last >= range.start.as_slice() && (range.end.is_empty() || first < range.end.as_slice())
 }
 
 /// Tally of a checksum message.

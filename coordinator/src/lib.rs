@@ -2,6 +2,7 @@
 //! command line. It never holds a row; the agents do, and never decide who owns what.
 
 pub mod cli;
+pub mod fleet;
 pub mod job;
 pub mod leader;
 pub mod plan;
@@ -10,6 +11,7 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod scheduler;
+pub mod service;
 pub mod store;
 mod target;
 pub mod usage;

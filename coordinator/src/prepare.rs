@@ -70,6 +70,25 @@ pub(crate) fn threads(job: &Job) -> u32 {
         .max(1)
 }
 
+/// What the job will run on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizing {
+    /// Encode tasks at a time, over all agents.
+    pub(crate) encode_slots: u32,
+    /// Bytes that runs may take; `None` where agents keep account of their own.
+    pub(crate) disk_free: Option<u64>,
+}
+
+impl Sizing {
+    /// This process.
+    pub(crate) fn here(job: &Job) -> Self {
+        Self {
+            encode_slots: threads(job),
+            disk_free: Some(disk_free(&job.sorted_kv_dir, job.disk_quota)),
+        }
+    }
+}
+
 /// See the module. `recorded` is what an earlier run left, by `db.table`; in a dry run nothing is created.
 pub(crate) async fn prepare(
     job: &Job,
@@ -77,6 +96,7 @@ pub(crate) async fn prepare(
     tree: &SourceTree,
     job_id: &str,
     recorded: Vec<Table>,
+    sizing: Sizing,
     dry: bool,
 ) -> Result<Prepared> {
     let mut recorded: BTreeMap<String, Table> = recorded
@@ -112,7 +132,17 @@ pub(crate) async fn prepare(
                     .advice("bring the old files back, or TRUNCATE the table and run the same command again"));
             }
             _ => (
-                plan_table(job, target, source, &info, json, &session, content).await?,
+                plan_table(
+                    job,
+                    target,
+                    source,
+                    &info,
+                    json,
+                    &session,
+                    content,
+                    sizing.encode_slots,
+                )
+                .await?,
                 "import",
             ),
         };
@@ -132,9 +162,9 @@ pub(crate) async fn prepare(
         job: job_id.to_owned(),
         source: tree.root.display().to_string(),
         cluster_id: target.pd.cluster_id(),
-        threads: threads(job),
+        threads: sizing.encode_slots,
         memory_bytes: job.memory_bytes,
-        disk_free_bytes: disk_free(&job.sorted_kv_dir, job.disk_quota),
+        disk_free_bytes: sizing.disk_free.unwrap_or(u64::MAX),
         tables: plans,
     };
     enough_disk(job, &plan)?;
@@ -218,6 +248,7 @@ async fn table_info(target: &Target, source: &SourceTable) -> Result<(TableInfo,
     Ok((info, json))
 }
 
+#[allow(clippy::too_many_arguments)]
 async fn plan_table(
     job: &Job,
     target: &Target,
@@ -226,6 +257,7 @@ async fn plan_table(
     json: String,
     session: &Session,
     content: String,
+    encode_slots: u32,
 ) -> Result<Table> {
     let place = format!("table {}.{}", source.database, source.table);
     if !target
@@ -247,7 +279,7 @@ async fn plan_table(
         .advice("give the table a clustered primary key, or create it without AUTO_ID_CACHE 1"));
     }
     let first_row_id = target.next_row_id(source).await?;
-    let tasks = chunks::plan(job, threads(job), source, info, session, first_row_id)?;
+    let tasks = chunks::plan(job, encode_slots, source, info, session, first_row_id)?;
     let to_json = |value: serde_json::Result<String>| {
         value.map_err(|e| Error::new(ErrorKind::Internal, &place, e))
     };
@@ -263,6 +295,7 @@ async fn plan_table(
         chunks: tasks.len() as u64,
         ranges: 0,
         source_bytes: source.bytes(),
+        planned_epoch: 0,
     };
     Ok(Table::new(record, tasks))
 }

@@ -56,6 +56,11 @@ impl Progress {
         )
     }
 
+    /// What was published last.
+    pub fn latest(&self) -> Snapshot {
+        *self.sender.borrow()
+    }
+
     /// Takes the newest totals of one agent.
     pub fn agent_totals(&self, agent: &str, totals: AgentTotals) {
         self.agents.lock().insert(agent.to_owned(), totals);

@@ -1,24 +1,24 @@
-//! One job in one process: prepare, record, lead, with an agent of our own. What is opened in the cluster
-//! is closed on every way out.
+//! One job from its configuration to its report: prepare, record, lead; in one process with an agent of our own,
+//! or on a fleet. What is opened in the cluster is closed on every way out, unless another leader goes on.
 
+use crate::fleet::{Fleet, FleetHandle, FleetOptions, NewJob};
 use crate::job::{self, JobRecord};
-use crate::leader::Leader;
 use crate::plan::JobPlan;
-use crate::prepare::{self, Prepared, prepare, recorded, refuse_unsupported};
+use crate::prepare::{self, Prepared, Sizing, prepare, recorded, refuse_unsupported};
 use crate::progress::Progress;
 use crate::report::Report;
+use crate::service::JobState;
 use crate::store::{Commit, EmbeddedStore, StateStore, Txn};
 use crate::target::{REGIONS_IN_FLIGHT, Target};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thunderhead_agent::{Agent, AgentConfig, Clusters};
-use thunderhead_cluster::Security;
+use thunderhead_cluster::{Guards, Security};
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_config::{Job, Level, SourceTree, fingerprint};
-use thunderhead_proto::thunderhead::{
-    CoordinatorMessage, DropRuns, coordinator_message::Body as Order,
-};
+use thunderhead_proto::thunderhead::ClusterSpec;
 use thunderhead_types::{Clock, Epoch, Error, ErrorKind, Result, SystemClock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,32 @@ use tokio_util::sync::CancellationToken;
 /// a burst of reports from stopping the sender.
 const LINK_MESSAGES: usize = 256;
 
+/// Timestamps asked for at a time.
+const TSO_AT_A_TIME: usize = 32;
+
 /// The name of the agent inside this process.
 const AGENT: &str = "embedded";
+
+/// Place of the error of a job that could not begin: nothing of it is open in the cluster.
+pub(crate) const NOT_BEGUN: &str = "before the start";
+
+/// What the loop of a leader made of a job.
+struct Led {
+    result: Result<Vec<job::Table>>,
+    /// The term is over and the next leader goes on: what is open in the cluster stays open.
+    handed_on: bool,
+}
+
+/// Refuses what this version does not do.
+pub(crate) fn check(job: &Job) -> Result<()> {
+    refuse_unsupported(job)
+}
+
+/// Id of the cluster that the job is for.
+pub(crate) async fn cluster_id(job: &Job) -> Result<u64> {
+    let target = Target::connect(job, CancellationToken::new()).await?;
+    Ok(target.pd.cluster_id())
+}
 
 /// The plan of a job, without writing anything.
 pub async fn dry_run(job: &Job, stop: &CancellationToken) -> Result<JobPlan> {
@@ -41,6 +65,7 @@ pub async fn dry_run(job: &Job, stop: &CancellationToken) -> Result<JobPlan> {
         &tree,
         &fingerprint::identity(job, &tree),
         Vec::new(),
+        Sizing::here(job),
         true,
     )
     .await?;
@@ -55,13 +80,146 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
     let store = open_store(&job.sorted_kv_dir)?;
     let epoch = store.lead().await?;
     let target = Target::connect(job, stop.clone()).await?;
-    let (job_id, tables) = run_on(job, &tree, &store, epoch, &target, progress, stop).await?;
+    let job_id = fingerprint::identity(job, &tree);
+    let record = JobRecord {
+        title: tree.root.display().to_string(),
+        cluster_id: target.pd.cluster_id(),
+        created_ms: SystemClock.unix_ms(),
+        ..JobRecord::default()
+    };
+    let put = Txn::default().put(job::job_key(&job_id), job::to_json(&record)?);
+    let sizing = Sizing::here(job);
+    let prepared = begin(
+        job,
+        &tree,
+        (store.as_ref(), epoch),
+        &target,
+        &job_id,
+        sizing,
+        put,
+    )
+    .await?;
+    let guards = open_guards(&target, &prepared).await?;
+    let leading = lead(
+        job,
+        &store,
+        epoch,
+        &target,
+        prepared,
+        progress,
+        stop.clone(),
+    );
+    let tables = guarded(guards, &stop, leading).await?;
+
+    // The job is done: its state would only keep a later job with the same files from starting.
+    let forget = Txn::default()
+        .delete(job::job_key(&job_id))
+        .delete(format!("{}/", job::job_key(&job_id)));
+    commit(store.as_ref(), epoch, forget).await?;
     Ok(Report::new(
         &job_id,
         &tables,
         job.checksum != Level::Off,
         start.elapsed(),
     ))
+}
+
+/// A job of a fleet.
+pub(crate) struct FleetRun {
+    /// The job.
+    pub(crate) job: Job,
+    /// Its id.
+    pub(crate) job_id: String,
+    /// Its record.
+    pub(crate) record: JobRecord,
+    /// The state store.
+    pub(crate) store: Arc<dyn StateStore>,
+    /// The loop that leads.
+    pub(crate) fleet: FleetHandle,
+    /// Where counts go.
+    pub(crate) progress: Progress,
+    /// Cancels the job.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Runs a job on a fleet to its end, or continues one.
+pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Vec<job::Table>> {
+    let stop = run.stop.clone();
+    let (target, prepared) = tokio::select! {
+        started = begin_in_fleet(&run) => started.map_err(not_begun)?,
+        () = stop.cancelled() => {
+            return Err(Error::new(ErrorKind::Cancelled, "", "the job was cancelled"));
+        }
+    };
+    let workers = job::workers(run.store.as_ref(), &run.job_id).await?;
+    let guards = open_guards(&target, &prepared).await?;
+    let new_job = NewJob {
+        job_id: prepared.job_id,
+        cluster: target.spec(&run.job),
+        tables: prepared.tables,
+        steps: target.steps(),
+        progress: run.progress.clone(),
+        store_bytes_per_second: match run.record.store_bytes_per_second {
+            0 => run.job.ingest.store_bytes_per_second,
+            changed => changed,
+        },
+        paused: run.record.state == JobState::Paused,
+        agents: workers,
+    };
+    guarded(guards, &stop, lead_in_fleet(&run, new_job)).await
+}
+
+/// What did not begin for want of the cluster may be tried again.
+fn not_begun(error: Error) -> Error {
+    match error.kind {
+        ErrorKind::Cluster => Error {
+            cause: format!("{}: {}", error.place, error.cause),
+            place: NOT_BEGUN.to_owned(),
+            ..error
+        },
+        _ => error,
+    }
+}
+
+async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared)> {
+    let scan = run.job.clone();
+    let tree = tokio::task::spawn_blocking(move || SourceTree::scan(&scan))
+        .await
+        .map_err(|e| Error::new(ErrorKind::Internal, "source", e))??;
+    let target = Target::connect(&run.job, run.stop.clone()).await?;
+    let slots = run.fleet.status().borrow().encode_slots();
+    let sizing = Sizing {
+        encode_slots: slots.max(prepare::threads(&run.job)),
+        disk_free: None,
+    };
+    let state = (run.store.as_ref(), run.fleet.epoch());
+    let prepared = begin(
+        &run.job,
+        &tree,
+        state,
+        &target,
+        &run.job_id,
+        sizing,
+        Txn::default(),
+    )
+    .await?;
+    Ok((target, prepared))
+}
+
+async fn lead_in_fleet(run: &FleetRun, new_job: NewJob) -> Led {
+    let leading = run.fleet.lead(new_job);
+    tokio::pin!(leading);
+    let result = tokio::select! {
+        result = &mut leading => result,
+        () = run.stop.cancelled() => match run.fleet.cancel(&run.job_id).await {
+            Ok(()) => leading.await,
+            Err(over) => Err(over),
+        },
+    };
+    Led {
+        result,
+        handed_on: run.fleet.is_over(),
+    }
 }
 
 fn open_store(dir: &Path) -> Result<Arc<EmbeddedStore>> {
@@ -72,20 +230,24 @@ fn open_store(dir: &Path) -> Result<Arc<EmbeddedStore>> {
     Ok(Arc::new(EmbeddedStore::open(&dir.join("state.redb"))?))
 }
 
-async fn run_on(
+/// Everything before the first task: prepared and recorded. `first` is committed before the tables are.
+async fn begin(
     job: &Job,
     tree: &SourceTree,
-    store: &Arc<EmbeddedStore>,
-    epoch: Epoch,
+    (store, epoch): (&dyn StateStore, Epoch),
     target: &Target,
-    progress: Progress,
-    stop: CancellationToken,
-) -> Result<(String, Vec<job::Table>)> {
-    let job_id = fingerprint::identity(job, tree);
-    let known = recorded(store.as_ref(), &job_id, target.pd.cluster_id()).await?;
-    let mut prepared = prepare(job, target, tree, &job_id, known, false).await?;
-    record(store.as_ref(), epoch, target, &mut prepared).await?;
+    job_id: &str,
+    sizing: Sizing,
+    first: Txn,
+) -> Result<Prepared> {
+    let known = recorded(store, job_id, target.pd.cluster_id()).await?;
+    let mut prepared = prepare(job, target, tree, job_id, known, sizing, false).await?;
+    commit(store, epoch, first).await?;
+    record(store, epoch, target, &mut prepared).await?;
+    Ok(prepared)
+}
 
+async fn open_guards(target: &Target, prepared: &Prepared) -> Result<Guards> {
     let mut spaces = Vec::new();
     for table in &prepared.tables {
         let info: TableInfo = target.parse_info(table)?;
@@ -107,25 +269,31 @@ async fn run_on(
         .iter()
         .map(|t| usize::try_from(t.ranges).unwrap_or(usize::MAX))
         .sum();
-    let guards = target
-        .open_guards(&job_id, &spaces, commit_ts, regions)
-        .await?;
-    let result = tokio::select! {
-        result = lead(job, store, epoch, target, prepared, progress, stop.clone()) => result,
+    target
+        .open_guards(&prepared.job_id, &spaces, commit_ts, regions)
+        .await
+}
+
+/// Leads behind guards, which are closed on every way out but one: see [`Led`].
+async fn guarded(
+    guards: Guards,
+    stop: &CancellationToken,
+    leading: impl Future<Output = Led>,
+) -> Result<Vec<job::Table>> {
+    tokio::pin!(leading);
+    let led = tokio::select! {
+        led = &mut leading => led,
         lost = guards.lost() => {
             stop.cancel();
-            Err(lost)
+            Led { result: Err(lost), handed_on: leading.await.handed_on }
         }
     };
-    guards.close().await;
-    let tables = result?;
-
-    // The job is done: its state would only keep a later job with the same files from starting.
-    let forget = Txn::default()
-        .delete(job::job_key(&job_id))
-        .delete(format!("{}/", job::job_key(&job_id)));
-    commit(store.as_ref(), epoch, forget).await?;
-    Ok((job_id, tables))
+    if led.handed_on {
+        drop(guards);
+    } else {
+        guards.close().await;
+    }
+    led.result
 }
 
 /// Takes one commit_ts for each fresh table and records the plan, before anything is done.
@@ -135,27 +303,23 @@ async fn record(
     target: &Target,
     prepared: &mut Prepared,
 ) -> Result<()> {
-    let record = JobRecord {
-        title: prepared.plan.source.clone(),
-        cluster_id: target.pd.cluster_id(),
-        created_ms: SystemClock.unix_ms(),
-    };
-    let json = serde_json::to_vec(&record)
-        .map_err(|e| Error::new(ErrorKind::Internal, "state store", e))?;
-    commit(
-        store,
-        epoch,
-        Txn::default().put(job::job_key(&prepared.job_id), json),
-    )
-    .await?;
-    for &n in &prepared.fresh {
-        prepared.tables[n].record.commit_ts = target.pd.tso().await?;
-        commit(
-            store,
-            epoch,
-            job::put_table(Txn::default(), &prepared.job_id, n, &prepared.tables[n])?,
-        )
-        .await?;
+    let mut stamps = Vec::with_capacity(prepared.fresh.len());
+    while stamps.len() < prepared.fresh.len() {
+        let count = (prepared.fresh.len() - stamps.len()).min(TSO_AT_A_TIME);
+        let asked = (0..count).map(|_| target.pd.tso());
+        stamps.extend(futures::future::try_join_all(asked).await?);
+    }
+    for (&n, commit_ts) in prepared.fresh.iter().zip(stamps) {
+        let record = &mut prepared.tables[n].record;
+        (record.commit_ts, record.planned_epoch) = (commit_ts, epoch);
+    }
+    let fresh: Vec<(usize, &job::Table)> = prepared
+        .fresh
+        .iter()
+        .map(|&n| (n, &prepared.tables[n]))
+        .collect();
+    for txn in job::record_tables(&prepared.job_id, &fresh)? {
+        commit(store, epoch, txn).await?;
     }
     Ok(())
 }
@@ -172,6 +336,22 @@ async fn commit(store: &dyn StateStore, epoch: Epoch, txn: Txn) -> Result<()> {
 }
 
 async fn lead(
+    job: &Job,
+    store: &Arc<EmbeddedStore>,
+    epoch: Epoch,
+    target: &Target,
+    prepared: Prepared,
+    progress: Progress,
+    stop: CancellationToken,
+) -> Led {
+    let result = lead_here(job, store, epoch, target, prepared, progress, stop).await;
+    Led {
+        result,
+        handed_on: false,
+    }
+}
+
+async fn lead_here(
     job: &Job,
     store: &Arc<EmbeddedStore>,
     epoch: Epoch,
@@ -206,36 +386,38 @@ async fn lead(
     )?;
     let agent = tokio::spawn(agent.run(orders, report_sender));
 
-    let steps = target.steps();
-    let job_id = prepared.job_id;
-    let mut leader = Leader::new(
-        store.clone(),
-        epoch,
-        job_id.clone(),
-        prepared.tables,
-        steps,
-        progress,
-    );
-    leader.connect(AGENT, order_sender.clone());
-    let result = leader.run(reports, stop).await;
+    let options = FleetOptions {
+        one_process: true,
+        ..FleetOptions::default()
+    };
+    let (fleet, handle) = Fleet::new(store.clone(), epoch, options, BTreeSet::new());
+    let fleet = tokio::spawn(fleet.run(stop));
+    handle.connect(AGENT, order_sender, reports).await;
+    let job_id = prepared.job_id.clone();
+    let result = handle
+        .lead(NewJob {
+            job_id: prepared.job_id,
+            cluster: ClusterSpec::default(),
+            tables: prepared.tables,
+            steps: target.steps(),
+            progress,
+            store_bytes_per_second: 0,
+            paused: false,
+            agents: BTreeSet::new(),
+        })
+        .await;
     if result.is_ok() {
-        let drop_all = Order::DropRuns(DropRuns {
-            job_id,
-            task_ids: Vec::new(),
-        });
-        let _ = order_sender
-            .send(CoordinatorMessage {
-                epoch,
-                body: Some(drop_all),
-            })
-            .await;
+        handle.drop_runs(&job_id).await?;
     }
-    drop(order_sender);
+    // The loop ends, and with it the agent's orders, when nobody can command it.
+    drop(handle);
+    let panicked = |place: &str, panic| Error::new(ErrorKind::Internal, place, panic);
+    let led = fleet.await.map_err(|panic| panicked("leader", panic))?;
     // An agent that could not work at all is the first cause of whatever the leader saw.
     match agent.await {
-        Ok(Ok(())) => result,
+        Ok(Ok(())) => led.and(result),
         Ok(Err(error)) => Err(error),
-        Err(panic) => Err(Error::new(ErrorKind::Internal, "agent", panic)),
+        Err(panic) => Err(panicked("agent", panic)),
     }
 }
 

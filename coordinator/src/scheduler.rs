@@ -1,7 +1,11 @@
-//! Who works on what: queues of task ids, the agents' free slots, and what is in flight. Pure state; the
-//! leader's loop feeds it events and sends what it assigns. Knows no table, file or key.
+//! Who works on what in one job: queues of task ids by where they are best done, and the attempts in flight.
+//! Pure state; the fleet's loop feeds it events and sends what it takes. Knows no table, file or key, and
+//! leaves counting slots to the fleet, because agents serve many jobs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use thunderhead_types::Epoch;
+use tokio::time::Instant;
 
 /// Which slots a task needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,94 +16,243 @@ pub enum TaskKind {
     Ingest,
 }
 
-/// A task handed to an agent.
+/// One run of a task on an agent. `(epoch, number)` names it for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
+pub struct Attempt {
     /// The agent.
     pub agent: String,
-    /// The task.
-    pub task_id: u64,
-    /// Counts the attempts at this task under this leader, from 1.
-    pub attempt: u32,
+    /// Of the leader that handed it out.
+    pub epoch: Epoch,
+    /// Counts the attempts at this task under that leader, from 1.
+    pub number: u32,
     /// Its kind.
     pub kind: TaskKind,
+    /// When it was handed out or adopted.
+    pub started: Instant,
 }
 
-#[derive(Debug, Default)]
-struct AgentSlots {
-    encode: u32,
-    ingest: u32,
-}
+/// Durations remembered to tell what is slow.
+const DURATIONS_MAX: usize = 64;
+/// With fewer finished tasks nobody can say what is slow.
+const DURATIONS_MIN: usize = 3;
+/// An attempt is a straggler when it takes this many times the median.
+const STRAGGLER_RATIO: u32 = 3;
 
-/// See the module.
+/// See the module. A queue's `place` is the directory of the source for an encode task, the agent that holds
+/// most of the range for an ingest task, empty where it does not matter.
 #[derive(Debug, Default)]
 pub struct Scheduler {
-    agents: BTreeMap<String, AgentSlots>,
-    queue: BTreeMap<TaskKind, VecDeque<u64>>,
-    in_flight: BTreeMap<u64, Assignment>,
+    queues: BTreeMap<(TaskKind, String), BTreeSet<u64>>,
+    queued: BTreeMap<u64, (TaskKind, String)>,
+    not_before: BTreeMap<u64, Instant>,
+    in_flight: BTreeMap<u64, Vec<Attempt>>,
     attempts: BTreeMap<u64, u32>,
+    durations: BTreeMap<TaskKind, Vec<Duration>>,
 }
 
 impl Scheduler {
-    /// Adds an agent with its slots.
-    pub fn add_agent(&mut self, agent: &str, encode: u32, ingest: u32) {
-        self.agents
-            .insert(agent.to_owned(), AgentSlots { encode, ingest });
-    }
-
     /// Queues a task; one that is already queued or in flight stays once.
-    pub fn push(&mut self, kind: TaskKind, task_id: u64) {
-        let queue = self.queue.entry(kind).or_default();
-        if !queue.contains(&task_id) && !self.in_flight.contains_key(&task_id) {
-            queue.push_back(task_id);
+    pub fn push(&mut self, kind: TaskKind, place: &str, task_id: u64) {
+        if self.queued.contains_key(&task_id) || self.in_flight.contains_key(&task_id) {
+            return;
         }
+        let class = (kind, place.to_owned());
+        self.queues
+            .entry(class.clone())
+            .or_default()
+            .insert(task_id);
+        self.queued.insert(task_id, class);
     }
 
-    /// Gives queued tasks to free slots. Ingest goes first: it frees disk.
-    pub fn assign(&mut self) -> Vec<Assignment> {
-        let mut assigned = Vec::new();
-        for kind in [TaskKind::Ingest, TaskKind::Encode] {
-            while let Some(agent) = self.free_agent(kind) {
-                let Some(task_id) = self.queue.get_mut(&kind).and_then(VecDeque::pop_front) else {
-                    break;
-                };
-                let attempt = self.attempts.entry(task_id).or_default();
-                *attempt += 1;
-                let assignment = Assignment {
-                    agent,
-                    task_id,
-                    attempt: *attempt,
-                    kind,
-                };
-                *self.slots_mut(&assignment.agent, kind) -= 1;
-                self.in_flight.insert(task_id, assignment.clone());
-                assigned.push(assignment);
+    /// Nobody gets the task before `at`.
+    pub fn delay(&mut self, task_id: u64, at: Instant) {
+        self.not_before.insert(task_id, at);
+    }
+
+    /// Takes a task for an agent: ingest tasks of its own runs first, then from whoever has most left; encode
+    /// tasks in plan order. `may` is asked about a task and its place.
+    pub fn take(
+        &mut self,
+        kind: TaskKind,
+        agent: &str,
+        epoch: Epoch,
+        now: Instant,
+        mut may: impl FnMut(u64, &str) -> bool,
+    ) -> Option<(u64, Attempt)> {
+        let task_id = self.choose(kind, agent, now, &mut may)?;
+        if let Some(class) = self.queued.remove(&task_id)
+            && let Some(queue) = self.queues.get_mut(&class)
+        {
+            queue.remove(&task_id);
+            if queue.is_empty() {
+                self.queues.remove(&class);
             }
         }
-        assigned
+        self.not_before.remove(&task_id);
+        Some((task_id, self.begin(kind, task_id, agent, epoch, now)))
     }
 
-    /// Ends an attempt. False when it is not the current one: its report must be ignored.
-    pub fn finish(&mut self, task_id: u64, attempt: u32) -> bool {
-        match self.in_flight.get(&task_id) {
-            Some(current) if current.attempt == attempt => {
-                if let Some(done) = self.in_flight.remove(&task_id) {
-                    *self.slots_mut(&done.agent, done.kind) += 1;
+    fn choose(
+        &self,
+        kind: TaskKind,
+        agent: &str,
+        now: Instant,
+        may: &mut dyn FnMut(u64, &str) -> bool,
+    ) -> Option<u64> {
+        let mut first = |place: &str, tasks: &BTreeSet<u64>| {
+            tasks.iter().copied().find(|task| {
+                self.not_before.get(task).is_none_or(|at| *at <= now) && may(*task, place)
+            })
+        };
+        let queues = || {
+            self.queues
+                .range((kind, String::new())..)
+                .take_while(|((k, _), _)| *k == kind)
+                .map(|((_, place), tasks)| (place.as_str(), tasks))
+        };
+        if kind == TaskKind::Encode {
+            return queues()
+                .filter_map(|(place, tasks)| first(place, tasks))
+                .min();
+        }
+        if let Some(tasks) = self.queues.get(&(kind, agent.to_owned()))
+            && let Some(task) = first(agent, tasks)
+        {
+            return Some(task);
+        }
+        let mut others: Vec<(&str, &BTreeSet<u64>)> =
+            queues().filter(|(place, _)| *place != agent).collect();
+        others.sort_by_key(|(_, tasks)| std::cmp::Reverse(tasks.len()));
+        // From the far end, so that thief and owner work towards each other.
+        others.into_iter().find_map(|(place, tasks)| {
+            tasks.iter().rev().copied().find(|task| {
+                self.not_before.get(task).is_none_or(|at| *at <= now) && may(*task, place)
+            })
+        })
+    }
+
+    /// A further attempt at a task in flight: a straggler is repeated.
+    pub fn begin(
+        &mut self,
+        kind: TaskKind,
+        task_id: u64,
+        agent: &str,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Attempt {
+        let number = self.attempts.entry(task_id).or_default();
+        *number += 1;
+        let attempt = Attempt {
+            agent: agent.to_owned(),
+            epoch,
+            number: *number,
+            kind,
+            started: now,
+        };
+        self.in_flight
+            .entry(task_id)
+            .or_default()
+            .push(attempt.clone());
+        attempt
+    }
+
+    /// Takes over an attempt that a former leader handed out and an agent still works on.
+    pub fn adopt(&mut self, task_id: u64, attempt: Attempt) {
+        if let Some(class) = self.queued.remove(&task_id)
+            && let Some(queue) = self.queues.get_mut(&class)
+        {
+            queue.remove(&task_id);
+        }
+        let attempts = self.in_flight.entry(task_id).or_default();
+        if !attempts
+            .iter()
+            .any(|a| (a.epoch, a.number) == (attempt.epoch, attempt.number))
+        {
+            attempts.push(attempt);
+        }
+    }
+
+    /// Ends an attempt; `None` when it is not in flight.
+    pub fn end(&mut self, task_id: u64, epoch: Epoch, number: u32) -> Option<Attempt> {
+        let attempts = self.in_flight.get_mut(&task_id)?;
+        let at = attempts
+            .iter()
+            .position(|a| (a.epoch, a.number) == (epoch, number))?;
+        let ended = attempts.remove(at);
+        if attempts.is_empty() {
+            self.in_flight.remove(&task_id);
+        }
+        Some(ended)
+    }
+
+    /// Ends every attempt at a task that is done, and takes it out of the queue.
+    pub fn end_all(&mut self, task_id: u64) -> Vec<Attempt> {
+        if let Some(class) = self.queued.remove(&task_id)
+            && let Some(queue) = self.queues.get_mut(&class)
+        {
+            queue.remove(&task_id);
+        }
+        self.in_flight.remove(&task_id).unwrap_or_default()
+    }
+
+    /// Remembers how long a task took.
+    pub fn took(&mut self, kind: TaskKind, duration: Duration) {
+        let durations = self.durations.entry(kind).or_default();
+        if durations.len() == DURATIONS_MAX {
+            durations.remove(0);
+        }
+        durations.push(duration);
+    }
+
+    /// Attempts in flight on `agent`, by task.
+    pub fn of_agent<'a>(&'a self, agent: &'a str) -> impl Iterator<Item = (u64, &'a Attempt)> {
+        self.attempts_in_flight()
+            .filter(move |(_, a)| a.agent == agent)
+    }
+
+    /// Every attempt in flight.
+    pub fn attempts_in_flight(&self) -> impl Iterator<Item = (u64, &Attempt)> {
+        self.in_flight
+            .iter()
+            .flat_map(|(task, attempts)| attempts.iter().map(|a| (*task, a)))
+    }
+
+    /// Tasks of `kind` with one attempt that has run too long, the oldest first, with the agent that is slow.
+    pub fn stragglers(
+        &self,
+        kind: TaskKind,
+        now: Instant,
+        at_least: Duration,
+    ) -> Vec<(u64, String)> {
+        let Some(durations) = self
+            .durations
+            .get(&kind)
+            .filter(|d| d.len() >= DURATIONS_MIN)
+        else {
+            return Vec::new();
+        };
+        let mut sorted = durations.clone();
+        sorted.sort_unstable();
+        let limit = (sorted[sorted.len() / 2] * STRAGGLER_RATIO).max(at_least);
+        let mut slow: Vec<(Instant, u64, String)> = self
+            .in_flight
+            .iter()
+            .filter_map(|(task, attempts)| match attempts.as_slice() {
+                [only] if only.kind == kind && now.duration_since(only.started) > limit => {
+                    Some((only.started, *task, only.agent.clone()))
                 }
-                true
-            }
-            _ => false,
-        }
+                _ => None,
+            })
+            .collect();
+        slow.sort_unstable();
+        slow.into_iter()
+            .map(|(_, task, agent)| (task, agent))
+            .collect()
     }
 
-    /// How often the task was assigned.
-    pub fn attempts(&self, task_id: u64) -> u32 {
-        self.attempts.get(&task_id).copied().unwrap_or(0)
-    }
-
-    /// Whether nothing is queued or in flight.
-    pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.queue.values().all(VecDeque::is_empty)
+    /// Whether somebody works on the task.
+    pub fn is_in_flight(&self, task_id: u64) -> bool {
+        self.in_flight.contains_key(&task_id)
     }
 
     /// Number of tasks in flight.
@@ -107,70 +260,95 @@ impl Scheduler {
         self.in_flight.len()
     }
 
+    /// Number of queued tasks of `kind`.
+    pub fn queued(&self, kind: TaskKind) -> usize {
+        self.queues
+            .range((kind, String::new())..)
+            .take_while(|((k, _), _)| *k == kind)
+            .map(|(_, tasks)| tasks.len())
+            .sum()
+    }
+
     /// Forgets what is queued; what is in flight goes on.
     pub fn clear_queue(&mut self) {
-        self.queue.clear();
-    }
-
-    fn free_agent(&self, kind: TaskKind) -> Option<String> {
-        let free = |slots: &AgentSlots| match kind {
-            TaskKind::Encode => slots.encode,
-            TaskKind::Ingest => slots.ingest,
-        };
-        let best = self.agents.iter().max_by_key(|(_, slots)| free(slots))?;
-        (free(best.1) > 0).then(|| best.0.clone())
-    }
-
-    fn slots_mut(&mut self, agent: &str, kind: TaskKind) -> &mut u32 {
-        let slots = self.agents.entry(agent.to_owned()).or_default();
-        match kind {
-            TaskKind::Encode => &mut slots.encode,
-            TaskKind::Ingest => &mut slots.ingest,
-        }
+        self.queues.clear();
+        self.queued.clear();
+        self.not_before.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn a_slot_is_never_given_twice_and_ingest_goes_first() {
-        let mut scheduler = Scheduler::default();
-        scheduler.add_agent("a", 2, 1);
-        for task in 0..4 {
-            scheduler.push(TaskKind::Encode, task);
-        }
-        scheduler.push(TaskKind::Ingest, 100);
-        scheduler.push(TaskKind::Ingest, 101);
-        let first = scheduler.assign();
-        assert_eq!(
-            first.iter().map(|a| a.task_id).collect::<Vec<_>>(),
-            [100, 0, 1]
-        );
-        assert!(scheduler.assign().is_empty());
-        assert!(scheduler.finish(0, 1));
-        assert_eq!(
-            scheduler
-                .assign()
-                .iter()
-                .map(|a| a.task_id)
-                .collect::<Vec<_>>(),
-            [2]
-        );
+    fn take(s: &mut Scheduler, kind: TaskKind, agent: &str) -> Option<(u64, u32)> {
+        s.take(kind, agent, 5, Instant::now(), |_, _| true)
+            .map(|(task, attempt)| (task, attempt.number))
     }
 
     #[test]
-    fn a_report_of_an_old_attempt_is_refused() {
-        let mut scheduler = Scheduler::default();
-        scheduler.add_agent("a", 1, 0);
-        scheduler.push(TaskKind::Encode, 7);
-        assert_eq!(scheduler.assign()[0].attempt, 1);
-        assert!(scheduler.finish(7, 1));
-        scheduler.push(TaskKind::Encode, 7);
-        assert_eq!(scheduler.assign()[0].attempt, 2);
-        assert!(!scheduler.finish(7, 1));
-        assert!(scheduler.finish(7, 2));
-        assert!(scheduler.is_idle());
+    fn encode_tasks_go_in_plan_order_to_those_who_can_read_them() {
+        let mut s = Scheduler::default();
+        for (place, task) in [("/b", 1), ("/a", 2), ("/a", 3)] {
+            s.push(TaskKind::Encode, place, task);
+        }
+        let a = s.take(TaskKind::Encode, "x", 5, Instant::now(), |_, p| p == "/a");
+        assert_eq!(a.unwrap().0, 2);
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some((1, 1)));
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some((3, 1)));
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), None);
+    }
+
+    #[test]
+    fn an_agent_takes_its_own_ranges_first_and_then_helps_the_one_with_most_left() {
+        let mut s = Scheduler::default();
+        for (place, task) in [("a", 1), ("b", 2), ("b", 3), ("b", 4), ("c", 5)] {
+            s.push(TaskKind::Ingest, place, task);
+        }
+        assert_eq!(take(&mut s, TaskKind::Ingest, "a"), Some((1, 1)));
+        assert_eq!(take(&mut s, TaskKind::Ingest, "a"), Some((4, 1)));
+    }
+
+    #[test]
+    fn an_attempt_ends_once_and_the_next_one_has_another_number() {
+        let mut s = Scheduler::default();
+        s.push(TaskKind::Encode, "", 7);
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some((7, 1)));
+        s.push(TaskKind::Encode, "", 7);
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), None, "it is in flight");
+        assert!(s.end(7, 5, 1).is_some() && s.end(7, 5, 1).is_none());
+        s.push(TaskKind::Encode, "", 7);
+        assert_eq!(take(&mut s, TaskKind::Encode, "y"), Some((7, 2)));
+        assert!(s.end(7, 4, 2).is_none(), "another epoch is another attempt");
+    }
+
+    #[test]
+    fn a_straggler_is_one_that_takes_several_times_as_long_as_the_others() {
+        let mut s = Scheduler::default();
+        let start = Instant::now();
+        for _ in 0..3 {
+            s.took(TaskKind::Encode, Duration::from_secs(10));
+        }
+        s.begin(TaskKind::Encode, 1, "slow", 5, start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let slow = |s: &Scheduler, t| s.stragglers(TaskKind::Encode, t, Duration::ZERO);
+        assert!(slow(&s, at(30)).is_empty());
+        assert_eq!(slow(&s, at(31)), [(1, "slow".to_owned())]);
+        s.begin(TaskKind::Encode, 1, "other", 5, at(31));
+        assert!(slow(&s, at(90)).is_empty(), "repeated once is enough");
+    }
+
+    #[test]
+    fn a_delayed_task_waits() {
+        let mut s = Scheduler::default();
+        s.push(TaskKind::Encode, "", 1);
+        s.delay(1, Instant::now() + Duration::from_secs(60));
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), None);
+        let later = Instant::now() + Duration::from_secs(61);
+        assert!(
+            s.take(TaskKind::Encode, "x", 5, later, |_, _| true)
+                .is_some()
+        );
     }
 }

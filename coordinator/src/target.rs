@@ -14,6 +14,7 @@ use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::{Session, SqlMode};
 use thunderhead_codec::time::Zone;
 use thunderhead_config::{Job, Level, SourceTable, TlsFiles};
+use thunderhead_proto::thunderhead::ClusterSpec;
 use thunderhead_types::{
     Checksum, Clock, Error, ErrorKind, KeyRange, Result, SystemClock, Timestamp, crc64,
 };
@@ -69,6 +70,17 @@ impl Target {
             analyze: job.analyze,
             range_bytes,
         })
+    }
+
+    /// What agents must know to reach the same cluster.
+    pub(crate) fn spec(&self, job: &Job) -> ClusterSpec {
+        let slice = |bytes: u64| ((bytes as f64) * RANGE_SHARE_OF_REGION) as u64;
+        ClusterSpec {
+            pd_addresses: job.tidb.pd_addrs.clone(),
+            cluster_id: self.pd.cluster_id(),
+            retry_ms: u64::try_from(job.retry_time.as_millis()).unwrap_or(u64::MAX),
+            slice_bytes: job.ingest.region_split_bytes.map_or(0, slice),
+        }
     }
 
     /// Bytes a range should hold.

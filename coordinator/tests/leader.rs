@@ -7,8 +7,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use thunderhead_coordinator::fleet::{Fleet, FleetOptions, NewJob};
 use thunderhead_coordinator::job::{self, JobRecord, Phase, Table, TableRecord, TaskRef};
-use thunderhead_coordinator::leader::{Leader, Steps};
+use thunderhead_coordinator::leader::Steps;
 use thunderhead_coordinator::progress::Progress;
 use thunderhead_coordinator::store::{EmbeddedStore, StateStore, Txn};
 use thunderhead_proto::thunderhead as wire;
@@ -195,10 +196,10 @@ async fn agent(
         };
         let body = match order.body.unwrap() {
             Order::Encode(task) if rng.random_bool(0.1) => {
-                failure(task.task_id, task.attempt, vec![])
+                failure(order.epoch, task.task_id, task.attempt, vec![])
             }
             Order::Ingest(task) if rng.random_bool(0.1) => {
-                failure(task.task_id, task.attempt, vec![])
+                failure(order.epoch, task.task_id, task.attempt, vec![])
             }
             Order::Encode(task) => {
                 let manifest = encode(&mut world.lock().unwrap(), &task, order.epoch);
@@ -206,7 +207,8 @@ async fn agent(
                     task_id: task.task_id,
                     attempt: task.attempt,
                     manifest: Some(manifest),
-                    ..wire::EncodeDone::default()
+                    job_id: "j".into(),
+                    task_epoch: order.epoch,
                 })
             }
             Order::Ingest(task) => {
@@ -222,9 +224,10 @@ async fn agent(
                         task_id: task.task_id,
                         attempt: task.attempt,
                         report: Some(report),
-                        ..wire::IngestDone::default()
+                        job_id: "j".into(),
+                        task_epoch: order.epoch,
                     }),
-                    Err(lost) => failure(task.task_id, task.attempt, lost),
+                    Err(lost) => failure(order.epoch, task.task_id, task.attempt, lost),
                 }
             }
             _ => continue,
@@ -235,7 +238,7 @@ async fn agent(
     }
 }
 
-fn failure(task_id: u64, attempt: u32, lost_tasks: Vec<u64>) -> Body {
+fn failure(task_epoch: u64, task_id: u64, attempt: u32, lost_tasks: Vec<u64>) -> Body {
     let failure = wire::Failure {
         kind: "cluster".into(),
         cause: "simulated".into(),
@@ -247,20 +250,20 @@ fn failure(task_id: u64, attempt: u32, lost_tasks: Vec<u64>) -> Body {
         task_id,
         attempt,
         failure: Some(failure),
-        ..wire::TaskFailed::default()
+        job_id: "j".into(),
+        task_epoch,
     })
 }
 
 async fn plan(store: &dyn StateStore, epoch: u64) {
-    let mut txn = Txn::default().put(
-        job::job_key("j"),
-        serde_json::to_vec(&JobRecord {
-            title: "x".into(),
-            cluster_id: 1,
-            created_ms: 0,
-        })
-        .unwrap(),
-    );
+    let title = JobRecord {
+        title: "x".into(),
+        cluster_id: 1,
+        created_ms: 0,
+        ..JobRecord::default()
+    };
+    let json = serde_json::to_vec(&title).unwrap();
+    let mut txns = vec![Txn::default().put(job::job_key("j"), json)];
     for n in 0..TABLES {
         let record = TableRecord {
             database: "d".into(),
@@ -274,16 +277,14 @@ async fn plan(store: &dyn StateStore, epoch: u64) {
             chunks: CHUNKS,
             ranges: 0,
             source_bytes: 1,
+            planned_epoch: epoch,
         };
-        txn = job::put_table(
-            txn,
-            "j",
-            n,
-            &Table::new(record, vec![wire::EncodeTask::default(); CHUNKS as usize]),
-        )
-        .unwrap();
+        let table = Table::new(record, vec![wire::EncodeTask::default(); CHUNKS as usize]);
+        txns.extend(job::record_tables("j", &[(n, &table)]).unwrap());
     }
-    store.commit(epoch, txn).await.unwrap();
+    for txn in txns {
+        store.commit(epoch, txn).await.unwrap();
+    }
 }
 
 /// One leader's life: until done, failed, or its agent dies after `steps` orders.
@@ -306,17 +307,8 @@ async fn live(
     }
     let (_, tables) = job::load(store.as_ref(), "j").await?.unwrap();
     let (progress, _watch) = Progress::new();
-    let mut leader = Leader::new(
-        store.clone(),
-        epoch,
-        "j".into(),
-        tables,
-        Arc::new(FakeSteps(world.clone())),
-        progress,
-    );
     let (order_sender, orders) = mpsc::channel(100);
     let (report_sender, reports) = mpsc::channel(100);
-    leader.connect("a", order_sender);
     let agent = tokio::spawn(agent(
         world.clone(),
         StdRng::seed_from_u64(rng.random()),
@@ -324,52 +316,104 @@ async fn live(
         orders,
         report_sender,
     ));
-    let result = leader.run(reports, CancellationToken::new()).await;
+    let result = lead(
+        store,
+        epoch,
+        world,
+        tables,
+        progress,
+        (order_sender, reports),
+    )
+    .await;
     agent.abort();
+    result
+}
+
+/// Leads the job with one agent in this process.
+async fn lead(
+    store: &Arc<EmbeddedStore>,
+    epoch: u64,
+    world: &Arc<Mutex<World>>,
+    tables: Vec<Table>,
+    progress: Progress,
+    (orders, reports): (
+        mpsc::Sender<wire::CoordinatorMessage>,
+        mpsc::Receiver<wire::AgentMessage>,
+    ),
+) -> Result<Vec<Table>> {
+    let options = FleetOptions {
+        one_process: true,
+        ..FleetOptions::default()
+    };
+    let (fleet, handle) = Fleet::new(store.clone(), epoch, options, BTreeSet::new());
+    let fleet = tokio::spawn(fleet.run(CancellationToken::new()));
+    handle.connect("a", orders, reports).await;
+    let result = handle
+        .lead(NewJob {
+            job_id: "j".into(),
+            cluster: wire::ClusterSpec::default(),
+            tables,
+            steps: Arc::new(FakeSteps(world.clone())),
+            progress,
+            store_bytes_per_second: 0,
+            paused: false,
+            agents: BTreeSet::new(),
+        })
+        .await;
+    drop(handle);
+    fleet.await.unwrap()?;
     result
 }
 
 #[tokio::test]
 async fn every_pair_arrives_exactly_once_however_often_the_leader_dies() {
+    let mut seeds = tokio::task::JoinSet::new();
     for seed in 0..20 {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(EmbeddedStore::open(&dir.path().join("s")).unwrap());
-        let world = Arc::new(Mutex::new(World::default()));
-        let mut tables = None;
-        for _ in 0..200 {
-            let steps = rng.random_range(1..40);
-            match live(&store, &world, &mut rng, steps).await {
-                Ok(done) => {
-                    tables = Some(done);
-                    break;
-                }
-                Err(Error {
-                    kind: ErrorKind::Internal | ErrorKind::Cluster,
-                    ..
-                }) => {}
-                Err(other) => panic!("seed {seed}: {other}"),
-            }
-        }
-        let tables = tables.unwrap_or_else(|| panic!("seed {seed}: never done"));
-        let world = world.lock().unwrap();
-        let expected: BTreeSet<_> = (0..TABLES)
-            .flat_map(|t| (0..CHUNKS).flat_map(move |c| (0..PAIRS).map(move |i| key(t, c, i))))
-            .collect();
-        assert_eq!(
-            world.cluster.keys().cloned().collect::<BTreeSet<_>>(),
-            expected,
-            "seed {seed}"
-        );
-        assert!(
-            tables.iter().all(|t| t.record.phase == Phase::Finished),
-            "seed {seed}"
-        );
-        assert!(
-            (0..TABLES).all(|n| world.finished[&format!("d.t{n}")] >= 1),
-            "seed {seed}"
-        );
+        seeds.spawn(many_lives(seed));
     }
+    while let Some(ended) = seeds.join_next().await {
+        ended.unwrap();
+    }
+}
+
+async fn many_lives(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(EmbeddedStore::open(&dir.path().join("s")).unwrap());
+    let world = Arc::new(Mutex::new(World::default()));
+    let mut tables = None;
+    for _ in 0..200 {
+        let steps = rng.random_range(1..80);
+        match live(&store, &world, &mut rng, steps).await {
+            Ok(done) => {
+                tables = Some(done);
+                break;
+            }
+            Err(Error {
+                kind: ErrorKind::Internal | ErrorKind::Cluster,
+                ..
+            }) => {}
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+    let tables = tables.unwrap_or_else(|| panic!("seed {seed}: never done"));
+    let world = world.lock().unwrap();
+    let expected: BTreeSet<_> = (0..TABLES)
+        .flat_map(|t| (0..CHUNKS).flat_map(move |c| (0..PAIRS).map(move |i| key(t, c, i))))
+        .collect();
+    assert_eq!(
+        world.cluster.keys().cloned().collect::<BTreeSet<_>>(),
+        expected,
+        "seed {seed}"
+    );
+    assert!(
+        tables.iter().all(|t| t.record.phase == Phase::Finished),
+        "seed {seed}"
+    );
+    assert!(
+        (0..TABLES).all(|n| world.finished[&format!("d.t{n}")] >= 1),
+        "seed {seed}"
+    );
 }
 
 #[tokio::test]
@@ -381,17 +425,8 @@ async fn without_failures_each_chunk_is_encoded_once() {
     plan(store.as_ref(), epoch).await;
     let (_, tables) = job::load(store.as_ref(), "j").await.unwrap().unwrap();
     let (progress, watch) = Progress::new();
-    let mut leader = Leader::new(
-        store,
-        epoch,
-        "j".into(),
-        tables,
-        Arc::new(FakeSteps(world.clone())),
-        progress,
-    );
     let (order_sender, mut orders) = mpsc::channel::<wire::CoordinatorMessage>(100);
     let (reports, report_receiver) = mpsc::channel(100);
-    leader.connect("a", order_sender);
     let hello = wire::Hello {
         encode_slots: 1,
         ingest_slots: 1,
@@ -414,13 +449,15 @@ async fn without_failures_each_chunk_is_encoded_once() {
                         task_id: t.task_id,
                         attempt: t.attempt,
                         manifest: Some(encode(&mut world.lock().unwrap(), &t, order.epoch)),
-                        ..wire::EncodeDone::default()
+                        job_id: "j".into(),
+                        task_epoch: order.epoch,
                     }),
                     Order::Ingest(t) => Body::IngestDone(wire::IngestDone {
                         task_id: t.task_id,
                         attempt: t.attempt,
                         report: Some(ingest(&mut world.lock().unwrap(), &t).unwrap()),
-                        ..wire::IngestDone::default()
+                        job_id: "j".into(),
+                        task_epoch: order.epoch,
                     }),
                     _ => continue,
                 };
@@ -435,10 +472,16 @@ async fn without_failures_each_chunk_is_encoded_once() {
             }
         }
     });
-    leader
-        .run(report_receiver, CancellationToken::new())
-        .await
-        .unwrap();
+    lead(
+        &store,
+        epoch,
+        &world,
+        tables,
+        progress,
+        (order_sender, report_receiver),
+    )
+    .await
+    .unwrap();
     fake.await.unwrap();
     assert_eq!(
         u64::from(world.lock().unwrap().encodes),

@@ -54,3 +54,9 @@ pub mod coprocessor {
 pub mod tipb {
     tonic::include_proto!("tipb");
 }
+
+/// The state store's own: etcd's key-value, lease and login services.
+#[allow(clippy::all, clippy::pedantic)]
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}

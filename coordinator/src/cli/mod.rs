@@ -2,8 +2,11 @@
 //! library.
 
 mod agent;
+mod config;
+mod coordinator;
 mod display;
 mod import;
+mod remote;
 mod sandbox;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -44,6 +47,10 @@ enum Command {
     Import(Box<import::ImportArgs>),
     /// Run an agent of a fleet: it encodes, sorts and ingests what coordinators hand out
     Agent(Box<thunderhead_agent::AgentArgs>),
+    /// Run a coordinator of a fleet; many may run, one leads
+    Coordinator(Box<coordinator::CoordinatorArgs>),
+    #[command(flatten)]
+    Remote(remote::RemoteCommand),
     /// Run an embedded development cluster: PD, TiKV stores, a MySQL port and a status port
     Sandbox(sandbox::SandboxArgs),
     /// Print a shell completion script
@@ -71,6 +78,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Import(args) => import::run(*args),
         Command::Agent(args) => agent::run(&args),
+        Command::Coordinator(args) => coordinator::run(&args),
+        Command::Remote(command) => remote::run(&command),
         Command::Sandbox(args) => sandbox::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -2,6 +2,7 @@
 //! and does no work itself.
 
 pub(crate) mod chunks;
+pub mod placement;
 pub mod ranges;
 
 use crate::job::{Table, TableRecord};

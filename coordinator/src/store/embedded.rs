@@ -121,7 +121,16 @@ impl StateStore for EmbeddedStore {
         read().map_err(|error| self.failed(error))
     }
 
+    async fn keys(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
+        let found = self.list(prefix).await?;
+        Ok(found
+            .into_iter()
+            .map(|(key, v)| (key, v.mod_revision))
+            .collect())
+    }
+
     async fn commit(&self, epoch: Epoch, change: Txn) -> Result<Commit> {
+        change.check()?;
         self.write(|txn| {
             let mut counters = txn.open_table(COUNTERS)?;
             let mut items = txn.open_table(ITEMS)?;
@@ -157,96 +166,5 @@ impl StateStore for EmbeddedStore {
             }
             Ok((Commit::Done(revision), true))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[tokio::test]
-    async fn a_new_leader_fences_the_old_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(&dir.path().join("state")).unwrap();
-        let old = store.lead().await.unwrap();
-        assert!(matches!(
-            store
-                .commit(old, Txn::default().put("a", "1"))
-                .await
-                .unwrap(),
-            Commit::Done(_)
-        ));
-        let new = store.lead().await.unwrap();
-        assert!(new > old);
-        assert_eq!(
-            store
-                .commit(old, Txn::default().put("a", "2"))
-                .await
-                .unwrap(),
-            Commit::Fenced
-        );
-        assert_eq!(store.get("a").await.unwrap().unwrap().value, b"1");
-    }
-
-    #[tokio::test]
-    async fn a_failed_compare_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(&dir.path().join("state")).unwrap();
-        let epoch = store.lead().await.unwrap();
-        let Commit::Done(at) = store
-            .commit(epoch, Txn::default().when("a", 0).put("a", "1"))
-            .await
-            .unwrap()
-        else {
-            panic!("first write of an absent key")
-        };
-        assert_eq!(
-            store
-                .commit(epoch, Txn::default().when("a", 0).put("b", "x"))
-                .await
-                .unwrap(),
-            Commit::Conflict
-        );
-        assert!(store.get("b").await.unwrap().is_none());
-        assert!(matches!(
-            store
-                .commit(epoch, Txn::default().when("a", at).put("b", "x"))
-                .await
-                .unwrap(),
-            Commit::Done(_)
-        ));
-    }
-
-    #[tokio::test]
-    async fn it_is_still_there_after_reopening_and_a_slash_deletes_the_subtree() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        {
-            let store = EmbeddedStore::open(&path).unwrap();
-            let epoch = store.lead().await.unwrap();
-            let txn = Txn::default()
-                .put("j/1/a", "1")
-                .put("j/1/b", "2")
-                .put("j/10", "3");
-            store.commit(epoch, txn).await.unwrap();
-            let second = EmbeddedStore::open(&path);
-            assert_eq!(second.err().unwrap().kind, ErrorKind::Precheck);
-        }
-        let store = EmbeddedStore::open(&path).unwrap();
-        let epoch = store.lead().await.unwrap();
-        assert_eq!(store.list("j/1/").await.unwrap().len(), 2);
-        store
-            .commit(epoch, Txn::default().delete("j/1/"))
-            .await
-            .unwrap();
-        let left: Vec<_> = store
-            .list("j/")
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|(k, _)| k)
-            .collect();
-        assert_eq!(left, ["j/10"]);
     }
 }

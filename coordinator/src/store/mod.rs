@@ -1,13 +1,17 @@
 //! Where the control plane keeps what must survive: a small ordered key-value store with revisions
-//! and fenced transactions, in etcd's terms. [`EmbeddedStore`] serves one process; etcd implements the
-//! same trait for a fleet. Holds plans and manifests, never rows.
+//! and fenced transactions, in etcd's terms. [`EmbeddedStore`] serves one process, [`EtcdStore`] a fleet.
+//! Holds plans and manifests, never rows.
 
 mod embedded;
+mod etcd;
+mod etcd_client;
 
 pub use embedded::EmbeddedStore;
+pub use etcd::{EtcdStore, LeaderInfo};
+pub use etcd_client::EtcdConfig;
 
 use async_trait::async_trait;
-use thunderhead_types::{Epoch, Result};
+use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 
 /// A stored value with the revision that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +33,29 @@ pub struct Txn {
     pub deletes: Vec<String>,
 }
 
+/// Operations of one transaction that every store takes; etcd's default limit is 128, a delete is two there.
+pub const TXN_OPS_MAX: usize = 100;
+
 impl Txn {
+    /// Whether every store can take it in one piece.
+    pub(crate) fn check(&self) -> Result<()> {
+        let bug = |what: &str| Err(Error::new(ErrorKind::Internal, "state store", what));
+        if self.compares.len() > TXN_OPS_MAX
+            || self.puts.len() + 2 * self.deletes.len() > TXN_OPS_MAX + 10
+        {
+            return bug("a transaction has too many operations");
+        }
+        let deleted = |key: &str| {
+            self.deletes
+                .iter()
+                .any(|d| d == key || d.ends_with('/') && key.starts_with(d.as_str()))
+        };
+        if self.puts.iter().any(|(key, _)| deleted(key)) {
+            return bug("a transaction writes what it deletes");
+        }
+        Ok(())
+    }
+
     /// Writes `key`.
     #[must_use]
     pub fn put(mut self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
@@ -74,6 +100,9 @@ pub trait StateStore: Send + Sync {
 
     /// All keys that start with `prefix`, ascending.
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>>;
+
+    /// Keys that start with `prefix`, ascending, with their revisions; values stay where they are.
+    async fn keys(&self, prefix: &str) -> Result<Vec<(String, u64)>>;
 
     /// Applies `txn` if the caller still leads at `epoch` and every compare holds.
     async fn commit(&self, epoch: Epoch, txn: Txn) -> Result<Commit>;

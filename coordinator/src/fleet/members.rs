@@ -1,0 +1,687 @@
+//! The agents of a fleet: sessions, leases, what they hold and how busy they are.
+
+use super::status::AgentStatus;
+use super::{Event, Fleet};
+use crate::job::TaskRef;
+use crate::scheduler::{Attempt, TaskKind};
+use std::collections::{BTreeMap, BTreeSet};
+use thunderhead_proto::thunderhead::{
+    AgentMessage, CoordinatorMessage, DropRuns, Failure, Hello, IngestReport, Limit, Manifest,
+    Progress, Recorded, agent_message::Body, coordinator_message::Body as Order,
+};
+use thunderhead_types::{Epoch, Error, ErrorKind, Result};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Messages with the session they came on.
+pub(super) type Messages = Vec<(u64, AgentMessage)>;
+
+/// Early reports that are kept; agents repeat the others in their next session.
+const EARLY_MAX: usize = 10_000;
+
+/// Whether an agent takes tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Takes every task.
+    Active,
+    /// Its disk is full: ingest tasks only.
+    IngestOnly,
+    /// Was asked to leave, or said that it does.
+    Leaving,
+}
+
+/// An agent.
+pub(super) struct Member {
+    session: u64,
+    link: Option<mpsc::Sender<CoordinatorMessage>>,
+    /// What it said last; empty slots before that.
+    pub(super) hello: Hello,
+    greeted: bool,
+    /// When it was heard last.
+    pub(super) seen: Instant,
+    /// Whether its tasks were taken back.
+    lapsed: bool,
+    state: State,
+    reason: String,
+    busy: BTreeMap<TaskKind, u32>,
+    /// The limits it was told, by job.
+    limits: BTreeMap<String, u64>,
+    totals: Progress,
+    /// Totals at an earlier moment and that moment, for rates.
+    before: (Progress, Instant),
+    rates: (f64, f64),
+}
+
+impl Member {
+    /// One that a former leader knew.
+    pub(super) fn absent(now: Instant) -> Self {
+        Self {
+            session: 0,
+            link: None,
+            hello: Hello::default(),
+            greeted: false,
+            seen: now,
+            lapsed: false,
+            state: State::Active,
+            reason: String::new(),
+            busy: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            totals: Progress::default(),
+            before: (Progress::default(), now),
+            rates: (0.0, 0.0),
+        }
+    }
+
+    /// Whether it is connected and has said what it can do.
+    pub(super) fn here(&self) -> bool {
+        self.link.is_some() && self.greeted
+    }
+
+    /// Free slots of a kind.
+    pub(super) fn free(&self, kind: TaskKind) -> u32 {
+        let slots = match (kind, self.state) {
+            _ if !self.here() => 0,
+            (TaskKind::Encode, State::Active) => self.hello.encode_slots,
+            (TaskKind::Ingest, State::Active | State::IngestOnly) => self.hello.ingest_slots,
+            _ => 0,
+        };
+        slots.saturating_sub(self.busy.get(&kind).copied().unwrap_or(0))
+    }
+
+    /// Counts a task in or out.
+    pub(super) fn busy(&mut self, kind: TaskKind, by: i64) {
+        let count = self.busy.entry(kind).or_default();
+        *count = u32::try_from(i64::from(*count) + by).unwrap_or(0);
+    }
+
+    /// Whether it can read source files of this directory.
+    pub(super) fn reads(&self, path: &str) -> bool {
+        self.hello.readable.is_empty()
+            || self.hello.readable.iter().any(|root| {
+                let root = root.trim_end_matches('/');
+                path.strip_prefix(root)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+    }
+
+    /// Sends an order. An agent that does not take its orders loses its session, and greets anew.
+    pub(super) fn send(&mut self, epoch: Epoch, order: Order) {
+        let message = CoordinatorMessage {
+            epoch,
+            body: Some(order),
+        };
+        if let Some(link) = &self.link
+            && link.try_send(message).is_err()
+        {
+            self.link = None;
+        }
+    }
+
+    /// Takes no more tasks.
+    pub(super) fn drain(&mut self, epoch: Epoch) {
+        self.state = State::Leaving;
+        self.reason = "drained on request".to_owned();
+        self.send(
+            epoch,
+            Order::Drain(thunderhead_proto::thunderhead::Drain {}),
+        );
+    }
+
+    /// For people.
+    pub(super) fn status(&mut self, name: &str, now: Instant) -> AgentStatus {
+        let seconds = now.duration_since(self.before.1).as_secs_f64();
+        if seconds >= 1.0 {
+            let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+            self.rates = (
+                rate(self.totals.source_bytes, self.before.0.source_bytes),
+                rate(self.totals.ingested_bytes, self.before.0.ingested_bytes),
+            );
+            self.before = (self.totals.clone(), now);
+        }
+        let state = match self.state {
+            _ if self.lapsed => "lost",
+            _ if !self.here() => "away",
+            State::Active => "active",
+            State::IngestOnly => "disk full",
+            State::Leaving => "leaving",
+        };
+        let busy = |kind| self.busy.get(&kind).copied().unwrap_or(0);
+        AgentStatus {
+            agent: name.to_owned(),
+            state: state.to_owned(),
+            reason: self.reason.clone(),
+            address: self.hello.address.clone(),
+            encoding: busy(TaskKind::Encode),
+            encode_slots: self.hello.encode_slots,
+            ingesting: busy(TaskKind::Ingest),
+            ingest_slots: self.hello.ingest_slots,
+            source_bytes: self.totals.source_bytes,
+            ingested_bytes: self.totals.ingested_bytes,
+            source_bytes_per_second: self.rates.0,
+            ingested_bytes_per_second: self.rates.1,
+            silent_ms: u64::try_from(now.duration_since(self.seen).as_millis()).unwrap_or(u64::MAX),
+            blocked_ms: [
+                ("merge", self.totals.blocked_on_pairs_ms),
+                ("TiKV", self.totals.blocked_on_stores_ms),
+                ("limit", self.totals.blocked_on_limit_ms),
+                ("agents", self.totals.blocked_on_agents_ms),
+            ]
+            .map(|(link, ms)| (link.to_owned(), ms))
+            .into(),
+        }
+    }
+}
+
+/// What an attempt came to.
+enum Outcome {
+    Encoded(Manifest),
+    Ingested(IngestReport),
+    Failed(Failure),
+}
+
+impl Fleet {
+    pub(super) async fn event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Connected {
+                agent,
+                session,
+                link,
+            } => {
+                self.stirred = true;
+                let now = Instant::now();
+                let member = self
+                    .members
+                    .entry(agent)
+                    .or_insert_with(|| Member::absent(now));
+                member.session = session;
+                member.link = Some(link);
+                member.greeted = false;
+                member.limits.clear();
+                member.seen = now;
+                Ok(())
+            }
+            Event::Message { session, message } => self.message(session, message).await,
+            Event::Closed { agent, session } => self.closed(&agent, session),
+        }
+    }
+
+    fn closed(&mut self, agent: &str, session: u64) -> Result<()> {
+        self.stirred = true;
+        let Some(member) = self.members.get_mut(agent).filter(|m| m.session == session) else {
+            return Ok(());
+        };
+        member.link = None;
+        let left = member.state == State::Leaving;
+        if self.options.one_process {
+            for job in &mut self.jobs {
+                let cause = "the agent ended before its work was done";
+                job.leader
+                    .fail(Error::new(ErrorKind::Internal, "agent", cause));
+            }
+        }
+        if left || self.options.one_process {
+            self.take_back(agent, "agent left");
+        }
+        self.membership_changed();
+        Ok(())
+    }
+
+    /// A message of an agent; one of a former session is void, its successor says everything again.
+    pub(super) async fn message(&mut self, session: u64, message: AgentMessage) -> Result<()> {
+        let agent = message.agent_id;
+        let now = Instant::now();
+        let Some(member) = self
+            .members
+            .get_mut(&agent)
+            .filter(|m| m.session == session)
+        else {
+            return Ok(());
+        };
+        member.seen = now;
+        let Some(body) = message.body else {
+            return Ok(());
+        };
+        self.stirred |= !matches!(body, Body::Progress(_));
+        let (job_id, task_id, task_epoch, attempt, outcome) = match body {
+            Body::Hello(hello) => return self.hello(&agent, hello).await,
+            Body::Progress(totals) => {
+                if let Some(member) = self.members.get_mut(&agent) {
+                    member.totals = totals.clone();
+                }
+                for job in &mut self.jobs {
+                    job.leader.progress().agent_totals(&agent, totals.clone());
+                    job.dirty = true;
+                }
+                return Ok(());
+            }
+            Body::Leaving(leaving) => {
+                tracing::info!(agent, leaving.reason, "an agent takes no more tasks");
+                if let Some(member) = self.members.get_mut(&agent) {
+                    member.state = if leaving.serves {
+                        State::IngestOnly
+                    } else {
+                        State::Leaving
+                    };
+                    member.reason = leaving.reason;
+                }
+                self.membership_changed();
+                return Ok(());
+            }
+            Body::EncodeDone(d) => (
+                d.job_id,
+                d.task_id,
+                d.task_epoch,
+                d.attempt,
+                Outcome::Encoded(d.manifest.unwrap_or_default()),
+            ),
+            Body::IngestDone(d) => (
+                d.job_id,
+                d.task_id,
+                d.task_epoch,
+                d.attempt,
+                Outcome::Ingested(d.report.unwrap_or_default()),
+            ),
+            Body::TaskFailed(d) => (
+                d.job_id,
+                d.task_id,
+                d.task_epoch,
+                d.attempt,
+                Outcome::Failed(d.failure.unwrap_or_default()),
+            ),
+            Body::ConflictDone(_) => return Ok(()),
+        };
+        let Some(at) = self.job_at(&job_id) else {
+            if self.coming.contains(&job_id) {
+                let body = Some(outcome.into_body(&job_id, task_id, task_epoch, attempt));
+                let message = AgentMessage {
+                    agent_id: agent,
+                    epoch: message.epoch,
+                    body,
+                };
+                let early = self.early.entry(job_id).or_default();
+                if early.len() < EARLY_MAX {
+                    early.push((session, message));
+                }
+                return Ok(());
+            }
+            self.acknowledge(&agent, job_id, task_id, task_epoch, attempt);
+            return Ok(());
+        };
+        let result = self
+            .report(at, &agent, (task_id, task_epoch, attempt), outcome)
+            .await;
+        self.settle(at, result)?;
+        self.acknowledge(&agent, job_id, task_id, task_epoch, attempt);
+        Ok(())
+    }
+
+    fn acknowledge(
+        &mut self,
+        agent: &str,
+        job_id: String,
+        task_id: u64,
+        task_epoch: Epoch,
+        attempt: u32,
+    ) {
+        let epoch = self.epoch;
+        if let Some(member) = self.members.get_mut(agent) {
+            member.send(
+                epoch,
+                Order::Recorded(Recorded {
+                    job_id,
+                    task_id,
+                    attempt,
+                    task_epoch,
+                }),
+            );
+        }
+    }
+
+    /// Records what an attempt came to, if its task is still open: whoever is first, wins.
+    async fn report(
+        &mut self,
+        at: usize,
+        agent: &str,
+        (task_id, task_epoch, attempt): (u64, Epoch, u32),
+        outcome: Outcome,
+    ) -> Result<()> {
+        let leader = &mut self.jobs[at].leader;
+        let ended = leader.scheduler.end(task_id, task_epoch, attempt);
+        if let Some(ended) = &ended {
+            if let Some(member) = self.members.get_mut(&ended.agent) {
+                member.busy(ended.kind, -1);
+            }
+        }
+        let wanted = leader.is_open(task_id) && leader.planned_by(task_id, task_epoch);
+        match outcome {
+            Outcome::Failed(failure) => {
+                if ended.is_none() || leader.failure.is_some() {
+                    return Ok(());
+                }
+                let others = leader.scheduler.is_in_flight(task_id);
+                let kind = ErrorKind::from_name(&failure.kind);
+                // One that was told to stop, and one whose peers are away, say nothing about the task.
+                let counts = kind != ErrorKind::Cancelled && leader.ready(task_id);
+                if others {
+                    tracing::warn!(task_id, failure.cause, "one of two attempts failed");
+                    return Ok(());
+                }
+                leader.task_failed(task_id, failure, counts).await
+            }
+            Outcome::Encoded(mut manifest) if wanted => {
+                agent.clone_into(&mut manifest.agent_id);
+                if let Some(ended) = &ended {
+                    leader.scheduler.took(ended.kind, ended.started.elapsed());
+                }
+                leader.encoded(task_id, manifest).await?;
+                self.end_others(at, task_id);
+                Ok(())
+            }
+            Outcome::Ingested(report) if wanted => {
+                leader.ingested(task_id, report).await?;
+                self.end_others(at, task_id);
+                Ok(())
+            }
+            Outcome::Encoded(manifest) => {
+                if !leader.is_recorded(task_id, agent, &manifest.attempt_dir) {
+                    self.drop_attempt(at, agent, task_id);
+                }
+                Ok(())
+            }
+            Outcome::Ingested(_) => Ok(()),
+        }
+    }
+
+    /// A task is done: its other attempts are not needed.
+    fn end_others(&mut self, at: usize, task_id: u64) {
+        let job_id = self.jobs[at].leader.job_id().to_owned();
+        for other in self.jobs[at].leader.scheduler.end_all(task_id) {
+            if let Some(member) = self.members.get_mut(&other.agent) {
+                member.busy(other.kind, -1);
+            }
+            self.cancel_task(&other.agent, &job_id, task_id);
+        }
+    }
+
+    fn drop_attempt(&mut self, at: usize, agent: &str, task_id: u64) {
+        let (epoch, job_id) = (self.epoch, self.jobs[at].leader.job_id().to_owned());
+        if let Some(member) = self.members.get_mut(agent) {
+            let drop = DropRuns {
+                job_id,
+                task_ids: vec![task_id],
+            };
+            member.send(epoch, Order::DropRuns(drop));
+        }
+    }
+
+    async fn hello(&mut self, agent: &str, hello: Hello) -> Result<()> {
+        let Some(member) = self.members.get_mut(agent) else {
+            return Ok(());
+        };
+        tracing::info!(
+            agent,
+            hello.address,
+            hello.encode_slots,
+            hello.ingest_slots,
+            "an agent is here"
+        );
+        member.hello = hello;
+        member.greeted = true;
+        member.lapsed = false;
+        member.state = State::Active;
+        member.reason.clear();
+        for at in 0..self.jobs.len() {
+            self.reconcile(agent, at).await?;
+        }
+        self.membership_changed();
+        Ok(())
+    }
+
+    /// Brings a job and what an agent said in its `Hello` to agreement.
+    pub(super) async fn reconcile(&mut self, agent: &str, at: usize) -> Result<()> {
+        let Some(member) = self.members.get(agent).filter(|m| m.here()) else {
+            return Ok(());
+        };
+        let job = &mut self.jobs[at];
+        job.expected.remove(agent);
+        let job_id = job.leader.job_id().to_owned();
+        let held: BTreeSet<(u64, String)> = member
+            .hello
+            .held
+            .iter()
+            .filter(|h| h.job_id == job_id)
+            .map(|h| (h.task_id, h.attempt_dir.clone()))
+            .collect();
+        let running: BTreeSet<(u64, Epoch, u32)> = member
+            .hello
+            .running
+            .iter()
+            .filter(|r| r.job_id == job_id)
+            .map(|r| (r.task_id, r.epoch, r.attempt))
+            .collect();
+        let result = job.leader.forget_lost(agent, &held).await;
+        // Orders that never arrived, and work that a restart ended.
+        let gone: Vec<(u64, Epoch, u32)> = job
+            .leader
+            .scheduler
+            .of_agent(agent)
+            .map(|(task, a)| (task, a.epoch, a.number))
+            .filter(|known| !running.contains(known))
+            .collect();
+        for (task_id, epoch, number) in gone {
+            self.take_back_attempt(at, task_id, epoch, number, "agent restarted");
+        }
+        for &(task_id, epoch, number) in &running {
+            self.adopt(at, agent, task_id, epoch, number);
+        }
+        for (task_id, dir) in held {
+            let leader = &self.jobs[at].leader;
+            let reported = running.iter().any(|(task, ..)| *task == task_id);
+            if !reported && !leader.is_recorded(task_id, agent, &dir) {
+                self.drop_attempt(at, agent, task_id);
+            }
+        }
+        self.settle(at, result)
+    }
+
+    fn adopt(&mut self, at: usize, agent: &str, task_id: u64, epoch: Epoch, number: u32) {
+        let leader = &mut self.jobs[at].leader;
+        let kind = match TaskRef::from_id(task_id) {
+            TaskRef::Chunk { .. } => TaskKind::Encode,
+            TaskRef::Range { .. } => TaskKind::Ingest,
+        };
+        let known = leader
+            .scheduler
+            .of_agent(agent)
+            .any(|(task, a)| (task, a.epoch, a.number) == (task_id, epoch, number));
+        if known {
+            return;
+        }
+        let job_id = leader.job_id().to_owned();
+        let wanted = leader.failure.is_none()
+            && leader.is_open(task_id)
+            && leader.planned_by(task_id, epoch)
+            && !leader.scheduler.is_in_flight(task_id);
+        if !wanted {
+            self.cancel_task(agent, &job_id, task_id);
+            return;
+        }
+        let started = Instant::now();
+        leader.scheduler.adopt(
+            task_id,
+            Attempt {
+                agent: agent.to_owned(),
+                epoch,
+                number,
+                kind,
+                started,
+            },
+        );
+        if let Some(member) = self.members.get_mut(agent) {
+            member.busy(kind, 1);
+        }
+    }
+
+    fn take_back_attempt(
+        &mut self,
+        at: usize,
+        task_id: u64,
+        epoch: Epoch,
+        number: u32,
+        cause: &str,
+    ) {
+        let leader = &mut self.jobs[at].leader;
+        if let Some(ended) = leader.scheduler.end(task_id, epoch, number) {
+            if let Some(member) = self.members.get_mut(&ended.agent) {
+                member.busy(ended.kind, -1);
+            }
+            leader.requeue(task_id, cause);
+            self.jobs[at].dirty = true;
+        }
+    }
+
+    /// Every attempt on `agent` has come to nothing.
+    fn take_back(&mut self, agent: &str, cause: &str) {
+        for at in 0..self.jobs.len() {
+            let attempts: Vec<(u64, Epoch, u32)> = self.jobs[at]
+                .leader
+                .scheduler
+                .of_agent(agent)
+                .map(|(task, a)| (task, a.epoch, a.number))
+                .collect();
+            for (task_id, epoch, number) in attempts {
+                self.take_back_attempt(at, task_id, epoch, number, cause);
+            }
+        }
+    }
+
+    /// Silent agents lose their tasks, and later count as lost with their disks.
+    pub(super) async fn check_leases(&mut self) -> Result<()> {
+        if self.options.one_process {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let silent = |m: &Member| now.duration_since(m.seen);
+        let lapsed: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(_, m)| !m.lapsed && silent(m) > self.options.lease)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for agent in &lapsed {
+            tracing::warn!(
+                agent,
+                "an agent is silent for longer than its lease; its tasks are taken back"
+            );
+            if let Some(member) = self.members.get_mut(agent) {
+                member.lapsed = true;
+                member.link = None;
+            }
+            self.take_back(agent, "agent silent");
+        }
+        let dead: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(_, m)| {
+                m.lapsed && silent(m) > self.options.runs_grace.max(self.options.lease)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for agent in &dead {
+            tracing::warn!(
+                agent,
+                "an agent did not come back; what it encoded is encoded again elsewhere"
+            );
+            self.members.remove(agent);
+            for at in 0..self.jobs.len() {
+                self.jobs[at].expected.remove(agent);
+                let result = self.jobs[at]
+                    .leader
+                    .forget_lost(agent, &BTreeSet::new())
+                    .await;
+                self.settle(at, result)?;
+            }
+        }
+        if !lapsed.is_empty() || !dead.is_empty() {
+            self.membership_changed();
+        }
+        Ok(())
+    }
+
+    /// Agents that ranges may be planned for.
+    pub(super) fn ingesting(&self) -> Vec<String> {
+        self.members
+            .iter()
+            .filter(|(_, m)| m.here() && m.hello.ingest_slots > 0 && m.state != State::Leaving)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Tells jobs who is there, and agents their shares of the limits.
+    pub(super) fn membership_changed(&mut self) {
+        let agents = self.ingesting();
+        let away: BTreeSet<String> = self
+            .members
+            .iter()
+            .filter(|(_, m)| !m.here())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for job in &mut self.jobs {
+            job.leader.agents.clone_from(&agents);
+            job.leader.set_away(&away);
+        }
+        self.share_limits();
+    }
+
+    /// Divides each job's limit over the agents that ingest.
+    pub(super) fn share_limits(&mut self) {
+        let count = u64::try_from(self.ingesting().len()).unwrap_or(1).max(1);
+        let epoch = self.epoch;
+        for job in &self.jobs {
+            let limit = Limit {
+                job_id: job.leader.job_id().to_owned(),
+                store_bytes_per_second: match job.store_bytes_per_second {
+                    0 => 0,
+                    total => (total / count).max(1),
+                },
+            };
+            for member in self.members.values_mut().filter(|m| m.here()) {
+                let share = limit.store_bytes_per_second;
+                let before = member.limits.insert(limit.job_id.clone(), share);
+                if before.unwrap_or(0) != share {
+                    member.send(epoch, Order::Limit(limit.clone()));
+                }
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn into_body(self, job_id: &str, task_id: u64, task_epoch: Epoch, attempt: u32) -> Body {
+        use thunderhead_proto::thunderhead::{EncodeDone, IngestDone, TaskFailed};
+        let job_id = job_id.to_owned();
+        match self {
+            Outcome::Encoded(manifest) => Body::EncodeDone(EncodeDone {
+                task_id,
+                attempt,
+                manifest: Some(manifest),
+                job_id,
+                task_epoch,
+            }),
+            Outcome::Ingested(report) => Body::IngestDone(IngestDone {
+                task_id,
+                attempt,
+                report: Some(report),
+                job_id,
+                task_epoch,
+            }),
+            Outcome::Failed(failure) => Body::TaskFailed(TaskFailed {
+                task_id,
+                attempt,
+                failure: Some(failure),
+                job_id,
+                task_epoch,
+            }),
+        }
+    }
+}

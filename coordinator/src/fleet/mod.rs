@@ -1,0 +1,658 @@
+//! The leader of a fleet: one loop over the agents' messages, the commands of people and time. It owns who
+//! works on what, and no job's records: those are each job's [`Leader`].
+//!
+//! 1. An agent's `Hello` says what it holds and still works on: work in hand goes on, what nobody wants ends.
+//! 2. Free slots take the next task of the oldest job that has one for them (`hand_out`).
+//! 3. A report is recorded first and acknowledged then; the first complete one of a task wins.
+//! 4. An agent that is silent for a lease loses its tasks; later, its runs are taken for lost (`members`).
+//!
+//! A loop has one epoch. When the store says that it no longer leads, it ends, and says so to every job.
+
+mod hand_out;
+mod members;
+pub mod status;
+
+use crate::job::Table;
+use crate::leader::{Leader, Steps};
+use crate::progress::Progress;
+use crate::store::StateStore;
+use members::{Member, Messages};
+use status::{AgentStatus, FleetStatus, JobStatus};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use thunderhead_proto::thunderhead::{
+    AgentMessage, CancelTask, ClusterSpec, CoordinatorMessage, DropRuns,
+    coordinator_message::Body as Order,
+};
+use thunderhead_types::{Epoch, Error, ErrorKind, Result};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Messages and commands that may wait for the loop.
+const EVENTS: usize = 1024;
+/// How often leases are checked, stragglers looked for and the status published.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How a fleet is led.
+#[derive(Clone, Debug)]
+pub struct FleetOptions {
+    /// An agent that is silent for this long loses its tasks.
+    pub lease: Duration,
+    /// An agent that is silent for this long is taken for dead with its disk.
+    pub runs_grace: Duration,
+    /// No attempt is a straggler before this.
+    pub straggler_after: Duration,
+    /// The end of a session is the end of the job: agent and leader are one process.
+    pub one_process: bool,
+}
+
+impl Default for FleetOptions {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(10),
+            runs_grace: Duration::from_secs(60),
+            straggler_after: Duration::from_secs(30),
+            one_process: false,
+        }
+    }
+}
+
+/// A job to lead.
+pub struct NewJob {
+    /// Its id.
+    pub job_id: String,
+    /// What agents must know of the target.
+    pub cluster: ClusterSpec,
+    /// What is recorded of its tables.
+    pub tables: Vec<Table>,
+    /// Its steps beside encoding and ingesting.
+    pub steps: Arc<dyn Steps>,
+    /// Where its counts go.
+    pub progress: Progress,
+    /// Bytes per second to each store, over all agents; 0 = no limit.
+    pub store_bytes_per_second: u64,
+    /// Nothing is handed out until resumed.
+    pub paused: bool,
+    /// Agents that worked for it under a former leader.
+    pub agents: BTreeSet<String>,
+}
+
+/// What the loop is asked for.
+enum Command {
+    Lead(Box<NewJob>, oneshot::Sender<Result<Vec<Table>>>),
+    Pause(String, bool),
+    Cancel(String),
+    Limit(String, u64),
+    Drain(String, oneshot::Sender<bool>),
+    DropRuns(String),
+    Forget(String),
+}
+
+/// What an agent's session tells the loop.
+pub enum Event {
+    /// A session began.
+    Connected {
+        /// The agent.
+        agent: String,
+        /// Tells this session from the agent's others.
+        session: u64,
+        /// Where its orders go.
+        link: mpsc::Sender<CoordinatorMessage>,
+    },
+    /// A message came.
+    Message {
+        /// The session it came on.
+        session: u64,
+        /// The message.
+        message: AgentMessage,
+    },
+    /// The session ended.
+    Closed {
+        /// The agent.
+        agent: String,
+        /// Which of its sessions.
+        session: u64,
+    },
+}
+
+/// A running loop as others see it. Cheap to clone.
+#[derive(Clone)]
+pub struct FleetHandle {
+    epoch: Epoch,
+    events: mpsc::Sender<Event>,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Arc<FleetStatus>>,
+    sessions: Arc<std::sync::atomic::AtomicU64>,
+    over: CancellationToken,
+}
+
+fn ended() -> Error {
+    Error::new(
+        ErrorKind::Cancelled,
+        "leader",
+        "this coordinator no longer leads",
+    )
+    .advice("nothing to do: the next leader goes on")
+}
+
+impl FleetHandle {
+    /// The epoch of the loop.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether the loop has ended: what a job came to then is not its end.
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Where sessions send their events.
+    pub fn events(&self) -> mpsc::Sender<Event> {
+        self.events.clone()
+    }
+
+    /// A number that no other session has.
+    pub fn new_session(&self) -> u64 {
+        self.sessions
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The newest status.
+    pub fn status(&self) -> watch::Receiver<Arc<FleetStatus>> {
+        self.status.clone()
+    }
+
+    /// Connects an agent of this process.
+    pub async fn connect(
+        &self,
+        agent: &str,
+        link: mpsc::Sender<CoordinatorMessage>,
+        mut reports: mpsc::Receiver<AgentMessage>,
+    ) {
+        let (events, session) = (self.events(), self.new_session());
+        let agent = agent.to_owned();
+        tokio::spawn(async move {
+            let connected = Event::Connected {
+                agent: agent.clone(),
+                session,
+                link,
+            };
+            if events.send(connected).await.is_err() {
+                return;
+            }
+            while let Some(message) = reports.recv().await {
+                if events
+                    .send(Event::Message { session, message })
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            let _ = events.send(Event::Closed { agent, session }).await;
+        });
+    }
+
+    /// Leads a job to its end; gives the tables back with all their records.
+    ///
+    /// # Errors
+    /// The job's first failure; `Cancelled` when it was cancelled or the loop ended.
+    pub async fn lead(&self, job: NewJob) -> Result<Vec<Table>> {
+        let (done, result) = oneshot::channel();
+        self.command(Command::Lead(Box::new(job), done)).await?;
+        result.await.map_err(|_| ended())?
+    }
+
+    /// Stops handing out tasks of a job, or goes on.
+    pub async fn pause(&self, job: &str, pause: bool) -> Result<()> {
+        self.command(Command::Pause(job.to_owned(), pause)).await
+    }
+
+    /// Ends a job; what is in work ends first.
+    pub async fn cancel(&self, job: &str) -> Result<()> {
+        self.command(Command::Cancel(job.to_owned())).await
+    }
+
+    /// Changes a job's limit of bytes per second and store.
+    pub async fn limit(&self, job: &str, bytes_per_second: u64) -> Result<()> {
+        self.command(Command::Limit(job.to_owned(), bytes_per_second))
+            .await
+    }
+
+    /// Lets an agent end what it has and leave. False when there is no such agent.
+    pub async fn drain(&self, agent: &str) -> Result<bool> {
+        let (known, answer) = oneshot::channel();
+        self.command(Command::Drain(agent.to_owned(), known))
+            .await?;
+        answer.await.map_err(|_| ended())
+    }
+
+    /// Lets every agent delete what it holds of a job.
+    pub async fn drop_runs(&self, job: &str) -> Result<()> {
+        self.command(Command::DropRuns(job.to_owned())).await
+    }
+
+    /// Nobody will lead this job: agents may forget what they keep for it.
+    pub async fn forget(&self, job: &str) -> Result<()> {
+        self.command(Command::Forget(job.to_owned())).await
+    }
+
+    async fn command(&self, command: Command) -> Result<()> {
+        self.commands.send(command).await.map_err(|_| ended())
+    }
+}
+
+/// A job being led.
+struct Led {
+    leader: Leader,
+    done: oneshot::Sender<Result<Vec<Table>>>,
+    paused: bool,
+    cancelled: bool,
+    store_bytes_per_second: u64,
+    /// Agents of a former leader that have not come back; nothing is handed out while it waits for them.
+    expected: BTreeSet<String>,
+    expected_until: Instant,
+    /// Agents recorded as workers of this job.
+    workers: BTreeSet<String>,
+    dirty: bool,
+}
+
+/// See the module.
+pub struct Fleet {
+    store: Arc<dyn StateStore>,
+    epoch: Epoch,
+    options: FleetOptions,
+    members: BTreeMap<String, Member>,
+    /// Oldest first.
+    jobs: Vec<Led>,
+    /// Reports about jobs that nobody leads yet; their runner is still preparing them.
+    early: BTreeMap<String, Messages>,
+    /// Jobs that are recorded but not led yet.
+    coming: BTreeSet<String>,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Receiver<Event>,
+    status: watch::Sender<Arc<FleetStatus>>,
+    published: Instant,
+    /// Something happened since tasks were handed out last.
+    stirred: bool,
+    over: CancellationToken,
+}
+
+impl Fleet {
+    /// A loop at `epoch` that has not started; `coming` are recorded jobs that will be led.
+    pub fn new(
+        store: Arc<dyn StateStore>,
+        epoch: Epoch,
+        options: FleetOptions,
+        coming: BTreeSet<String>,
+    ) -> (Self, FleetHandle) {
+        let (event_sender, events) = mpsc::channel(EVENTS);
+        let (command_sender, commands) = mpsc::channel(EVENTS);
+        let over = CancellationToken::new();
+        let (status, watch) = watch::channel(Arc::new(FleetStatus::default()));
+        let handle = FleetHandle {
+            epoch,
+            events: event_sender,
+            commands: command_sender,
+            status: watch,
+            sessions: Arc::default(),
+            over: over.clone(),
+        };
+        let fleet = Self {
+            store,
+            epoch,
+            options,
+            members: BTreeMap::new(),
+            jobs: Vec::new(),
+            early: BTreeMap::new(),
+            coming,
+            commands,
+            events,
+            status,
+            published: Instant::now(),
+            stirred: true,
+            over,
+        };
+        (fleet, handle)
+    }
+
+    /// Leads until `stop` fires or the store fences this epoch. Every job then ends with the reason.
+    ///
+    /// # Errors
+    /// When the epoch was fenced, or the store is out of reach for longer than a lease lasts.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        let result = self.work(&stop).await;
+        let reason = match &result {
+            Ok(()) => Error::new(ErrorKind::Cancelled, "", "stopped on request")
+                .advice("run the same command again to go on"),
+            Err(error) => error.clone(),
+        };
+        self.over.cancel();
+        for job in self.jobs.drain(..) {
+            let failure = job.leader.failure.unwrap_or_else(|| reason.clone());
+            let _ = job.done.send(Err(failure));
+        }
+        result
+    }
+
+    async fn work(&mut self, stop: &CancellationToken) -> Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last_tick = Instant::now();
+        loop {
+            if std::mem::take(&mut self.stirred) {
+                self.hand_out().await?;
+                self.end_jobs();
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                command = self.commands.recv() => match command {
+                    Some(command) => {
+                        self.stirred = true;
+                        self.command(command).await?;
+                    }
+                    None => return Ok(()),
+                },
+                (at, stepped) = next_step(&mut self.jobs) => {
+                    self.stirred = true;
+                    self.stepped(at, stepped).await?;
+                }
+                event = self.events.recv() => match event {
+                    Some(event) => self.event(event).await?,
+                    None => return Ok(()),
+                },
+                _ = tick.tick() => {
+                    self.stirred = true;
+                    // A loop that was held up, by the store for example, has heard nobody meanwhile.
+                    let held_up = last_tick.elapsed().saturating_sub(TICK * 2);
+                    last_tick = Instant::now();
+                    self.members.values_mut().for_each(|m| m.seen += held_up);
+                    self.tick().await?;
+                }
+            }
+        }
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        self.check_leases().await?;
+        self.repeat_stragglers();
+        self.publish(false);
+        Ok(())
+    }
+
+    /// A job's error is its own unless the store is lost.
+    fn settle(&mut self, at: usize, result: Result<()>) -> Result<()> {
+        let job = &mut self.jobs[at];
+        job.dirty = true;
+        if let Err(error) = result {
+            if job.leader.fenced {
+                return Err(error);
+            }
+            job.leader.fail(error);
+        }
+        self.flush(at);
+        Ok(())
+    }
+
+    /// Sends what a job has for every agent.
+    fn flush(&mut self, at: usize) {
+        let orders = std::mem::take(&mut self.jobs[at].leader.outbox);
+        for order in orders {
+            self.broadcast(&order);
+        }
+    }
+
+    fn broadcast(&mut self, order: &Order) {
+        let epoch = self.epoch;
+        for member in self.members.values_mut() {
+            member.send(epoch, order.clone());
+        }
+    }
+
+    fn job_at(&self, job_id: &str) -> Option<usize> {
+        self.jobs.iter().position(|j| j.leader.job_id() == job_id)
+    }
+
+    async fn command(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Lead(job, done) => return self.lead(*job, done).await,
+            Command::Pause(job, pause) => {
+                if let Some(at) = self.job_at(&job) {
+                    self.jobs[at].paused = pause;
+                }
+            }
+            Command::Cancel(job) => {
+                if let Some(at) = self.job_at(&job) {
+                    self.cancel(at);
+                }
+            }
+            Command::Limit(job, bytes) => {
+                if let Some(at) = self.job_at(&job) {
+                    self.jobs[at].store_bytes_per_second = bytes;
+                    self.share_limits();
+                }
+            }
+            Command::Drain(agent, known) => {
+                let epoch = self.epoch;
+                let member = self.members.get_mut(&agent);
+                let _ = known.send(member.is_some());
+                if let Some(member) = member {
+                    member.drain(epoch);
+                    self.membership_changed();
+                }
+            }
+            Command::DropRuns(job_id) => self.broadcast(&Order::DropRuns(DropRuns {
+                job_id,
+                task_ids: Vec::new(),
+            })),
+            Command::Forget(job) => {
+                self.coming.remove(&job);
+                self.early.remove(&job);
+            }
+        }
+        self.publish(true);
+        Ok(())
+    }
+
+    async fn lead(&mut self, job: NewJob, done: oneshot::Sender<Result<Vec<Table>>>) -> Result<()> {
+        let now = Instant::now();
+        let mut leader = Leader::new(
+            Arc::clone(&self.store),
+            self.epoch,
+            job.job_id.clone(),
+            job.cluster,
+            job.tables,
+            job.steps,
+            job.progress,
+        );
+        // Who held runs under a former leader and is not here yet: its lease begins now.
+        for agent in leader.holders().union(&job.agents) {
+            self.members
+                .entry(agent.clone())
+                .or_insert_with(|| Member::absent(now));
+        }
+        let expected = leader.holders().union(&job.agents).cloned().collect();
+        leader.agents = self.ingesting();
+        let result = leader.start().await;
+        self.coming.remove(&job.job_id);
+        self.jobs.push(Led {
+            leader,
+            done,
+            paused: job.paused,
+            cancelled: false,
+            store_bytes_per_second: job.store_bytes_per_second,
+            expected,
+            expected_until: now + self.options.lease,
+            workers: job.agents,
+            dirty: true,
+        });
+        let at = self.jobs.len() - 1;
+        self.settle(at, result)?;
+        let agents: Vec<String> = self.members.keys().cloned().collect();
+        for agent in agents {
+            self.reconcile(&agent, at).await?;
+        }
+        self.membership_changed();
+        for (session, message) in self.early.remove(&job.job_id).unwrap_or_default() {
+            self.message(session, message).await?;
+        }
+        self.publish(true);
+        Ok(())
+    }
+
+    fn cancel(&mut self, at: usize) {
+        let job = &mut self.jobs[at];
+        job.cancelled = true;
+        let error = Error::new(ErrorKind::Cancelled, "", "the job was cancelled")
+            .advice("TRUNCATE its tables before importing them again: parts may be in the cluster");
+        job.leader.fail(error);
+        let job_id = job.leader.job_id().to_owned();
+        let running: Vec<(u64, String)> = job
+            .leader
+            .scheduler
+            .attempts_in_flight()
+            .map(|(task, attempt)| (task, attempt.agent.clone()))
+            .collect();
+        for (task_id, agent) in running {
+            self.cancel_task(&agent, &job_id, task_id);
+        }
+    }
+
+    fn cancel_task(&mut self, agent: &str, job_id: &str, task_id: u64) {
+        let epoch = self.epoch;
+        if let Some(member) = self.members.get_mut(agent) {
+            member.send(
+                epoch,
+                Order::Cancel(CancelTask {
+                    task_id,
+                    job_id: job_id.to_owned(),
+                }),
+            );
+        }
+    }
+
+    async fn stepped(&mut self, at: usize, (table, result): (usize, Result<()>)) -> Result<()> {
+        let leader = &mut self.jobs[at].leader;
+        let result = match result {
+            Ok(()) => leader.stepped(table).await,
+            Err(error) => {
+                leader.fail(error);
+                Ok(())
+            }
+        };
+        self.settle(at, result)
+    }
+
+    /// Takes out the jobs that have come to their end, and tells whoever waits for them.
+    fn end_jobs(&mut self) {
+        let mut at = 0;
+        let mut ended = false;
+        while at < self.jobs.len() {
+            let leader = &self.jobs[at].leader;
+            if leader.failure.is_none() && !leader.finished()
+                || leader.failure.is_some() && leader.busy()
+            {
+                at += 1;
+                continue;
+            }
+            self.publish_job(at);
+            let job = self.jobs.remove(at);
+            ended = true;
+            let result = match job.leader.failure {
+                Some(error) => Err(error),
+                None => Ok(job.leader.tables),
+            };
+            let _ = job.done.send(result);
+        }
+        if ended {
+            self.share_limits();
+            self.publish(true);
+        }
+    }
+
+    fn publish_job(&mut self, at: usize) {
+        let job = &mut self.jobs[at];
+        job.dirty = false;
+        job.leader.progress().publish(job.leader.snapshot());
+    }
+
+    /// Publishes jobs that changed and the status of all; at most once a tick unless asked to.
+    fn publish(&mut self, now: bool) {
+        if !now && self.published.elapsed() < TICK {
+            return;
+        }
+        self.published = Instant::now();
+        for at in 0..self.jobs.len() {
+            if self.jobs[at].dirty {
+                self.publish_job(at);
+            }
+        }
+        let at = Instant::now();
+        let agents: Vec<_> = self
+            .members
+            .iter_mut()
+            .map(|(name, m)| m.status(name, at))
+            .collect();
+        let jobs = self
+            .jobs
+            .iter()
+            .map(|job| self.job_status(job, &agents))
+            .collect();
+        self.status.send_replace(Arc::new(FleetStatus {
+            epoch: self.epoch,
+            agents,
+            jobs,
+        }));
+    }
+
+    fn job_status(&self, job: &Led, agents: &[AgentStatus]) -> JobStatus {
+        let leader = &job.leader;
+        let waiting_for = if job.cancelled {
+            "what is in work to end"
+        } else if leader.failure.is_some() {
+            "what is in work to end, after a failure"
+        } else if job.paused {
+            "resume"
+        } else if !self.members.values().any(Member::here) {
+            "agents: none is connected"
+        } else if !job.expected.is_empty() {
+            "the former leader's agents to come back"
+        } else {
+            ""
+        };
+        JobStatus {
+            paused: job.paused,
+            waiting_for: waiting_for.to_owned(),
+            store_bytes_per_second: job.store_bytes_per_second,
+            ..JobStatus::new(
+                leader.job_id(),
+                &leader.progress().latest(),
+                leader.retries.clone(),
+                leader.scheduler.attempts_in_flight().map(|(_, a)| a.kind),
+                agents,
+            )
+        }
+    }
+}
+
+/// The next finished step of any job; pending while there is none.
+async fn next_step(jobs: &mut [Led]) -> (usize, (usize, Result<()>)) {
+    std::future::poll_fn(|context| {
+        for (at, job) in jobs.iter_mut().enumerate() {
+            if let std::task::Poll::Ready(Some(stepped)) =
+                job.leader.stepping.poll_join_next(context)
+            {
+                let stepped = stepped.unwrap_or_else(|panic| {
+                    let cause = format!("a step panicked: {panic}");
+                    (0, Err(Error::new(ErrorKind::Internal, "leader", cause)))
+                });
+                return std::task::Poll::Ready((at, stepped));
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,551 @@
+//! The jobs of a term: what people asked for, one runner for each job that is not over, and a short history of
+//! those that are. A job's record goes with it: after its end the state store holds only its line in the history.
+
+use super::Shared;
+use crate::fleet::FleetHandle;
+use crate::job::{self, JobRecord};
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::run::{self, FleetRun};
+use crate::store::{Commit, StateStore, Txn};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use thunderhead_config::{Job, Level, SourceTree, fingerprint};
+use thunderhead_types::{Clock, Error, ErrorKind, Result, SystemClock};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Ended jobs that are remembered.
+const HISTORY_MAX: usize = 32;
+const HISTORY: &str = "history/";
+/// Before a job that could not begin because the cluster was away is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What a user asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The configuration as TOML, without the password of TiDB.
+    pub config: String,
+    /// Dotted keys with their values, over the configuration.
+    pub overrides: Vec<(String, String)>,
+    /// Password of TiDB; kept in the leader's memory only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// Answer to a submission.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// Its id.
+    pub job: String,
+    /// The job was there already.
+    pub joined: bool,
+}
+
+/// How far a job has come, as it is recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Being worked on, or waiting for agents.
+    #[default]
+    Running,
+    /// Told to wait.
+    Paused,
+    /// Ended by an error; submitting it again goes on where it was.
+    Failed,
+    /// Told to end; its runs are being deleted.
+    Cancelling,
+    /// Imported and verified.
+    Finished,
+    /// Ended on request.
+    Cancelled,
+}
+
+/// A job that is over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// Its line in the list.
+    pub view: JobView,
+    /// The report of a finished job.
+    pub report: Option<serde_json::Value>,
+}
+
+/// A job in a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobView {
+    /// Job id.
+    pub job: String,
+    /// Source directory.
+    pub title: String,
+    /// See [`JobState`].
+    pub state: JobState,
+    /// Unix ms.
+    pub created_ms: u64,
+    /// Unix ms; of ended jobs.
+    #[serde(default)]
+    pub ended_ms: Option<u64>,
+    /// Tables.
+    pub tables: usize,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<JobError>,
+    /// The report of a finished job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<serde_json::Value>,
+}
+
+/// An error that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// Of [`ErrorKind`].
+    pub kind: String,
+    /// Where.
+    pub place: String,
+    /// Why.
+    pub cause: String,
+    /// What to do.
+    pub advice: String,
+}
+
+impl From<&Error> for JobError {
+    fn from(error: &Error) -> Self {
+        Self {
+            kind: error.kind.name().to_owned(),
+            place: error.place.clone(),
+            cause: error.cause.clone(),
+            advice: error.advice.clone(),
+        }
+    }
+}
+
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        Error::new(ErrorKind::from_name(&error.kind), error.place, error.cause).advice(error.advice)
+    }
+}
+
+struct Entry {
+    record: JobRecord,
+    /// Ends the runner; the job is cancelled.
+    cancel: CancellationToken,
+}
+
+/// See the module.
+pub(super) struct Jobs {
+    shared: Arc<Shared>,
+    fleet: FleetHandle,
+    entries: Mutex<BTreeMap<String, Entry>>,
+    runners: Mutex<JoinSet<()>>,
+    /// One submission at a time, so that two for one table do not pass each other.
+    submitting: tokio::sync::Mutex<()>,
+}
+
+/// Jobs that are recorded, the oldest first.
+pub(super) async fn recorded(store: &dyn StateStore) -> Result<Vec<(String, JobRecord)>> {
+    let mut found = job::list(store).await?;
+    found.sort_by_key(|(_, record)| record.created_ms);
+    Ok(found)
+}
+
+fn no_such(job: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("job {job}"), "no such job")
+        .advice("`thunderhead jobs` lists them")
+}
+
+impl Jobs {
+    /// Starts a runner for each recorded job.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        fleet: FleetHandle,
+        recorded: Vec<(String, JobRecord)>,
+    ) -> Arc<Self> {
+        let jobs = Arc::new(Self {
+            shared,
+            fleet,
+            entries: Mutex::default(),
+            runners: Mutex::default(),
+            submitting: tokio::sync::Mutex::default(),
+        });
+        for (id, record) in recorded {
+            let failed = record.state == JobState::Failed;
+            jobs.entries.lock().insert(
+                id.clone(),
+                Entry {
+                    record,
+                    cancel: CancellationToken::new(),
+                },
+            );
+            if !failed {
+                jobs.run(id);
+            }
+        }
+        jobs
+    }
+
+    /// Waits for the runners after the loop has ended.
+    pub(super) async fn end(&self) {
+        let mut runners = std::mem::take(&mut *self.runners.lock());
+        // What still prepares has nothing to lose.
+        runners.abort_all();
+        while runners.join_next().await.is_some() {}
+    }
+
+    fn run(self: &Arc<Self>, id: String) {
+        let jobs = Arc::clone(self);
+        self.runners
+            .lock()
+            .spawn(async move { jobs.runner(&id).await });
+    }
+
+    /// Takes a job, or joins it when it is there.
+    pub(super) async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Submitted> {
+        let _alone = self.submitting.lock().await;
+        let job = self.load(&submission, submission.password.as_deref())?;
+        run::check(&job)?;
+        let scan = job.clone();
+        let tree = tokio::task::spawn_blocking(move || SourceTree::scan(&scan))
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, "submit", e))??;
+        let id = fingerprint::identity(&job, &tree);
+        let cluster_id = run::cluster_id(&job).await?;
+        let tables: Vec<String> = tree
+            .tables
+            .iter()
+            .filter(|t| !t.data_files.is_empty())
+            .map(|t| format!("{}.{}", t.database, t.table).to_lowercase())
+            .collect();
+        let joined = {
+            let entries = self.entries.lock();
+            for (other, entry) in entries.iter().filter(|(other, _)| **other != id) {
+                let theirs = &entry.record;
+                let both = tables.iter().find(|t| theirs.tables.contains(t));
+                if let (true, Some(table)) = (theirs.cluster_id == cluster_id, both) {
+                    return Err(Error::new(
+                        ErrorKind::Precheck,
+                        format!("table {table}"),
+                        format!("job {other} imports it already"),
+                    )
+                    .advice(
+                        "wait for that job, or cancel it; an unfinished job keeps its tables",
+                    ));
+                }
+            }
+            entries.get(&id).map(|entry| entry.record.state)
+        };
+        if let Some(password) = submission.password.clone() {
+            self.shared.passwords.write().insert(id.clone(), password);
+        }
+        if joined.is_some_and(|state| state != JobState::Failed) {
+            return Ok(Submitted {
+                job: id,
+                joined: true,
+            });
+        }
+        let record = JobRecord {
+            title: tree.root.display().to_string(),
+            cluster_id,
+            created_ms: SystemClock.unix_ms(),
+            state: JobState::Running,
+            error: None,
+            tables,
+            store_bytes_per_second: 0,
+            submission: Some(Submission {
+                password: None,
+                ..submission
+            }),
+        };
+        self.store_record(&id, &record).await?;
+        self.entries.lock().insert(
+            id.clone(),
+            Entry {
+                record,
+                cancel: CancellationToken::new(),
+            },
+        );
+        self.run(id.clone());
+        Ok(Submitted {
+            job: id,
+            joined: joined.is_some(),
+        })
+    }
+
+    fn load(&self, submission: &Submission, password: Option<&str>) -> Result<Job> {
+        let mut overrides = submission.overrides.clone();
+        let password = password
+            .map(str::to_owned)
+            .or_else(|| self.shared.tidb_password.clone());
+        overrides.extend(password.map(|p| ("tidb.password".to_owned(), p)));
+        let mut job = thunderhead_config::load(&submission.config, "configuration", &overrides)
+            .map_err(|problems| thunderhead_config::to_error(&problems))?
+            .job;
+        // Agents have directories of their own. A fixed name keeps a job the same wherever it was submitted.
+        job.sorted_kv_dir = PathBuf::from("/agents");
+        Ok(job)
+    }
+
+    async fn store_record(&self, id: &str, record: &JobRecord) -> Result<()> {
+        let txn = Txn::default().put(job::job_key(id), job::to_json(record)?);
+        self.commit(txn).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<()> {
+        match self.shared.store.commit(self.fleet.epoch(), txn).await? {
+            Commit::Done(_) => Ok(()),
+            _ => Err(Error::new(
+                ErrorKind::Cancelled,
+                "state store",
+                "this coordinator no longer leads",
+            )),
+        }
+    }
+
+    /// Changes a job's record, first in the store.
+    async fn change(&self, id: &str, change: impl Fn(&mut JobRecord)) -> Result<()> {
+        let mut record = {
+            let entries = self.entries.lock();
+            entries.get(id).ok_or_else(|| no_such(id))?.record.clone()
+        };
+        change(&mut record);
+        self.store_record(id, &record).await?;
+        if let Some(entry) = self.entries.lock().get_mut(id) {
+            entry.record = record;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn pause(&self, id: &str, pause: bool) -> Result<()> {
+        let id = self.find(id)?;
+        let (from, to) = if pause {
+            (JobState::Running, JobState::Paused)
+        } else {
+            (JobState::Paused, JobState::Running)
+        };
+        self.change(&id, |record| {
+            if record.state == from {
+                record.state = to;
+            }
+        })
+        .await?;
+        self.fleet.pause(&id, pause).await
+    }
+
+    pub(super) async fn limit(&self, id: &str, bytes: u64) -> Result<()> {
+        let id = self.find(id)?;
+        self.change(&id, |record| record.store_bytes_per_second = bytes)
+            .await?;
+        self.fleet.limit(&id, bytes).await
+    }
+
+    pub(super) async fn cancel(self: &Arc<Self>, id: &str) -> Result<()> {
+        let id = self.find(id)?;
+        let mut idle = false;
+        self.change(&id, |record| {
+            record.state = match record.state {
+                JobState::Failed => JobState::Failed,
+                _ => JobState::Cancelling,
+            }
+        })
+        .await?;
+        if let Some(entry) = self.entries.lock().get(&id) {
+            idle = entry.record.state == JobState::Failed;
+            entry.cancel.cancel();
+        }
+        if idle {
+            self.forget(&id, JobState::Cancelled, None, None).await?;
+        }
+        Ok(())
+    }
+
+    /// The one job whose id begins with `id`.
+    fn find(&self, id: &str) -> Result<String> {
+        let entries = self.entries.lock();
+        let mut found = entries.keys().filter(|known| known.starts_with(id));
+        match (found.next(), found.next()) {
+            (Some(only), None) if !id.is_empty() => Ok(only.clone()),
+            _ => Err(no_such(id)),
+        }
+    }
+
+    /// Jobs that are not over and those of the history, the oldest first.
+    pub(super) async fn list(&self) -> Result<Vec<JobView>> {
+        let mut views: Vec<JobView> = self
+            .history()
+            .await?
+            .into_iter()
+            .map(|(_, e)| e.view)
+            .collect();
+        let entries = self.entries.lock();
+        let mut current: Vec<JobView> = entries.iter().map(|(id, e)| view(id, &e.record)).collect();
+        current.sort_by_key(|v| v.created_ms);
+        views.extend(current);
+        Ok(views)
+    }
+
+    pub(super) async fn view(&self, id: &str) -> Result<JobView> {
+        if let Ok(id) = self.find(id)
+            && let Some(entry) = self.entries.lock().get(&id)
+        {
+            return Ok(view(&id, &entry.record));
+        }
+        let history = self.history().await?;
+        let ended = history
+            .into_iter()
+            .rev()
+            .find(|(_, e)| e.view.job.starts_with(id));
+        let (_, ended) = ended
+            .filter(|_| !id.is_empty())
+            .ok_or_else(|| no_such(id))?;
+        Ok(JobView {
+            report: ended.report,
+            ..ended.view
+        })
+    }
+
+    async fn history(&self) -> Result<Vec<(String, Ended)>> {
+        let found = self.shared.store.list(HISTORY).await?;
+        let parse = |(key, item): (String, crate::store::Versioned)| {
+            Some((key, serde_json::from_slice(&item.value).ok()?))
+        };
+        Ok(found.into_iter().filter_map(parse).collect())
+    }
+
+    async fn runner(self: &Arc<Self>, id: &str) {
+        let start = Instant::now();
+        loop {
+            let Some((record, cancel)) = self
+                .entries
+                .lock()
+                .get(id)
+                .map(|e| (e.record.clone(), e.cancel.clone()))
+            else {
+                return;
+            };
+            let result = if record.state == JobState::Cancelling {
+                Err(Error::new(
+                    ErrorKind::Cancelled,
+                    "",
+                    "the job was cancelled",
+                ))
+            } else {
+                self.work(id, &record, &cancel, start).await
+            };
+            if self.fleet.is_over() {
+                return;
+            }
+            let ended = match result {
+                Ok(report) => {
+                    self.forget(id, JobState::Finished, None, Some(report))
+                        .await
+                }
+                Err(_) if cancel.is_cancelled() || record.state == JobState::Cancelling => {
+                    self.forget(id, JobState::Cancelled, None, None).await
+                }
+                Err(error) if error.kind == ErrorKind::Cluster && error.place == run::NOT_BEGUN => {
+                    tracing::warn!(%error, id, "a job cannot begin yet and is tried again");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(%error, id, "a job failed");
+                    let failed = JobError::from(&error);
+                    self.change(id, |record| {
+                        record.state = JobState::Failed;
+                        record.error = Some(failed.clone());
+                    })
+                    .await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::warn!(%error, id, "the end of a job could not be recorded");
+            }
+            return;
+        }
+    }
+
+    async fn work(
+        self: &Arc<Self>,
+        id: &str,
+        record: &JobRecord,
+        cancel: &CancellationToken,
+        start: Instant,
+    ) -> Result<serde_json::Value> {
+        let submission = record.submission.clone().unwrap_or_default();
+        let password = self.shared.passwords.read().get(id).cloned();
+        let job = self.load(&submission, password.as_deref())?;
+        let (progress, _) = Progress::new();
+        let store: Arc<dyn StateStore> = self.shared.store.clone();
+        let verified = job.checksum != Level::Off;
+        let tables = run::run_in_fleet(FleetRun {
+            job,
+            job_id: id.to_owned(),
+            record: record.clone(),
+            store,
+            fleet: self.fleet.clone(),
+            progress,
+            stop: cancel.clone(),
+        })
+        .await?;
+        let report = Report::new(id, &tables, verified, start.elapsed());
+        serde_json::to_value(&report).map_err(|e| Error::new(ErrorKind::Internal, "report", e))
+    }
+
+    /// Deletes a job's runs and records, and adds its line to the history.
+    async fn forget(
+        &self,
+        id: &str,
+        state: JobState,
+        error: Option<JobError>,
+        report: Option<serde_json::Value>,
+    ) -> Result<()> {
+        self.fleet.forget(id).await?;
+        self.fleet.drop_runs(id).await?;
+        let Some(record) = self.entries.lock().get(id).map(|e| e.record.clone()) else {
+            return Ok(());
+        };
+        let ended_ms = SystemClock.unix_ms();
+        let ended = Ended {
+            view: JobView {
+                state,
+                ended_ms: Some(ended_ms),
+                error,
+                ..view(id, &record)
+            },
+            report,
+        };
+        let mut txn = Txn::default()
+            .delete(job::job_key(id))
+            .delete(format!("{}/", job::job_key(id)))
+            .put(
+                format!("{HISTORY}{ended_ms:014}-{id}"),
+                job::to_json(&ended)?,
+            );
+        let history = self.history().await?;
+        for (key, _) in history
+            .iter()
+            .take((history.len() + 1).saturating_sub(HISTORY_MAX))
+        {
+            txn = txn.delete(key.clone());
+        }
+        self.commit(txn).await?;
+        self.entries.lock().remove(id);
+        self.shared.passwords.write().remove(id);
+        Ok(())
+    }
+}
+
+fn view(id: &str, record: &JobRecord) -> JobView {
+    JobView {
+        job: id.to_owned(),
+        title: record.title.clone(),
+        state: record.state,
+        created_ms: record.created_ms,
+        ended_ms: None,
+        tables: record.tables.len(),
+        error: record.error.clone(),
+        report: None,
+    }
+}

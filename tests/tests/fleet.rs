@@ -1,0 +1,194 @@
+//! Jobs on a fleet of real processes: etcd, coordinators, agents and a sandbox cluster. Whatever dies, the table is
+//! the one that a single process imports, and nothing is left behind.
+#![allow(clippy::unwrap_used)]
+
+use rustix::process::Signal;
+use std::fmt::Write;
+use thunderhead_tests::fleet::Fleet;
+use thunderhead_tests::import::Bench;
+
+const TABLE: &str =
+    "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, a VARCHAR(64), b INT, KEY b (b))";
+
+/// Rows in an order that is not that of the key, in several files.
+fn files(bench: &Bench, files: u64, rows: u64) {
+    for file in 0..files {
+        let mut text = String::new();
+        for i in 0..rows {
+            let id = (i * files + file).wrapping_mul(7_368_787) % 15_485_863;
+            writeln!(text, "{id},{:x}{:x},{}", id * id, id * 31, id % 1000).unwrap();
+        }
+        bench.file(&format!("d.t.{file:03}.csv"), text);
+    }
+}
+
+async fn prepared(file_count: u64, rows: u64, coordinators: usize) -> Fleet {
+    let bench = Bench::start(&[]);
+    bench.sql(&["CREATE DATABASE d", TABLE]).await;
+    files(&bench, file_count, rows);
+    Fleet::start(bench, coordinators)
+}
+
+const SMALL: [&str; 4] = ["--memory", "64MiB", "--threads", "1"];
+
+fn progress(fleet: &Fleet, job: &str, field: &str) -> String {
+    let status = fleet.status(job).unwrap_or_default();
+    let value = &status["progress"][field];
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn state(fleet: &Fleet, job: &str) -> String {
+    let status = fleet.status(job).unwrap_or_default();
+    status["job"]["state"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn asked(fleet: &Fleet, args: &[&str]) {
+    let output = fleet.ask(args);
+    assert!(output.status.success(), "{output:?}");
+}
+
+async fn nothing_is_left(fleet: &Fleet) {
+    let keys = fleet.etcd.keys().await;
+    let left = |key: &&String| key.contains("/jobs/") || key.contains("/parts/");
+    assert_eq!(keys.iter().find(left), None);
+    let rules = fleet
+        .bench
+        .control("GET", "/pd/api/v1/config/region-label/rules", "")
+        .await;
+    assert!(!rules.contains("thunderhead"), "{rules}");
+}
+
+/// The table is right, and neither etcd nor PD remembers the job.
+async fn all_is_well(fleet: &Fleet, rows: u64) {
+    nothing_is_left(fleet).await;
+    let bench = &fleet.bench;
+    assert_eq!(
+        bench.query("SELECT COUNT(*) FROM d.t").await,
+        [[rows.to_string()]]
+    );
+    bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
+    let text = bench
+        .query("SELECT SUM(b), MIN(a), MAX(a), MAX(id) FROM d.t")
+        .await;
+    let pairs = bench.query("ADMIN CHECKSUM TABLE d.t").await;
+    // The same files by a single process into the emptied table.
+    bench.sql(&["TRUNCATE TABLE d.t"]).await;
+    bench.import(&[]).succeeds();
+    let single = bench.query("ADMIN CHECKSUM TABLE d.t").await;
+    assert_eq!(
+        pairs[0][3..],
+        single[0][3..],
+        "pairs and bytes as by one process"
+    );
+    assert_eq!(
+        bench
+            .query("SELECT SUM(b), MIN(a), MAX(a), MAX(id) FROM d.t")
+            .await,
+        text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_imports_what_one_process_imports_and_leaves_nothing_behind() {
+    let fleet = prepared(6, 20_000, 1).await;
+    let job = fleet.submit(&[]);
+    // Zero agents: it waits and says so.
+    fleet.wait("a word about agents", |f| {
+        progress(f, &job, "waiting_for").contains("none is connected")
+    });
+    // The same job again joins it; another one on the same table is refused.
+    assert_eq!(fleet.submit(&[]), job);
+    let config = fleet.bench.config();
+    let other = fleet.bench.path("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(
+        fleet.bench.path("data").join("d.t.000.csv"),
+        other.join("d.t.csv"),
+    )
+    .unwrap();
+    let (config, other) = (config.to_str().unwrap(), other.to_str().unwrap());
+    let refused = fleet.ask(&["submit", "--config", config, "--data-source-dir", other]);
+    let text = String::from_utf8_lossy(&refused.stdout);
+    assert!(
+        !refused.status.success() && text.contains("imports it already"),
+        "{text}"
+    );
+    // Paused jobs stay where they are, agents or not.
+    asked(&fleet, &["pause", &job]);
+    let _agents = [fleet.agent("a0", &SMALL), fleet.agent("a1", &SMALL)];
+    fleet.wait("two agents", |f| {
+        f.agents()
+            .is_some_and(|a| a.iter().filter(|a| a["state"] == "active").count() == 2)
+    });
+    assert_eq!(progress(&fleet, &job, "chunks_done"), "0");
+    asked(&fleet, &["limit", &job, "500MiB"]);
+    asked(&fleet, &["resume", &job]);
+    let report = fleet.wait_finished(&job);
+    assert_eq!(report["tables"][0]["rows"], 120_000);
+    all_is_well(&fleet, 120_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coordinator_and_agent_may_die_and_the_job_ends_all_the_same() {
+    let mut fleet = prepared(8, 20_000, 2).await;
+    let mut dying = fleet.agent("a0", &SMALL);
+    let _other = fleet.agent("a1", &SMALL);
+    let job = fleet.submit(&[]);
+    fleet.wait_progress(&job, "chunks_done", 1);
+    let leader = leader_of(&fleet);
+    fleet.coordinators[leader].take().unwrap().kill().unwrap();
+    dying.kill().unwrap();
+    std::fs::remove_dir_all(fleet.sort_dir("a0")).unwrap();
+    let _late = fleet.agent("a2", &SMALL);
+    fleet.wait_finished(&job);
+    all_is_well(&fleet, 160_000).await;
+}
+
+/// The coordinator that was elected last.
+fn leader_of(fleet: &Fleet) -> usize {
+    let elected = |n: &usize| {
+        let log = std::fs::read_to_string(fleet.bench.path(&format!("coordinator-{n}.log")));
+        log.unwrap().contains("this coordinator leads")
+    };
+    (0..fleet.coordinators.len()).rfind(elected).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_coordinator_that_wakes_up_changes_nothing() {
+    let fleet = prepared(8, 20_000, 2).await;
+    let _agent = fleet.agent("a0", &SMALL);
+    let job = fleet.submit(&[]);
+    fleet.wait_progress(&job, "chunks_done", 1);
+    let leader = leader_of(&fleet);
+    let log = |n: usize| {
+        let path = fleet.bench.path(&format!("coordinator-{n}.log"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let sleeper = fleet.coordinators[leader].as_ref().unwrap();
+    sleeper.signal(Signal::STOP).unwrap();
+    fleet.wait("the other to lead", |_| {
+        log(1 - leader).contains("this coordinator leads")
+    });
+    sleeper.signal(Signal::CONT).unwrap();
+    fleet.wait_finished(&job);
+    assert!(log(leader).contains("the term ended"), "{}", log(leader));
+    all_is_well(&fleet, 160_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_leaves_no_key_no_rule_and_no_run() {
+    let fleet = prepared(8, 20_000, 1).await;
+    let _agent = fleet.agent("a0", &SMALL);
+    let job = fleet.submit(&[]);
+    fleet.wait_progress(&job, "chunks_done", 1);
+    asked(&fleet, &["cancel", &job]);
+    fleet.wait("the job to be cancelled", |f| state(f, &job) == "cancelled");
+    nothing_is_left(&fleet).await;
+    let runs = fleet.sort_dir("a0").join("runs").join(&job);
+    fleet.wait("the runs to go", |_| !runs.exists());
+}
