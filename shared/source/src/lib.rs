@@ -10,6 +10,7 @@
 pub mod bytes;
 pub mod csv;
 mod error;
+mod exact;
 mod format;
 pub mod reader;
 mod record;

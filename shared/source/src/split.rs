@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use crate::bytes::{ByteSource, ByteStream, io_error};
 use crate::csv::CsvDialect;
 use crate::error::{Place, SourceError};
+use crate::exact;
 use crate::reader::ChunkReader;
 
 /// A byte range of a file that holds whole records.
@@ -45,7 +46,7 @@ impl Chunk {
 /// How the places to cut are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitPolicy {
-    /// Read the file once and follow its quotes and escapes. Rows and lines are exact.
+    /// Read the file once, in parallel, and follow its quotes and escapes. Rows and lines are exact.
     Scan,
     /// Jump to each cut and take the end of the next terminator: costs nothing, and is right only if
     /// no quoted or escaped terminator occurs. A cheap promise by the user (`strict-format`), and sure
@@ -71,7 +72,12 @@ pub fn plan_chunks(
             terminator: &dialect.terminator,
         }
         .chunks(chunk_bytes.max(1)),
-        _ if source.seekable() => scan(source, dialect, chunk_bytes.max(1)),
+        (_, Some(size)) if source.seekable() => {
+            match exact::plan(source, size, dialect, chunk_bytes.max(1))? {
+                Some(chunks) => Ok(chunks),
+                None => scan(source, dialect, chunk_bytes.max(1)),
+            }
+        }
         _ => scan(source, dialect, u64::MAX),
     }
 }

@@ -342,3 +342,42 @@ fn a_record_beyond_the_limit_is_an_error_and_memory_stays_bounded() {
         "{error:?}"
     );
 }
+
+#[test]
+fn a_large_quoted_file_is_cut_into_whole_records() {
+    let mut bytes = b"id,text\n".to_vec();
+    for id in 0..60_000u32 {
+        let filler = "x".repeat(id as usize * 7919 % 40);
+        let text = match id % 5 {
+            0 => format!("{id},\"{filler}\nnot,a record\r\n{id},\"\"quoted\"\"\"\n"),
+            1 => format!("{id},plain {filler}\\\nstill the same\r\n"),
+            2 => format!("\n \n{id},\n"),
+            _ => format!("{id},\"{filler}\"\n"),
+        };
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    // One record that is longer than several chunks.
+    bytes.extend_from_slice(format!("60000,\"{}\"", "long\n".repeat(300_000)).as_bytes());
+    let file = file(&bytes);
+    let source = LocalFile::new(file.path());
+    let dialect = CsvDialect::default();
+    let all = |chunk: &Chunk| {
+        let mut reader = ChunkReader::open(&source, chunk, &dialect).unwrap();
+        let (rows, error) = read_all(&mut reader);
+        assert!(error.is_none(), "{error:?}");
+        rows
+    };
+    let expected = all(&Chunk::whole());
+    assert_eq!(expected.len(), 60_001);
+    for chunk_bytes in [300_000, 777_777] {
+        let chunks = plan_chunks(&source, &dialect, chunk_bytes, SplitPolicy::Scan).unwrap();
+        assert!(chunks.len() >= 3, "{}", chunks.len());
+        let mut rows = Rows::new();
+        for chunk in &chunks {
+            let mut found = all(chunk);
+            assert_eq!(found.len() as u64, chunk.rows_max);
+            rows.append(&mut found);
+        }
+        assert!(rows == expected);
+    }
+}

@@ -15,7 +15,7 @@ use super::scan::{Marks, Scan, count_lines};
 use super::unescape::Meaning;
 
 #[derive(Clone, Copy)]
-enum Token {
+pub(super) enum Token {
     Data,
     Separator,
     /// With its length.
@@ -42,17 +42,17 @@ enum Step {
 
 /// A dialect made ready for lexing.
 pub struct Core {
-    separator: Vec<u8>,
-    quote: Vec<u8>,
-    terminator: Vec<u8>,
-    escape: Vec<u8>,
-    marks: Marks,
+    pub(super) separator: Vec<u8>,
+    pub(super) quote: Vec<u8>,
+    pub(super) terminator: Vec<u8>,
+    pub(super) escape: Vec<u8>,
+    pub(super) marks: Marks,
     tokens: Box<[Token; 256]>,
-    single: bool,
+    pub(super) single: bool,
     line_byte: Option<u8>,
     trim_last_separator: bool,
-    starting: Vec<u8>,
-    lenient: bool,
+    pub(super) starting: Vec<u8>,
+    pub(super) lenient: bool,
     text: TextEncoding,
     invalid: String,
     meaning: Meaning,
@@ -118,6 +118,14 @@ impl Core {
     /// The byte that counts lines; none for CR, LF and CRLF together.
     pub(crate) fn line_byte(&self) -> Option<u8> {
         self.line_byte
+    }
+
+    /// Line ends in the first `len` bytes of `buf`; the byte behind them tells CRLF from CR.
+    pub(super) fn count_lines_before(&self, buf: &[u8], len: usize) -> u64 {
+        let bytes = &buf[..len];
+        let split =
+            self.line_byte.is_none() && bytes.ends_with(b"\r") && buf.get(len) == Some(&b'\n');
+        count_lines(bytes, self.line_byte) - u64::from(split)
     }
 
     /// After the first terminator in `buf`, whatever stands before it.
@@ -429,7 +437,12 @@ impl Core {
     /// The token at `at` inside quotes. Only two mean something there, so a separator that starts like a
     /// quote (both longer than a byte) must not hide it.
     #[inline(always)]
-    fn quoted_token<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
+    pub(super) fn quoted_token<const SINGLE: bool>(
+        &self,
+        buf: &[u8],
+        at: usize,
+        at_end: bool,
+    ) -> Token {
         if SINGLE {
             return self.tokens[usize::from(buf[at])];
         }
@@ -448,7 +461,7 @@ impl Core {
 
     /// Whether a second quote follows the one that ends at `at`.
     #[inline(always)]
-    fn doubled<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Match {
+    pub(super) fn doubled<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Match {
         if !SINGLE {
             return self.match_at(&self.quote, buf, at, at_end);
         }
@@ -461,7 +474,7 @@ impl Core {
 
     /// The token at `at`, which is a mark or the end of `buf`.
     #[inline(always)]
-    fn token<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
+    pub(super) fn token<const SINGLE: bool>(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
         let Some(byte) = buf.get(at) else {
             return if at_end {
                 Token::Terminator(0)
@@ -588,7 +601,7 @@ fn step_bad(sure: bool, kind: SyntaxKind, at: usize, column: usize) -> Step {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Match {
+pub(super) enum Match {
     Yes,
     No,
     Cut,
@@ -614,6 +627,6 @@ fn line_byte(terminator: &[u8]) -> Option<u8> {
     }
 }
 
-fn is_blank(byte: u8) -> bool {
+pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
