@@ -248,6 +248,11 @@ async fn table_info(target: &Target, source: &SourceTable) -> Result<(TableInfo,
     Ok((info, json))
 }
 
+/// Whether the table's `_tidb_rowid` has a counter that no DDL moves.
+pub(crate) fn counts_row_ids_apart(info: &TableInfo) -> bool {
+    info.has_row_id() && info.version >= 5 && info.auto_id_cache == 1
+}
+
 #[allow(clippy::too_many_arguments)]
 async fn plan_table(
     job: &Job,
@@ -270,15 +275,19 @@ async fn plan_table(
                 .advice("TRUNCATE it, or leave it out with mydumper.filter"),
         );
     }
-    if info.has_row_id() && info.auto_id_cache == 1 {
-        return Err(Error::new(
-            ErrorKind::Precheck,
-            place,
-            "its hidden row ids cannot be moved past the import (AUTO_ID_CACHE 1)",
-        )
-        .advice("give the table a clustered primary key, or create it without AUTO_ID_CACHE 1"));
-    }
     let first_row_id = target.next_row_id(source).await?;
+    if counts_row_ids_apart(info) {
+        // What must work after the import is tried before it.
+        let (database, table) = (&source.database, &source.table);
+        let moved = target
+            .tidb
+            .rebase_row_id(database, table, first_row_id as u64);
+        moved.await.map_err(|error| {
+            Error::new(ErrorKind::Precheck, &place, error.cause).advice(
+                "give the table a clustered primary key, or create it without AUTO_ID_CACHE 1",
+            )
+        })?;
+    }
     let tasks = chunks::plan(job, encode_slots, source, info, session, first_row_id)?;
     let to_json = |value: serde_json::Result<String>| {
         value.map_err(|e| Error::new(ErrorKind::Internal, &place, e))

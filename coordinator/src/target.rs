@@ -324,7 +324,18 @@ impl TargetSteps {
         let manifests = || table.manifests.values();
         let row_id = manifests().filter_map(|m| m.max_row_id).max();
         let auto_increment = manifests().filter_map(|m| m.max_auto_increment).max();
-        if let Some(largest) = row_id.max(auto_increment) {
+        let apart = crate::prepare::counts_row_ids_apart(&parse_info(table)?);
+        if let Some(largest) = row_id.filter(|_| apart) {
+            self.tidb
+                .rebase_row_id(database, name, largest.saturating_add(1))
+                .await?;
+        }
+        let shared = if apart {
+            auto_increment
+        } else {
+            row_id.max(auto_increment)
+        };
+        if let Some(largest) = shared {
             self.tidb
                 .rebase_auto_increment(database, name, largest.saturating_add(1))
                 .await?;

@@ -207,8 +207,11 @@ async fn ids_handed_out_after_the_import_are_new() {
             "CREATE DATABASE d",
             "CREATE TABLE d.t (id BIGINT PRIMARY KEY AUTO_INCREMENT, a INT)",
             "CREATE TABLE d.u (a INT)",
+            // Its rows have two ids each, counted apart.
+            "CREATE TABLE d.v (id INT NOT NULL AUTO_INCREMENT, a INT NOT NULL, KEY (id)) AUTO_ID_CACHE 1",
         ])
         .await;
+    bench.file("d.v.csv", format!("a\n{}", "1\n".repeat(70_000)));
     bench.file("d.t.csv", "id,a\n900000,1\n5,2\n");
     bench.file("d.u.csv", format!("a\n{}", "1\n".repeat(70_000)));
     bench.import(&[]).succeeds();
@@ -216,15 +219,23 @@ async fn ids_handed_out_after_the_import_are_new() {
         .sql(&[
             "INSERT INTO d.t (a) VALUES (3)",
             "INSERT INTO d.u VALUES (2)",
+            "INSERT INTO d.v (a) VALUES (2)",
         ])
         .await;
+    let new = bench.query("SELECT id > 70000, _tidb_rowid > 70000 FROM d.v WHERE a = 2");
+    assert_eq!(new.await, [["1", "1"]]);
+    assert_eq!(bench.query("SELECT COUNT(*) FROM d.v").await, [["70001"]]);
     let id: u64 = bench.query("SELECT id FROM d.t WHERE a = 3").await[0][0]
         .parse()
         .unwrap();
     assert!(id > 900_000, "{id}");
     assert_eq!(bench.query("SELECT COUNT(*) FROM d.u").await, [["70001"]]);
     bench
-        .sql(&["ADMIN CHECK TABLE d.t", "ADMIN CHECK TABLE d.u"])
+        .sql(&[
+            "ADMIN CHECK TABLE d.t",
+            "ADMIN CHECK TABLE d.u",
+            "ADMIN CHECK TABLE d.v",
+        ])
         .await;
 }
 

@@ -373,6 +373,46 @@ impl TidbClient {
         .await
     }
 
+    /// Makes `next`, or a later one, the next `_tidb_rowid` of a table that counts AUTO_INCREMENT apart
+    /// (`AUTO_ID_CACHE 1`). No DDL does that: a row is inserted under the id before it and rolled back, and the
+    /// counter keeps what it saw. Never lowers it; whether it moved is looked at afterwards.
+    pub async fn rebase_row_id(&self, db: &str, table: &str, next: u64) -> Result<()> {
+        let name = quote_table(db, table);
+        let insert = format!(
+            "INSERT IGNORE INTO {name} (_tidb_rowid) VALUES ({})",
+            next.saturating_sub(1).max(1)
+        );
+        let mut conn = self.pool.get_conn().await.map_err(|e| self.error(&e))?;
+        let mut inserted = Ok(());
+        // Without a mode the row's columns need no values.
+        for statement in [
+            "SET SESSION sql_mode = ''",
+            "SET SESSION tidb_opt_write_row_id = 1",
+            "BEGIN",
+            &insert,
+        ] {
+            inserted = conn.query_drop(statement).await;
+            if inserted.is_err() {
+                break;
+            }
+        }
+        let ended = conn.query_drop("ROLLBACK").await;
+        inserted.and(ended).map_err(|e| self.error(&e))?;
+        // The session's variables must not serve others.
+        drop(conn.disconnect().await);
+        let counters = self.next_row_ids(db, table).await?;
+        let moved = |counter: &NextRowId| counter.kind == IdKind::RowId && counter.next >= next;
+        if counters.iter().any(moved) {
+            return Ok(());
+        }
+        let cause = "the counter of its hidden row ids does not move (AUTO_ID_CACHE 1)";
+        Err(Error::new(
+            ErrorKind::Cluster,
+            format!("table {db}.{table}"),
+            cause,
+        ))
+    }
+
     /// Makes `next` the next incremental part of AUTO_RANDOM. Never lowers it.
     pub async fn rebase_auto_random(&self, db: &str, table: &str, next: u64) -> Result<()> {
         self.exec(&format!(
