@@ -5,11 +5,16 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use thunderhead_cluster::{Importer, ImporterOptions, PdClient, RetryPolicy, Security, Waits};
+use thunderhead_cluster::{
+    Importer, ImporterOptions, PdClient, Pulse, RetryPolicy, Security, Waits,
+};
 use thunderhead_proto::thunderhead::TableSpec;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+/// A process that did not run for so long counts as suspended. Less than a lease, more than any hiccup.
+const OVERDUE: Duration = Duration::from_secs(5);
 
 /// Where ingest tasks write to.
 pub struct Clusters {
@@ -28,6 +33,7 @@ struct Connecting {
     /// Of `regions_in_flight`, over all jobs.
     slots: Arc<Semaphore>,
     cancel: CancellationToken,
+    pulse: Arc<Pulse>,
     jobs: Mutex<HashMap<String, Job>>,
     /// Over all jobs.
     waits: Arc<Waits>,
@@ -60,6 +66,7 @@ impl Clusters {
                 regions_in_flight,
                 slots: Arc::new(Semaphore::new(regions_in_flight.max(1))),
                 cancel,
+                pulse: Arc::new(Pulse::new(OVERDUE)),
                 jobs: Mutex::default(),
                 waits: Arc::default(),
             }),
@@ -104,6 +111,14 @@ impl Clusters {
                     importer.limit_stores(store_bytes_per_second);
                 }
             }
+        }
+    }
+
+    /// What keeps a suspended process from ingesting; `None` in a process that works for itself.
+    pub(crate) fn pulse(&self) -> Option<Arc<Pulse>> {
+        match &self.reach {
+            Reach::Given(_) => None,
+            Reach::Connecting(connecting) => Some(Arc::clone(&connecting.pulse)),
         }
     }
 
@@ -158,6 +173,7 @@ impl Connecting {
             regions_in_flight: self.regions_in_flight,
             slots: Some(Arc::clone(&self.slots)),
             waits: Arc::clone(&self.waits),
+            pulse: Some(Arc::clone(&self.pulse)),
             ..ImporterOptions::default()
         };
         Ok(Arc::new(Importer::new(pd, options, self.cancel.clone())))

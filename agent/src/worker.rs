@@ -13,11 +13,12 @@ use crate::peers::Peers;
 use crate::sort::Ledger;
 use crate::work::{AttemptId, Outcome, Work};
 use crate::{conflict, encode, held, ingest};
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thunderhead_cluster::Security;
+use thunderhead_cluster::{Pulse, Security};
 use thunderhead_proto::thunderhead::{
     self as wire, AgentMessage, CoordinatorMessage, EncodeTask, Hello, IngestTask, Progress,
     agent_message::Body, coordinator_message::Body as Order,
@@ -31,6 +32,10 @@ use tokio_util::sync::CancellationToken;
 const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
 /// One in so many totals is sent without work, as a heartbeat.
 const IDLE_PERIODS: u32 = 4;
+/// An agent that no coordinator was heard of for so long stops: its work is long someone else's.
+const ALONE_MAX: Duration = Duration::from_secs(300);
+/// How often a process makes sure that it was not suspended.
+const PULSE_PERIOD: Duration = Duration::from_millis(250);
 /// How long a leaving agent waits for its last reports to be recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -145,6 +150,11 @@ pub struct Agent {
     asked_to_stop: CancellationToken,
     /// Fires when everything must end now.
     cancel: CancellationToken,
+    /// Parent of what is in hand; another one after the process was suspended.
+    in_hand: Arc<Mutex<CancellationToken>>,
+    pulse_started: bool,
+    /// Since when no coordinator was heard.
+    alone_since: Option<Instant>,
 }
 
 impl Agent {
@@ -171,6 +181,9 @@ impl Agent {
             leave: Leave::Not,
             handed_back: false,
             asked_to_stop: CancellationToken::new(),
+            in_hand: Arc::new(Mutex::new(cancel.child_token())),
+            pulse_started: false,
+            alone_since: None,
             cancel,
         })
     }
@@ -203,6 +216,7 @@ impl Agent {
         mut orders: mpsc::Receiver<CoordinatorMessage>,
         reports: mpsc::Sender<AgentMessage>,
     ) -> Result<SessionEnd> {
+        self.start_pulse();
         let mut tick = tokio::time::interval(PROGRESS_PERIOD);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0u32;
@@ -228,6 +242,7 @@ impl Agent {
                         return Ok(SessionEnd::Fenced);
                     }
                     Some(order) => {
+                        self.alone_since = None;
                         self.epoch = order.epoch;
                         listening = self.take(order.body, &reports).await?;
                     }
@@ -247,6 +262,11 @@ impl Agent {
     /// Without a coordinator: what ended is kept for the next one. Returns after `pause`, or true when the agent has
     /// left.
     pub(crate) async fn pause(&mut self, pause: Duration) -> bool {
+        let since = *self.alone_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > ALONE_MAX && !self.work.is_idle() {
+            tracing::warn!("no coordinator for {ALONE_MAX:?}: what is in hand ends here");
+            self.work.cancel_all(None);
+        }
         let over = tokio::time::sleep(pause);
         tokio::pin!(over);
         loop {
@@ -268,6 +288,14 @@ impl Agent {
                 }
                 () = &mut over => return false,
             }
+        }
+    }
+
+    fn start_pulse(&mut self) {
+        if let Some(pulse) = self.shared.clusters.pulse().filter(|_| !self.pulse_started) {
+            self.pulse_started = true;
+            let (in_hand, stop) = (Arc::clone(&self.in_hand), self.cancel.clone());
+            tokio::spawn(keep_pulse(pulse, in_hand, stop));
         }
     }
 
@@ -393,9 +421,10 @@ impl Agent {
                     return Ok(self.report(id, not_taken(self.leave), reports).await);
                 }
                 let (shared, epoch) = (Arc::clone(&self.shared), self.epoch);
-                self.work.start(id, &self.cancel, move |cancel| {
-                    encode_task(shared, task, epoch, cancel)
-                });
+                self.work
+                    .start(id, &self.in_hand.lock().clone(), move |cancel| {
+                        encode_task(shared, task, epoch, cancel)
+                    });
             }
             Some(Order::Ingest(task)) => {
                 let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
@@ -403,9 +432,10 @@ impl Agent {
                     return Ok(self.report(id, not_taken(self.leave), reports).await);
                 }
                 let shared = Arc::clone(&self.shared);
-                self.work.start(id, &self.cancel, move |cancel| {
-                    ingest_task(shared, task, cancel)
-                });
+                self.work
+                    .start(id, &self.in_hand.lock().clone(), move |cancel| {
+                        ingest_task(shared, task, cancel)
+                    });
             }
             Some(Order::Conflict(task)) => {
                 let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
@@ -413,9 +443,10 @@ impl Agent {
                     return Ok(self.report(id, not_taken(self.leave), reports).await);
                 }
                 let (shared, epoch) = (Arc::clone(&self.shared), self.epoch);
-                self.work.start(id, &self.cancel, move |cancel| {
-                    conflict_task(shared, task, epoch, cancel)
-                });
+                self.work
+                    .start(id, &self.in_hand.lock().clone(), move |cancel| {
+                        conflict_task(shared, task, epoch, cancel)
+                    });
             }
             Some(Order::DropRuns(drop)) => return self.drop_runs(&drop, reports).await,
             Some(Order::Cancel(cancel)) => self.work.cancel_task(&cancel.job_id, cancel.task_id),
@@ -459,6 +490,27 @@ impl Agent {
             return self.greet(reports).await;
         }
         Ok(true)
+    }
+}
+
+/// Beats while the process runs. After a suspension what was in hand ends before anything else goes on: others may
+/// have done it meanwhile.
+async fn keep_pulse(
+    pulse: Arc<Pulse>,
+    in_hand: Arc<Mutex<CancellationToken>>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PULSE_PERIOD) => {}
+        }
+        if !pulse.is_steady() {
+            tracing::warn!("this process was suspended: what it had in hand ends");
+            let ended = std::mem::replace(&mut *in_hand.lock(), stop.child_token());
+            ended.cancel();
+        }
+        pulse.beat();
     }
 }
 
@@ -516,11 +568,21 @@ async fn encode_task(
 }
 
 async fn ingest_task(shared: Arc<Shared>, task: IngestTask, cancel: CancellationToken) -> Outcome {
+    let before = shared.ledger.refusals();
     match cancel
         .run_until_cancelled(ingest::run(&shared, &task))
         .await
     {
         Some(Ok(report)) => Outcome::Ingested(report),
+        // Merging on disk first needs room, too: there may be some later, or at another agent.
+        Some(Err(Failed { error, .. }))
+            if shared.config.hands_back_when_full && shared.ledger.refusals() > before =>
+        {
+            failed(Error {
+                kind: ErrorKind::Cluster,
+                ..error
+            })
+        }
         Some(Err(Failed { error, lost_tasks })) => Outcome::Failed { error, lost_tasks },
         None => failed(Error::new(ErrorKind::Cancelled, "", "stopped on request")),
     }

@@ -2,6 +2,7 @@
 //! process dies with its handle.
 
 use crate::import::{Bench, http_client};
+use crate::netns::Network;
 use crate::process::{Process, run, wait_until};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -10,6 +11,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How long anything in a test's fleet may take.
@@ -26,6 +28,7 @@ pub fn free_port() -> u16 {
 /// A single etcd server.
 pub struct Etcd {
     child: Child,
+    host: String,
     port: u16,
 }
 
@@ -37,12 +40,17 @@ impl Drop for Etcd {
 }
 
 impl Etcd {
-    /// Starts Debian's `etcd` on `dir` and waits until it answers.
+    /// Starts Debian's `etcd` on `dir` and waits until it listens.
     pub fn start(dir: &Path) -> io::Result<Self> {
+        Self::start_on(dir, "127.0.0.1")
+    }
+
+    /// On an address of this machine.
+    pub fn start_on(dir: &Path, host: &str) -> io::Result<Self> {
         let (client, peer) = (free_port(), free_port());
         let (client_url, peer_url) = (
-            format!("http://127.0.0.1:{client}"),
-            format!("http://127.0.0.1:{peer}"),
+            format!("http://{host}:{client}"),
+            format!("http://{host}:{peer}"),
         );
         std::fs::create_dir_all(dir)?;
         let log = std::fs::File::create(dir.join("etcd.log"))?;
@@ -73,17 +81,18 @@ impl Etcd {
             })?;
         let etcd = Self {
             child,
+            host: host.to_owned(),
             port: client,
         };
         wait_until("etcd to listen", PATIENCE, || {
-            std::net::TcpStream::connect(("127.0.0.1", client)).is_ok()
+            std::net::TcpStream::connect((host, client)).is_ok()
         })?;
         Ok(etcd)
     }
 
     /// Its address for clients.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.host, self.port)
     }
 
     /// Names of all keys.
@@ -110,6 +119,59 @@ impl Etcd {
     }
 }
 
+const DDL: [&str; 3] = [
+    "CREATE DATABASE d",
+    "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name VARCHAR(20), n INT, UNIQUE KEY un (name), KEY kn (n))",
+    "CREATE TABLE d.heap (a INT, b VARCHAR(40), KEY kb (b))",
+];
+/// Many chunks and ranges from little data.
+pub const SETTINGS: [&str; 2] = [
+    "mydumper.max-region-size=512KiB",
+    "tikv-importer.region-split-size=1MiB",
+];
+const RULES: &str = "/pd/api/v1/config/region-label/rules";
+
+/// A cluster with empty tables and their source files. Table ids are the same each time, hence the keys.
+pub async fn tables(sandbox_args: &[&str], rows: u64) -> Bench {
+    let bench = Bench::start(sandbox_args);
+    bench.sql(&DDL).await;
+    for file in 0..3 {
+        let mut text = String::from("id,name,n\n");
+        for row in 0..rows / 3 {
+            let id = row * 3 + file;
+            text.push_str(&format!(
+                "{id},name-{:08},{}\n",
+                id * 7919 % 100_000_007,
+                id % 97
+            ));
+        }
+        bench.file(&format!("d.t.{file}.csv"), text);
+    }
+    let mut text = String::from("a,b\n");
+    for row in 0..rows / 4 {
+        text.push_str(&format!("{},{:032}\n", row % 1000, row * 31 % 9973));
+    }
+    bench.file("d.heap.csv", text);
+    bench
+}
+
+async fn sums(bench: &Bench) -> Vec<Vec<String>> {
+    let mut sums = bench.query("ADMIN CHECKSUM TABLE d.t").await;
+    sums.extend(bench.query("ADMIN CHECKSUM TABLE d.heap").await);
+    sums
+}
+
+/// What one process makes of the same files.
+pub async fn by_one_process(rows: u64) -> Vec<Vec<String>> {
+    let bench = tables(&[], rows).await;
+    let mut args = Vec::new();
+    SETTINGS
+        .iter()
+        .for_each(|setting| args.extend(["--set", setting]));
+    bench.import(&args).succeeds();
+    sums(&bench).await
+}
+
 /// One job's fleet.
 pub struct Fleet {
     /// The cluster, the source files and the configuration.
@@ -119,20 +181,37 @@ pub struct Fleet {
     /// Coordinators by number; `None` = killed.
     pub coordinators: Vec<Option<Process>>,
     addresses: Vec<String>,
+    /// Hosts of their own: first the coordinators', then the agents'.
+    pub network: Option<Network>,
+    /// Agents by host.
+    names: Mutex<Vec<String>>,
 }
 
 impl Fleet {
     /// Starts etcd and so many coordinators for `bench`.
     pub fn start(bench: Bench, coordinators: usize) -> Self {
-        let etcd = Etcd::start(&bench.path("etcd")).expect("etcd starts");
+        Self::on(bench, coordinators, None)
+    }
+
+    /// With coordinators and agents on hosts of `network`, as far as it reaches.
+    pub fn on(bench: Bench, coordinators: usize, network: Option<Network>) -> Self {
+        let here = bench.sandbox.host().to_owned();
+        let etcd = Etcd::start_on(&bench.path("etcd"), &here).expect("etcd starts");
+        let host = |n| {
+            network
+                .as_ref()
+                .map_or_else(|| here.clone(), |network| network.address(n))
+        };
         let addresses: Vec<String> = (0..coordinators)
-            .map(|_| format!("127.0.0.1:{}", free_port()))
+            .map(|n| format!("{}:{}", host(n), free_port()))
             .collect();
         let mut fleet = Self {
             bench,
             etcd,
             coordinators: Vec::new(),
             addresses,
+            network,
+            names: Mutex::default(),
         };
         for n in 0..coordinators {
             let process = fleet.coordinator(n);
@@ -161,7 +240,7 @@ impl Fleet {
             "--log",
             "info",
         ];
-        Process::start(&args, &log).expect("a coordinator starts")
+        Process::start_in(self.namespace(n).as_deref(), &args, &log).expect("a coordinator starts")
     }
 
     /// Where all coordinators are.
@@ -172,6 +251,23 @@ impl Fleet {
     /// Directory of an agent's runs.
     pub fn sort_dir(&self, name: &str) -> PathBuf {
         self.bench.path(&format!("agent-{name}"))
+    }
+
+    fn namespace(&self, host: usize) -> Option<String> {
+        self.network.as_ref().map(|network| network.namespace(host))
+    }
+
+    /// The host of an agent: in the order they were started, behind the coordinators.
+    pub fn host_of(&self, agent: &str) -> usize {
+        let mut names = self.names.lock().expect("no test panics while it holds it");
+        let place = names
+            .iter()
+            .position(|name| name == agent)
+            .unwrap_or_else(|| {
+                names.push(agent.to_owned());
+                names.len() - 1
+            });
+        self.addresses.len() + place
     }
 
     /// Starts an agent.
@@ -189,8 +285,14 @@ impl Fleet {
             "info",
         ];
         args.extend(["--peer-patience", "2s"]);
+        let host = self.host_of(name);
+        let listen = self
+            .network
+            .as_ref()
+            .map(|network| format!("{}:0", network.address(host)));
+        args.extend(listen.iter().flat_map(|listen| ["--listen", listen]));
         args.extend(extra);
-        Process::start(&args, &log).expect("an agent starts")
+        Process::start_in(self.namespace(host).as_deref(), &args, &log).expect("an agent starts")
     }
 
     /// Runs a command that asks the fleet.
@@ -288,5 +390,20 @@ impl Fleet {
             }
         }
         text
+    }
+
+    /// Asserts that the tables are those of one process and that nothing is left behind in etcd, PD or the stores.
+    pub async fn is_complete_and_clean(&self, expected: &[Vec<String>]) {
+        let bench = &self.bench;
+        assert_eq!(sums(bench).await, expected);
+        bench.sql(&["ADMIN CHECK TABLE d.t, d.heap"]).await;
+        assert_eq!(bench.control("GET", RULES, "").await.trim(), "[]");
+        assert_eq!(
+            bench.control("GET", "/sandbox/panics", "").await.trim(),
+            "[]"
+        );
+        let mut left = self.etcd.keys().await;
+        left.retain(|key| key.contains("/jobs/"));
+        assert!(left.is_empty(), "{left:?}");
     }
 }

@@ -6,5 +6,6 @@ pub mod control;
 pub mod fixture;
 pub mod fleet;
 pub mod import;
+pub mod netns;
 pub mod process;
 pub mod tpch;

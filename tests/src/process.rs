@@ -27,8 +27,22 @@ pub struct Process {
 impl Process {
     /// Starts `thunderhead ARGS` with its output in `log`.
     pub fn start(args: &[&str], log: &Path) -> io::Result<Self> {
+        Self::start_in(None, args, log)
+    }
+
+    /// Starts it in a network namespace.
+    pub fn start_in(namespace: Option<&str>, args: &[&str], log: &Path) -> io::Result<Self> {
         let out = std::fs::File::create(log)?;
-        let child = Command::new(binary())
+        let mut command = match namespace {
+            None => Command::new(binary()),
+            Some(namespace) => {
+                // Becomes the program: its pid is the program's.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binary());
+                command
+            }
+        };
+        let child = command
             .args(args)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
@@ -193,11 +207,18 @@ impl Sandbox {
         )
     }
 
+    /// The address that all of its ports are on.
+    pub fn host(&self) -> &str {
+        self.pd
+            .rsplit_once(':')
+            .map_or("127.0.0.1", |(host, _)| host)
+    }
+
     /// A MySQL connection pool to it.
     pub fn mysql(&self) -> mysql_async::Pool {
         mysql_async::Pool::new(mysql_async::Opts::from(
             mysql_async::OptsBuilder::default()
-                .ip_or_hostname("127.0.0.1")
+                .ip_or_hostname(self.host())
                 .tcp_port(self.sql_port)
                 .user(Some("root")),
         ))
@@ -206,8 +227,11 @@ impl Sandbox {
     /// The `[tidb]` section that points at it.
     pub fn tidb_section(&self) -> String {
         format!(
-            "[tidb]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\nstatus-port = {}\npd-addr = \"{}\"\n",
-            self.sql_port, self.status_port, self.pd
+            "[tidb]\nhost = \"{}\"\nport = {}\nuser = \"root\"\nstatus-port = {}\npd-addr = \"{}\"\n",
+            self.host(),
+            self.sql_port,
+            self.status_port,
+            self.pd
         )
     }
 }

@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 
 use crate::limit::StoreLimits;
 use crate::pd::{PdClient, status_text};
+use crate::pulse::Pulse;
 use crate::reaction::{self, Reaction};
 use crate::region::Region;
 use crate::region_cache::RegionCache;
@@ -48,6 +49,8 @@ pub struct ImporterOptions {
     pub resource_group: Option<String>,
     /// Takes the place of an own bound of `regions_in_flight` when several importers share one.
     pub slots: Option<Arc<Semaphore>>,
+    /// Nothing is ingested while it is overdue.
+    pub pulse: Option<Arc<Pulse>>,
     /// Where waiting is counted; several importers may count together.
     pub waits: Arc<Waits>,
 }
@@ -63,6 +66,7 @@ impl Default for ImporterOptions {
             scatter_patience: Duration::from_secs(300),
             resource_group: None,
             slots: None,
+            pulse: None,
             waits: Arc::default(),
         }
     }

@@ -274,6 +274,15 @@ impl Importer {
         metas: &[import_sstpb::SstMeta],
         single: bool,
     ) -> Result<Result<(), Refusal>> {
+        if self
+            .options
+            .pulse
+            .as_ref()
+            .is_some_and(|pulse| !pulse.is_steady())
+        {
+            let cause = "the process was suspended; the work may be someone else's now";
+            return Err(Error::new(ErrorKind::Cancelled, "ingest", cause));
+        }
         if !single {
             return self
                 .ask_leader(region, self.options.ingest_deadline, |target| async move {

@@ -1,0 +1,51 @@
+//! Whether this process runs without interruption. A process that was suspended does not know how long: meanwhile its
+//! work may have been given to others and be over. So before it lets TiKV take anything in, it must have noticed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Beaten regularly by a task of its own; whoever looks sees whether a beat is overdue.
+#[derive(Debug)]
+pub struct Pulse {
+    start: Instant,
+    last_ms: AtomicU64,
+    overdue: Duration,
+}
+
+impl Pulse {
+    /// Without a beat for `overdue` the process counts as suspended.
+    pub fn new(overdue: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            overdue,
+        }
+    }
+
+    /// Whether the last beat is recent.
+    pub fn is_steady(&self) -> bool {
+        let last = Duration::from_millis(self.last_ms.load(Ordering::SeqCst));
+        self.start.elapsed().saturating_sub(last) < self.overdue
+    }
+
+    /// A beat. Whoever beats looks first whether it was steady, and ends what was in work if not.
+    pub fn beat(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(now, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_is_steady_until_a_beat_is_overdue() {
+        let pulse = Pulse::new(Duration::from_millis(40));
+        assert!(pulse.is_steady());
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(!pulse.is_steady());
+        pulse.beat();
+        assert!(pulse.is_steady());
+    }
+}
