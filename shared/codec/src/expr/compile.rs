@@ -6,7 +6,7 @@ use super::lex::SyntaxError;
 use super::tree::{CastName, Literal, Node};
 use super::types::{Ty, coercibility, of_cast};
 use super::{
-    EvalError, cast, compare, control, hash, json, math, net, temporal, temporal_add, text,
+    EvalError, cast, compare, control, hash, json, math, net, regex, temporal, temporal_add, text,
     text_more,
 };
 use crate::collation::Collation;
@@ -336,6 +336,7 @@ pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
         temporal_add::FUNCTIONS,
         hash::FUNCTIONS,
         net::FUNCTIONS,
+        regex::FUNCTIONS,
     ]
     .into_iter()
     .flatten()

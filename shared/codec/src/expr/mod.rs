@@ -19,6 +19,7 @@ mod lex;
 mod math;
 mod net;
 mod parse;
+mod regex;
 mod temporal;
 mod temporal_add;
 mod text;

@@ -482,3 +482,30 @@ fn dates_and_times_have_the_server_s_values() {
         utc_timestamp(3) => 1970-01-01 00:00:00.000",
     );
 }
+
+#[test]
+fn regular_expressions_have_the_server_s_values() {
+    check_constants(
+        r"'abc' regexp 'b' => 1
+        'abc' not regexp '^b' => 1
+        'ABC' regexp 'b' => 0
+        'ABC' collate utf8mb4_general_ci rlike 'b' => 1
+        regexp_like('ABC', 'b', 'i') => 1
+        regexp_like('ABC', 'b', 'ic') => 0
+        regexp_like(null, 'b') => NULL
+        regexp_like('日本', '^..$') => 1
+        '٣' regexp '^[0-9]$' => 0
+        regexp_substr('abc def ghi', '[a-z]+', 1, 3) => ghi
+        regexp_substr('abc', 'x') => NULL
+        regexp_substr('日本語', '.', 2) => 本
+        regexp_instr('日本語', '語') => 3
+        regexp_instr('abcabc', 'c', 1, 2, 1) => 7
+        regexp_instr('abc', 'x') => 0
+        regexp_replace('abcabc', 'b', 'X') => aXcaXc
+        regexp_replace('abcabc', 'b', 'X', 1, 2) => abcaXc
+        regexp_replace('abc', '(a)(b)', '\\2\\1') => bac
+        regexp_replace('abc', 'b', 'X', 3) => abc
+        regexp_like('a]', '[]a]{2}') => 1
+        regexp_like('a&b', '^[&a-z]+$') => 1",
+    );
+}

@@ -109,7 +109,10 @@ fn put_values<'a>(
 /// The value of a document; `None` when it is malformed.
 pub fn decode(document: &[u8]) -> Option<Value> {
     let (code, body) = document.split_first()?;
-    get(*code, body, 0)
+    // Every value has bytes of its own. Entries that share them could otherwise name more than there is time or
+    // memory for: two that lead to one container, a hundred times over, or many to one long text.
+    let mut bytes_left = document.len();
+    get(*code, body, 0, &mut bytes_left)
 }
 
 fn u32_at(from: &[u8], at: usize) -> Option<usize> {
@@ -117,7 +120,8 @@ fn u32_at(from: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(*bytes)).ok()
 }
 
-fn get(code: u8, body: &[u8], depth: usize) -> Option<Value> {
+fn get(code: u8, body: &[u8], depth: usize, bytes_left: &mut usize) -> Option<Value> {
+    *bytes_left = bytes_left.checked_sub(1)?;
     // Deeper than what can be written: offsets that lead back.
     if depth > super::DEPTH_MAX + 1 {
         return None;
@@ -136,11 +140,13 @@ fn get(code: u8, body: &[u8], depth: usize) -> Option<Value> {
         STRING => {
             let mut rest = body;
             let len = usize::try_from(decode_uvarint(&mut rest)?).ok()?;
+            *bytes_left = bytes_left.checked_sub(len)?;
             Value::String(String::from_utf8_lossy(rest.get(..len)?).into_owned())
         }
         ARRAY => {
             let count = u32_at(body, 0)?;
-            let items = (0..count).map(|i| entry(body, HEADER + i * VALUE_ENTRY, depth));
+            let items =
+                (0..count).map(|i| entry(body, HEADER + i * VALUE_ENTRY, depth, bytes_left));
             Value::Array(items.collect::<Option<_>>()?)
         }
         OBJECT => {
@@ -151,8 +157,12 @@ fn get(code: u8, body: &[u8], depth: usize) -> Option<Value> {
                 let (offset, len) = (u32_at(body, at)?, body.get(at + 4..)?.first_chunk::<2>()?);
                 let key =
                     body.get(offset..offset.checked_add(usize::from(u16::from_le_bytes(*len)))?)?;
+                *bytes_left = bytes_left.checked_sub(key.len())?;
                 let key = String::from_utf8_lossy(key).into_owned();
-                Some((key, entry(body, values + i * VALUE_ENTRY, depth)?))
+                Some((
+                    key,
+                    entry(body, values + i * VALUE_ENTRY, depth, bytes_left)?,
+                ))
             };
             Value::Object((0..count).map(member).collect::<Option<_>>()?)
         }
@@ -160,21 +170,22 @@ fn get(code: u8, body: &[u8], depth: usize) -> Option<Value> {
         OPAQUE => {
             let mut rest = body.get(1..)?;
             let len = usize::try_from(decode_uvarint(&mut rest)?).ok()?;
-            let end = body.len() - rest.len() + len;
+            let end = (body.len() - rest.len()).checked_add(len)?;
             Value::Other(code, body.get(..end)?.to_vec())
         }
         _ => Value::Other(code, eight()?.to_vec()),
     })
 }
 
-fn entry(container: &[u8], at: usize, depth: usize) -> Option<Value> {
+fn entry(container: &[u8], at: usize, depth: usize, bytes_left: &mut usize) -> Option<Value> {
     let code = *container.get(at)?;
     if code == LITERAL {
-        return get(code, container.get(at + 1..)?, depth + 1);
+        return get(code, container.get(at + 1..)?, depth + 1, bytes_left);
     }
     get(
         code,
         container.get(u32_at(container, at + 1)?..)?,
         depth + 1,
+        bytes_left,
     )
 }
