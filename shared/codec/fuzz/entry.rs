@@ -14,8 +14,10 @@ use thunderhead_codec::time::Zone;
 use thunderhead_codec::time::duration;
 use thunderhead_codec::time::parse;
 
-/// All of them by name.
-pub const ENTRIES: [(&str, fn(&[u8])); 6] = [
+/// An entry point and its name.
+pub type Entry = (&'static str, fn(&[u8]));
+
+pub const ENTRIES: [Entry; 6] = [
     ("cast", cast),
     ("json", document),
     ("decimal", decimal),
