@@ -4,7 +4,7 @@ SCALE ?= 0.1
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: demo test golden bench bench-fleet build deps fmt lint
+.PHONY: demo test test-sim test-kill golden bench bench-fleet build deps fmt lint
 
 deps:
 	@scripts/install-deps.sh
@@ -19,6 +19,17 @@ demo: build
 test: deps
 	$(CARGO) build --release --locked --bins
 	$(CARGO) test --release --locked --workspace
+
+# The leader with 100 simulated agents and 100,000 chunks on a virtual clock; the seed is printed. A smaller one:
+# make test-sim SIM=20x2000. The same one again: THUNDERHEAD_SIM_SEED=N make test-sim
+SIM ?= 100x100000
+test-sim:
+	THUNDERHEAD_SIM=$(SIM) $(CARGO) test --release --locked -p thunderhead-coordinator --features simulation --test simulation -- --nocapture
+
+# kill -9 of every role at every stage of a job; prints how many.
+test-kill: deps
+	$(CARGO) build --release --locked --bins
+	THUNDERHEAD_KILLS=all $(CARGO) test --release --locked -p thunderhead-tests --test fleet_kill -- --nocapture
 
 # TiDB's own key-value pairs; another file of the same format: make golden GOLDEN_KV=FILE
 golden: deps

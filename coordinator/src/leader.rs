@@ -633,29 +633,7 @@ impl Leader {
 
     /// Counts over all tables; costs time in proportion to chunks and ranges.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        for table in &self.tables {
-            snapshot.tables += 1;
-            snapshot.tables_finished += usize::from(table.record.phase == Phase::Finished);
-            snapshot.chunks += table.chunks.len();
-            snapshot.chunks_done += table.manifests.len();
-            snapshot.ranges += table.ranges.len();
-            snapshot.ranges_done += table.reports.len();
-            snapshot.source_bytes_total += table.record.source_bytes;
-            snapshot.kv_bytes_planned += table.ranges.values().map(|(_, bytes)| bytes).sum::<u64>();
-            let done = table
-                .ranges
-                .iter()
-                .filter(|(number, _)| table.reports.contains_key(number));
-            snapshot.kv_bytes_ingested += done.map(|(_, (_, bytes))| bytes).sum::<u64>();
-            snapshot.source_bytes_done += table
-                .manifests
-                .values()
-                .map(|m| m.source_bytes)
-                .sum::<u64>();
-            snapshot.rows += table.manifests.values().map(|m| m.rows).sum::<u64>();
-        }
-        snapshot
+        Snapshot::of(&self.tables)
     }
 }
 

@@ -274,6 +274,26 @@ async fn open_guards(target: &Target, prepared: &Prepared) -> Result<Guards> {
         .await
 }
 
+/// Takes down what another leader of a job left open in the cluster.
+pub(crate) async fn close_guards(job: &Job, job_id: &str, store: &dyn StateStore) -> Result<()> {
+    let Some((_, tables)) = job::load(store, job_id).await? else {
+        return Ok(());
+    };
+    let target = Target::connect(job, CancellationToken::new()).await?;
+    let mut spaces = Vec::new();
+    for table in &tables {
+        spaces.extend(target.steps().key_spaces(table)?);
+    }
+    let commit_ts = tables.iter().map(|t| t.record.commit_ts).min().unwrap_or(0);
+    if commit_ts > 0 {
+        let guards = target
+            .open_guards(job_id, &spaces, commit_ts, usize::MAX)
+            .await?;
+        guards.close().await;
+    }
+    Ok(())
+}
+
 /// Leads behind guards, which are closed on every way out but one: see [`Led`].
 async fn guarded(
     guards: Guards,

@@ -13,7 +13,7 @@ const TABLE: &str =
 /// Rows in an order that is not that of the key, in several files.
 fn files(bench: &Bench, files: u64, rows: u64) {
     for file in 0..files {
-        let mut text = String::new();
+        let mut text = "id,a,b\n".to_owned();
         for i in 0..rows {
             let id = (i * files + file).wrapping_mul(7_368_787) % 15_485_863;
             writeln!(text, "{id},{:x}{:x},{}", id * id, id * 31, id % 1000).unwrap();

@@ -42,24 +42,33 @@ fn sources(extension: &str) -> Vec<(String, String)> {
 
 /// What each crate of ours may depend on, besides itself. One direction: proto and types at the bottom,
 /// tests at the top. The coordinator's binary embeds the agent and the sandbox.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("proto", &[]),
     ("types", &[]),
     ("codec", &["types"]),
     ("config", &["types"]),
     ("source", &["types", "config"]),
     ("sst", &["types", "codec"]),
-    ("cluster", &["proto", "types", "codec", "config", "sst"]),
-    ("sandbox-sql", &["types", "codec"]),
-    ("sandbox", &["proto", "types", "codec", "sandbox-sql"]),
+    ("net", &["types"]),
+    (
+        "cluster",
+        &["proto", "types", "codec", "config", "sst", "net"],
+    ),
+    ("sandbox-sql", &["types", "codec", "net"]),
+    (
+        "sandbox",
+        &["proto", "types", "codec", "sandbox-sql", "net"],
+    ),
     (
         "agent",
-        &["proto", "types", "codec", "config", "source", "cluster"],
+        &[
+            "proto", "types", "codec", "config", "source", "cluster", "net",
+        ],
     ),
     (
         "coordinator",
         &[
-            "proto", "types", "codec", "config", "source", "cluster", "sandbox", "agent",
+            "proto", "types", "codec", "config", "source", "cluster", "sandbox", "agent", "net",
         ],
     ),
     (
@@ -72,6 +81,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "source",
             "sst",
             "cluster",
+            "net",
             "sandbox",
             "agent",
             "coordinator",

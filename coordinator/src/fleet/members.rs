@@ -1,16 +1,16 @@
 //! The agents of a fleet: sessions, leases, what they hold and how busy they are.
 
-use super::status::AgentStatus;
+use super::member::{Member, State};
 use super::{Event, Fleet};
 use crate::job::TaskRef;
 use crate::scheduler::{Attempt, TaskKind};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::time::Duration;
 use thunderhead_proto::thunderhead::{
-    AgentMessage, CoordinatorMessage, DropRuns, Failure, Hello, IngestReport, Limit, Manifest,
-    Progress, Recorded, agent_message::Body, coordinator_message::Body as Order,
+    AgentMessage, DropRuns, Failure, HeldAttempt, Hello, IngestReport, Limit, Manifest, Recorded,
+    agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Messages with the session they came on.
@@ -19,158 +19,8 @@ pub(super) type Messages = Vec<(u64, AgentMessage)>;
 /// Early reports that are kept; agents repeat the others in their next session.
 const EARLY_MAX: usize = 10_000;
 
-/// Whether an agent takes tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Takes every task.
-    Active,
-    /// Its disk is full: ingest tasks only.
-    IngestOnly,
-    /// Was asked to leave, or said that it does.
-    Leaving,
-}
-
-/// An agent.
-pub(super) struct Member {
-    session: u64,
-    link: Option<mpsc::Sender<CoordinatorMessage>>,
-    /// What it said last; empty slots before that.
-    pub(super) hello: Hello,
-    greeted: bool,
-    /// When it was heard last.
-    pub(super) seen: Instant,
-    /// Whether its tasks were taken back.
-    lapsed: bool,
-    state: State,
-    reason: String,
-    busy: BTreeMap<TaskKind, u32>,
-    /// The limits it was told, by job.
-    limits: BTreeMap<String, u64>,
-    totals: Progress,
-    /// Totals at an earlier moment and that moment, for rates.
-    before: (Progress, Instant),
-    rates: (f64, f64),
-}
-
-impl Member {
-    /// One that a former leader knew.
-    pub(super) fn absent(now: Instant) -> Self {
-        Self {
-            session: 0,
-            link: None,
-            hello: Hello::default(),
-            greeted: false,
-            seen: now,
-            lapsed: false,
-            state: State::Active,
-            reason: String::new(),
-            busy: BTreeMap::new(),
-            limits: BTreeMap::new(),
-            totals: Progress::default(),
-            before: (Progress::default(), now),
-            rates: (0.0, 0.0),
-        }
-    }
-
-    /// Whether it is connected and has said what it can do.
-    pub(super) fn here(&self) -> bool {
-        self.link.is_some() && self.greeted
-    }
-
-    /// Free slots of a kind.
-    pub(super) fn free(&self, kind: TaskKind) -> u32 {
-        let slots = match (kind, self.state) {
-            _ if !self.here() => 0,
-            (TaskKind::Encode, State::Active) => self.hello.encode_slots,
-            (TaskKind::Ingest, State::Active | State::IngestOnly) => self.hello.ingest_slots,
-            _ => 0,
-        };
-        slots.saturating_sub(self.busy.get(&kind).copied().unwrap_or(0))
-    }
-
-    /// Counts a task in or out.
-    pub(super) fn busy(&mut self, kind: TaskKind, by: i64) {
-        let count = self.busy.entry(kind).or_default();
-        *count = u32::try_from(i64::from(*count) + by).unwrap_or(0);
-    }
-
-    /// Whether it can read source files of this directory.
-    pub(super) fn reads(&self, path: &str) -> bool {
-        self.hello.readable.is_empty()
-            || self.hello.readable.iter().any(|root| {
-                let root = root.trim_end_matches('/');
-                path.strip_prefix(root)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
-    }
-
-    /// Sends an order. An agent that does not take its orders loses its session, and greets anew.
-    pub(super) fn send(&mut self, epoch: Epoch, order: Order) {
-        let message = CoordinatorMessage {
-            epoch,
-            body: Some(order),
-        };
-        if let Some(link) = &self.link
-            && link.try_send(message).is_err()
-        {
-            self.link = None;
-        }
-    }
-
-    /// Takes no more tasks.
-    pub(super) fn drain(&mut self, epoch: Epoch) {
-        self.state = State::Leaving;
-        self.reason = "drained on request".to_owned();
-        self.send(
-            epoch,
-            Order::Drain(thunderhead_proto::thunderhead::Drain {}),
-        );
-    }
-
-    /// For people.
-    pub(super) fn status(&mut self, name: &str, now: Instant) -> AgentStatus {
-        let seconds = now.duration_since(self.before.1).as_secs_f64();
-        if seconds >= 1.0 {
-            let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-            self.rates = (
-                rate(self.totals.source_bytes, self.before.0.source_bytes),
-                rate(self.totals.ingested_bytes, self.before.0.ingested_bytes),
-            );
-            self.before = (self.totals.clone(), now);
-        }
-        let state = match self.state {
-            _ if self.lapsed => "lost",
-            _ if !self.here() => "away",
-            State::Active => "active",
-            State::IngestOnly => "disk full",
-            State::Leaving => "leaving",
-        };
-        let busy = |kind| self.busy.get(&kind).copied().unwrap_or(0);
-        AgentStatus {
-            agent: name.to_owned(),
-            state: state.to_owned(),
-            reason: self.reason.clone(),
-            address: self.hello.address.clone(),
-            encoding: busy(TaskKind::Encode),
-            encode_slots: self.hello.encode_slots,
-            ingesting: busy(TaskKind::Ingest),
-            ingest_slots: self.hello.ingest_slots,
-            source_bytes: self.totals.source_bytes,
-            ingested_bytes: self.totals.ingested_bytes,
-            source_bytes_per_second: self.rates.0,
-            ingested_bytes_per_second: self.rates.1,
-            silent_ms: u64::try_from(now.duration_since(self.seen).as_millis()).unwrap_or(u64::MAX),
-            blocked_ms: [
-                ("merge", self.totals.blocked_on_pairs_ms),
-                ("TiKV", self.totals.blocked_on_stores_ms),
-                ("limit", self.totals.blocked_on_limit_ms),
-                ("agents", self.totals.blocked_on_agents_ms),
-            ]
-            .map(|(link, ms)| (link.to_owned(), ms))
-            .into(),
-        }
-    }
-}
+/// How often an idle agent says that it is there.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What an attempt came to.
 enum Outcome {
@@ -213,11 +63,10 @@ impl Fleet {
         member.link = None;
         let left = member.state == State::Leaving;
         if self.options.one_process {
-            for job in &mut self.jobs {
-                let cause = "the agent ended before its work was done";
-                job.leader
-                    .fail(Error::new(ErrorKind::Internal, "agent", cause));
-            }
+            self.deserted = true;
+            self.jobs
+                .iter_mut()
+                .for_each(|job| job.leader.fail(deserted()));
         }
         if left || self.options.one_process {
             self.take_back(agent, "agent left");
@@ -307,6 +156,13 @@ impl Fleet {
             self.acknowledge(&agent, job_id, task_id, task_epoch, attempt);
             return Ok(());
         };
+        // What the agent said in its hello is kept true: another job, or the same one again, is compared with it.
+        member_ended(
+            self.members.get_mut(&agent),
+            &job_id,
+            (task_id, task_epoch, attempt),
+            &outcome,
+        );
         let result = self
             .report(at, &agent, (task_id, task_epoch, attempt), outcome)
             .await;
@@ -410,7 +266,7 @@ impl Fleet {
                 job_id,
                 task_ids: vec![task_id],
             };
-            member.send(epoch, Order::DropRuns(drop));
+            member.drop_runs(epoch, drop);
         }
     }
 
@@ -565,7 +421,7 @@ impl Fleet {
         let lapsed: Vec<String> = self
             .members
             .iter()
-            .filter(|(_, m)| !m.lapsed && silent(m) > self.options.lease)
+            .filter(|(_, m)| !m.lapsed && silent(m) > self.options.lease + HEARTBEAT)
             .map(|(name, _)| name.clone())
             .collect();
         for agent in &lapsed {
@@ -653,6 +509,40 @@ impl Fleet {
                 }
             }
         }
+    }
+}
+
+/// Why a job of one process ends when its agent does.
+pub(super) fn deserted() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "agent",
+        "the agent ended before its work was done",
+    )
+}
+
+/// An attempt of the agent is over: it is no longer running, and its runs are there when it was encoded.
+fn member_ended(
+    member: Option<&mut Member>,
+    job_id: &str,
+    (task_id, task_epoch, attempt): (u64, Epoch, u32),
+    outcome: &Outcome,
+) {
+    let Some(member) = member else { return };
+    member.hello.running.retain(|r| {
+        (r.job_id.as_str(), r.task_id, r.epoch, r.attempt) != (job_id, task_id, task_epoch, attempt)
+    });
+    if let Outcome::Encoded(manifest) = outcome {
+        // An agent keeps one attempt at a task.
+        member
+            .hello
+            .held
+            .retain(|h| h.task_id != task_id || h.job_id != job_id);
+        member.hello.held.push(HeldAttempt {
+            job_id: job_id.to_owned(),
+            task_id,
+            attempt_dir: manifest.attempt_dir.clone(),
+        });
     }
 }
 

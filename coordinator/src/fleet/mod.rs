@@ -9,6 +9,7 @@
 //! A loop has one epoch. When the store says that it no longer leads, it ends, and says so to every job.
 
 mod hand_out;
+mod member;
 mod members;
 pub mod status;
 
@@ -16,7 +17,8 @@ use crate::job::Table;
 use crate::leader::{Leader, Steps};
 use crate::progress::Progress;
 use crate::store::StateStore;
-use members::{Member, Messages};
+use member::Member;
+use members::Messages;
 use status::{AgentStatus, FleetStatus, JobStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -277,6 +279,8 @@ pub struct Fleet {
     published: Instant,
     /// Something happened since tasks were handed out last.
     stirred: bool,
+    /// The only agent of a process has ended.
+    deserted: bool,
     over: CancellationToken,
 }
 
@@ -313,6 +317,7 @@ impl Fleet {
             status,
             published: Instant::now(),
             stirred: true,
+            deserted: false,
             over,
         };
         (fleet, handle)
@@ -408,7 +413,10 @@ impl Fleet {
     fn broadcast(&mut self, order: &Order) {
         let epoch = self.epoch;
         for member in self.members.values_mut() {
-            member.send(epoch, order.clone());
+            match order {
+                Order::DropRuns(drop) => member.drop_runs(epoch, drop.clone()),
+                _ => member.send(epoch, order.clone()),
+            }
         }
     }
 
@@ -491,6 +499,9 @@ impl Fleet {
         });
         let at = self.jobs.len() - 1;
         self.settle(at, result)?;
+        if self.deserted {
+            self.jobs[at].leader.fail(members::deserted());
+        }
         let agents: Vec<String> = self.members.keys().cloned().collect();
         for agent in agents {
             self.reconcile(&agent, at).await?;

@@ -425,6 +425,7 @@ impl Jobs {
                 return;
             };
             let result = if record.state == JobState::Cancelling {
+                self.close_in_cluster(id, &record).await;
                 Err(Error::new(
                     ErrorKind::Cancelled,
                     "",
@@ -491,6 +492,19 @@ impl Jobs {
         .await?;
         let report = Report::new(id, &tables, verified, start.elapsed());
         serde_json::to_value(&report).map_err(|e| Error::new(ErrorKind::Internal, "report", e))
+    }
+
+    /// A former leader began to cancel the job: what it left open is closed here, or ends by itself in minutes.
+    async fn close_in_cluster(&self, id: &str, record: &JobRecord) {
+        let submission = record.submission.clone().unwrap_or_default();
+        let password = self.shared.passwords.read().get(id).cloned();
+        let closed = match self.load(&submission, password.as_deref()) {
+            Ok(job) => run::close_guards(&job, id, self.shared.store.as_ref()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            tracing::warn!(%error, id, "guards in the cluster are left to expire");
+        }
     }
 
     /// Deletes a job's runs and records, and adds its line to the history.

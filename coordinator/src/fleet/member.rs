@@ -1,0 +1,173 @@
+//! One agent as the leader knows it: its session, what it said, how busy it is and how fast.
+
+use super::status::AgentStatus;
+use crate::scheduler::TaskKind;
+use std::collections::BTreeMap;
+use thunderhead_proto::thunderhead::{
+    CoordinatorMessage, DropRuns, Hello, Progress, coordinator_message::Body as Order,
+};
+use thunderhead_types::Epoch;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Whether an agent takes tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Takes every task.
+    Active,
+    /// Its disk is full: ingest tasks only.
+    IngestOnly,
+    /// Was asked to leave, or said that it does.
+    Leaving,
+}
+
+/// An agent.
+pub(super) struct Member {
+    pub(super) session: u64,
+    pub(super) link: Option<mpsc::Sender<CoordinatorMessage>>,
+    /// What it said last; empty slots before that.
+    pub(super) hello: Hello,
+    pub(super) greeted: bool,
+    /// When it was heard last.
+    pub(super) seen: Instant,
+    /// Whether its tasks were taken back.
+    pub(super) lapsed: bool,
+    pub(super) state: State,
+    pub(super) reason: String,
+    busy: BTreeMap<TaskKind, u32>,
+    /// The limits it was told, by job.
+    pub(super) limits: BTreeMap<String, u64>,
+    pub(super) totals: Progress,
+    /// Totals at an earlier moment and that moment, for rates.
+    before: (Progress, Instant),
+    rates: (f64, f64),
+}
+
+impl Member {
+    /// One that a former leader knew.
+    pub(super) fn absent(now: Instant) -> Self {
+        Self {
+            session: 0,
+            link: None,
+            hello: Hello::default(),
+            greeted: false,
+            seen: now,
+            lapsed: false,
+            state: State::Active,
+            reason: String::new(),
+            busy: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            totals: Progress::default(),
+            before: (Progress::default(), now),
+            rates: (0.0, 0.0),
+        }
+    }
+
+    /// Whether it is connected and has said what it can do.
+    pub(super) fn here(&self) -> bool {
+        self.link.is_some() && self.greeted
+    }
+
+    /// Free slots of a kind.
+    pub(super) fn free(&self, kind: TaskKind) -> u32 {
+        let slots = match (kind, self.state) {
+            _ if !self.here() => 0,
+            (TaskKind::Encode, State::Active) => self.hello.encode_slots,
+            (TaskKind::Ingest, State::Active | State::IngestOnly) => self.hello.ingest_slots,
+            _ => 0,
+        };
+        slots.saturating_sub(self.busy.get(&kind).copied().unwrap_or(0))
+    }
+
+    /// Counts a task in or out.
+    pub(super) fn busy(&mut self, kind: TaskKind, by: i64) {
+        let count = self.busy.entry(kind).or_default();
+        *count = u32::try_from(i64::from(*count) + by).unwrap_or(0);
+    }
+
+    /// Whether it can read source files of this directory.
+    pub(super) fn reads(&self, path: &str) -> bool {
+        self.hello.readable.is_empty()
+            || self.hello.readable.iter().any(|root| {
+                let root = root.trim_end_matches('/');
+                path.strip_prefix(root)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+    }
+
+    /// Sends `drop` and takes it as obeyed.
+    pub(super) fn drop_runs(&mut self, epoch: Epoch, drop: DropRuns) {
+        self.hello.held.retain(|h| {
+            h.job_id != drop.job_id
+                || !drop.task_ids.is_empty() && !drop.task_ids.contains(&h.task_id)
+        });
+        self.send(epoch, Order::DropRuns(drop));
+    }
+
+    /// Sends an order. An agent that does not take its orders loses its session, and greets anew.
+    pub(super) fn send(&mut self, epoch: Epoch, order: Order) {
+        let message = CoordinatorMessage {
+            epoch,
+            body: Some(order),
+        };
+        if let Some(link) = &self.link
+            && link.try_send(message).is_err()
+        {
+            self.link = None;
+        }
+    }
+
+    /// Takes no more tasks.
+    pub(super) fn drain(&mut self, epoch: Epoch) {
+        self.state = State::Leaving;
+        self.reason = "drained on request".to_owned();
+        self.send(
+            epoch,
+            Order::Drain(thunderhead_proto::thunderhead::Drain {}),
+        );
+    }
+
+    /// For people.
+    pub(super) fn status(&mut self, name: &str, now: Instant) -> AgentStatus {
+        let seconds = now.duration_since(self.before.1).as_secs_f64();
+        if seconds >= 1.0 {
+            let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+            self.rates = (
+                rate(self.totals.source_bytes, self.before.0.source_bytes),
+                rate(self.totals.ingested_bytes, self.before.0.ingested_bytes),
+            );
+            self.before = (self.totals.clone(), now);
+        }
+        let state = match self.state {
+            _ if self.lapsed => "lost",
+            _ if !self.here() => "away",
+            State::Active => "active",
+            State::IngestOnly => "disk full",
+            State::Leaving => "leaving",
+        };
+        let busy = |kind| self.busy.get(&kind).copied().unwrap_or(0);
+        AgentStatus {
+            agent: name.to_owned(),
+            state: state.to_owned(),
+            reason: self.reason.clone(),
+            address: self.hello.address.clone(),
+            encoding: busy(TaskKind::Encode),
+            encode_slots: self.hello.encode_slots,
+            ingesting: busy(TaskKind::Ingest),
+            ingest_slots: self.hello.ingest_slots,
+            source_bytes: self.totals.source_bytes,
+            ingested_bytes: self.totals.ingested_bytes,
+            source_bytes_per_second: self.rates.0,
+            ingested_bytes_per_second: self.rates.1,
+            silent_ms: u64::try_from(now.duration_since(self.seen).as_millis()).unwrap_or(u64::MAX),
+            blocked_ms: [
+                ("merge", self.totals.blocked_on_pairs_ms),
+                ("TiKV", self.totals.blocked_on_stores_ms),
+                ("limit", self.totals.blocked_on_limit_ms),
+                ("agents", self.totals.blocked_on_agents_ms),
+            ]
+            .map(|(link, ms)| (link.to_owned(), ms))
+            .into(),
+        }
+    }
+}
