@@ -156,7 +156,12 @@ pub fn document(data: &[u8]) {
 pub fn decimal(data: &[u8]) {
     let (value, _) = MyDecimal::parse(data);
     let (again, _) = MyDecimal::parse(value.to_string().as_bytes());
-    assert_eq!(value.to_string(), again.to_string());
+    // Zero may have more fraction digits than a text of zeros is given.
+    let same = value.to_string() == again.to_string();
+    assert!(
+        same || value.is_zero() && again.is_zero(),
+        "{value} is read as {again}"
+    );
     let [precision, scale, fixed @ ..] = data else {
         return;
     };
