@@ -60,6 +60,10 @@ pub(super) struct ConfigArgs {
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
 
+    /// The job as one statement: LOAD DATA … or IMPORT INTO … FROM … [thunderhead.statement]
+    #[arg(long, value_name = "STATEMENT")]
+    sql: Option<String>,
+
     /// Any other key of the configuration
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -116,6 +120,7 @@ impl ConfigArgs {
             ("tidb.pd-addr", &self.pd_urls),
             ("lightning.region-concurrency", &self.threads),
             ("thunderhead.memory", &self.memory),
+            ("thunderhead.statement", &self.sql),
         ];
         overrides.extend(
             flags

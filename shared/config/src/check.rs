@@ -15,6 +15,7 @@ use crate::problem::{Note, Problem};
 use crate::raw::Written;
 use crate::routes::{Origin, Route, Routes};
 use crate::routing::{FileRules, RuleText};
+use crate::statement::{self, Statement};
 use crate::value::Value;
 
 /// A job and what its author should know about it.
@@ -34,6 +35,7 @@ pub fn load(
     overrides: &[(String, String)],
 ) -> Result<Loaded, Vec<Problem>> {
     let mut written = Written::read(text, origin, overrides);
+    let statement = statement(&mut written);
     // Without the document every required key would seem to be missing.
     let job = if written.unreadable {
         None
@@ -47,11 +49,41 @@ pub fn load(
         .notes
         .sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
     match job {
-        Some(job) if written.problems.is_empty() => Ok(Loaded {
-            job,
-            notes: written.notes,
-        }),
+        Some(mut job) if written.problems.is_empty() => {
+            if let Some(statement) = statement {
+                statement.apply(&mut job);
+            }
+            Ok(Loaded {
+                job,
+                notes: written.notes,
+            })
+        }
         _ => Err(written.problems),
+    }
+}
+
+/// The statement that defines the job, if there is one; what it says of keys goes over the written ones.
+fn statement(w: &mut Written) -> Option<Statement> {
+    let key = "thunderhead.statement";
+    let text = w.root.text(key);
+    if text.trim().is_empty() {
+        return None;
+    }
+    match statement::parse(&text) {
+        Ok(statement) => {
+            for (key, value) in &statement.overrides {
+                w.take_override(key, value);
+            }
+            Some(statement)
+        }
+        Err(error) => {
+            w.problem_at(
+                key,
+                error.to_string(),
+                "write LOAD DATA … or IMPORT INTO … FROM …",
+            );
+            None
+        }
     }
 }
 

@@ -283,6 +283,7 @@ pub const KEYS: &[Key] = &[
     used("thunderhead.memory", Size(64 << 20), "\"512MiB\"", "memory budget of an agent for everything it buffers"),
     used("thunderhead.disk-quota", BYTES, "(tikv-importer.disk-quota)", "same as tikv-importer.disk-quota"),
     used("thunderhead.retry-time", Duration, "\"10m\"", "how long one request to the cluster may go without success before the job stops, to be continued later"),
+    used("thunderhead.statement", Text, "\"\"", "the job as one statement, `LOAD DATA …` with the options of TiDB 7.1 or `IMPORT INTO … FROM …`: files, table, dialect, columns, variables and SET. It goes over the other keys"),
     used("thunderhead.ragged-rows", Choice(&["refuse", "accept"]), "\"refuse\"", "what to do with a record of too few or too many fields: `accept` takes defaults for missing ones and drops surplus ones, as Lightning does"),
     used("thunderhead.empty-files", Choice(&["refuse", "allow"]), "\"refuse\"", "what to do with a data file without rows, which often is an export that broke off"),
 ];

@@ -17,6 +17,7 @@ mod routes;
 mod routing;
 pub mod schema_file;
 mod secret;
+mod statement;
 mod tree;
 mod value;
 

@@ -249,7 +249,7 @@ impl Written {
         }
     }
 
-    fn take_override(&mut self, name: &str, text: &str) {
+    pub fn take_override(&mut self, name: &str, text: &str) {
         let path = name.to_ascii_lowercase();
         let variable = path.strip_prefix("tidb.session-vars.").map(str::to_owned);
         let Some(key) = keys::find(&path).filter(|key| !key.path.contains("[]")) else {
