@@ -201,8 +201,29 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
-    /// Snappy framing format.
+    /// Snappy, in its framing format or in Hadoop's.
     Snappy,
+    /// lz4 frames.
+    Lz4,
+    /// xz.
+    Xz,
+    /// bzip2.
+    Bzip2,
+}
+
+impl Compression {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "plain",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        }
+    }
 }
 
 /// The CSV dialect and its character set. Tokens are UTF-8; the reader turns them into the file's

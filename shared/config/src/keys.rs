@@ -228,7 +228,7 @@ pub const KEYS: &[Key] = &[
     used("mydumper.files[].table", Text, "\"\"", "table; a template too"),
     used("mydumper.files[].type", Text, "\"\"", "`csv`, `sql`, `parquet`, `schema-schema`, `table-schema`, `view-schema` or `ignore`; a template too"),
     used("mydumper.files[].key", Text, "\"\"", "orders the files of a table; a template too"),
-    used("mydumper.files[].compression", Text, "(by suffix)", "`gz`, `zstd`, `snappy` or empty; a template too"),
+    used("mydumper.files[].compression", Text, "(by suffix)", "`gz`, `zstd`, `snappy`, `lz4`, `xz`, `bz2` or empty; a template too"),
     used("routes[].schema-pattern", Text, "(required)", "database to rename; `*`, `?`, `[a-z]`, or `~` and a regular expression"),
     used("routes[].table-pattern", Text, "\"\"", "table to rename; empty = all tables of the database"),
     used("routes[].target-schema", Text, "(required)", "new name of the database"),

@@ -407,6 +407,9 @@ fn compression(text: &str) -> Result<Compression, RoutingError> {
         "gz" | "gzip" => Ok(Compression::Gzip),
         "zst" | "zstd" => Ok(Compression::Zstd),
         "snappy" => Ok(Compression::Snappy),
+        "lz4" => Ok(Compression::Lz4),
+        "xz" => Ok(Compression::Xz),
+        "bz2" | "bzip2" => Ok(Compression::Bzip2),
         _ => Err(RoutingError::Compression(text.to_owned())),
     }
 }
@@ -418,7 +421,9 @@ fn suffix_of_packed(name: &str) -> &str {
         .next()
         .and_then(|file| file.rsplit_once('.'))
         .map_or("", |(_, s)| s);
-    let packed = ["gz", "gzip", "zst", "zstd", "snappy", "lz4", "xz", "lzo"];
+    let packed = [
+        "gz", "gzip", "zst", "zstd", "snappy", "lz4", "xz", "bz2", "bzip2", "lzo",
+    ];
     if packed.iter().any(|p| p.eq_ignore_ascii_case(suffix)) {
         suffix
     } else {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use thunderhead_config::Compression;
 
+use crate::compress::unpacked;
 use crate::error::{Place, SourceError};
 
 /// What tells one content of a file from another one.
@@ -51,12 +52,7 @@ pub fn source_at(
     location: &str,
     compression: Compression,
 ) -> Result<Arc<dyn ByteSource>, SourceError> {
-    if compression != Compression::None {
-        return Err(SourceError::Unsupported {
-            what: format!("the compression {compression:?}"),
-        });
-    }
-    Ok(Arc::new(LocalFile::new(location)))
+    Ok(unpacked(Arc::new(LocalFile::new(location)), compression))
 }
 
 /// A plain file of this machine.

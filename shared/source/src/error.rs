@@ -129,12 +129,15 @@ impl From<SourceError> for Error {
                 "convert the files to plain CSV in UTF-8",
             ),
             SourceError::Io { place, source } => {
-                let kind = if source.kind() == io::ErrorKind::NotFound {
-                    ErrorKind::Data
-                } else {
-                    ErrorKind::Internal
+                let (kind, advice) = match source.kind() {
+                    io::ErrorKind::NotFound => (ErrorKind::Data, ""),
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => (
+                        ErrorKind::Data,
+                        "is the file complete? Copy or export it again",
+                    ),
+                    _ => (ErrorKind::Internal, ""),
                 };
-                (kind, place.to_string(), "")
+                (kind, place.to_string(), advice)
             }
         };
         Error::new(kind, place, cause).advice(advice)

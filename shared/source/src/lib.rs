@@ -8,6 +8,7 @@
 //! reads one of them as [`reader::RowBatch`]es, with [`csv::Core`] finding the fields.
 
 pub mod bytes;
+pub mod compress;
 pub mod csv;
 mod error;
 mod exact;

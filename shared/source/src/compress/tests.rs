@@ -1,0 +1,192 @@
+#![allow(clippy::unwrap_used)]
+//! Every packing, whole, in several parts, damaged and cut off.
+
+use super::*;
+use std::io::Write;
+
+/// A file in memory.
+#[derive(Debug)]
+struct Memory(Vec<u8>);
+
+impl ByteSource for Memory {
+    fn name(&self) -> &str {
+        "memory"
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity::default())
+    }
+
+    fn size(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.0.len() as u64))
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn open(&self, offset: u64) -> io::Result<ByteStream> {
+        Ok(Box::new(io::Cursor::new(
+            self.0[offset as usize..].to_vec(),
+        )))
+    }
+}
+
+/// Text that packs a little, longer than the buffers.
+fn text() -> Vec<u8> {
+    let mut state = 7u32;
+    let mut text = Vec::new();
+    while text.len() < 3 << 20 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text.extend_from_slice(format!("{},row {}\n", state, state % 97).as_bytes());
+    }
+    text
+}
+
+fn hadoop(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in data.chunks(256 << 10) {
+        out.extend((block.len() as u32).to_be_bytes());
+        for chunk in block.chunks(100 << 10) {
+            let packed = snap::raw::Encoder::new().compress_vec(chunk).unwrap();
+            out.extend((packed.len() as u32).to_be_bytes());
+            out.extend(packed);
+        }
+    }
+    out
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn framed_snappy(data: &[u8]) -> Vec<u8> {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(data).unwrap();
+    encoder.into_inner().unwrap()
+}
+
+fn lz4(data: &[u8]) -> Vec<u8> {
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz(data: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::XzOptions::with_preset(1);
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn bzip2(data: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(data: &[u8]) -> Vec<u8> {
+    let mut packed = vec![0; zstd_safe::compress_bound(data.len())];
+    let length = zstd_safe::compress(&mut packed[..], data, 1).unwrap();
+    packed.truncate(length);
+    packed
+}
+
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+const PACKERS: [(Compression, Pack); 7] = [
+    (Compression::Gzip, gzip),
+    (Compression::Zstd, zstd),
+    (Compression::Snappy, framed_snappy),
+    (Compression::Snappy, hadoop),
+    (Compression::Lz4, lz4),
+    (Compression::Xz, xz),
+    (Compression::Bzip2, bzip2),
+];
+
+fn read(packed: Vec<u8>, named: Compression, offset: u64) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    unpacked(Arc::new(Memory(packed)), named)
+        .open(offset)?
+        .read_to_end(&mut all)?;
+    Ok(all)
+}
+
+#[test]
+fn every_packing_reads_as_what_was_packed_in_one_part_or_several() {
+    let text = text();
+    let (first, second) = text.split_at(text.len() / 3);
+    for (packing, pack) in PACKERS {
+        assert_eq!(read(pack(&text), packing, 0).unwrap(), text, "{packing:?}");
+        let parts = [pack(first), pack(second)].concat();
+        assert!(
+            read(parts, packing, 0).unwrap() == text,
+            "{packing:?} in parts"
+        );
+        let tail = read(pack(&text), packing, 1_000_001).unwrap();
+        assert!(tail == text[1_000_001..], "{packing:?} from the middle");
+        assert_eq!(
+            read(pack(b""), packing, 0).unwrap(),
+            b"",
+            "{packing:?} empty"
+        );
+    }
+}
+
+#[test]
+fn the_content_tells_the_packing_where_the_name_does_not() {
+    for (packing, pack) in PACKERS {
+        let packed = pack(b"a,b\n");
+        match packing_of(&packed) {
+            Some(found) => assert_eq!(found, packing),
+            // Hadoop's blocks start with a length.
+            None => assert_eq!(packing, Compression::Snappy),
+        }
+    }
+    assert_eq!(packing_of(b"BZhang,1\n"), None);
+    assert_eq!(packing_of(b"1,2\n"), None);
+    let named_wrong = read(gzip(b"a,b\n"), Compression::None, 0).unwrap();
+    assert_eq!(named_wrong, b"a,b\n");
+}
+
+#[test]
+fn what_is_cut_off_is_an_error_and_never_a_short_read() {
+    let text = text();
+    for (packing, pack) in PACKERS {
+        let packed = pack(&text);
+        for cut in [packed.len() / 2, packed.len() - 1] {
+            let error = read(packed[..cut].to_vec(), packing, 0).err();
+            let message = error.map_or_else(String::new, |e| e.to_string());
+            assert!(
+                message.contains("packed byte") && message.contains(packing.name()),
+                "{packing:?} at {cut}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn damaged_bytes_are_an_error_where_the_format_has_checksums() {
+    let text = text();
+    for (packing, pack) in PACKERS {
+        let mut packed = pack(&text);
+        let at = packed.len() / 2;
+        packed[at] ^= 0x40;
+        // zstd's and lz4's defaults carry no checksum of the content: the text may differ, it may not panic.
+        if let Ok(read) = read(packed, packing, 0) {
+            assert!(
+                matches!(packing, Compression::Zstd | Compression::Lz4)
+                    || (packing, read.len()) == (Compression::Snappy, text.len()),
+                "{packing:?} gave damaged bytes"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_offset_behind_the_end_is_an_error() {
+    let error = read(gzip(b"abc"), Compression::Gzip, 4).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
