@@ -2,6 +2,7 @@
 //! tasks) and ranges (ingest tasks). Everything is written before it is acted on, so that a new leader
 //! continues from what it reads here.
 
+use crate::conflicts::{Detection, Resolution, TableConflicts};
 use crate::service::{JobError, JobState, Submission};
 use crate::store::{StateStore, TXN_OPS_MAX, Txn};
 use prost::Message;
@@ -17,6 +18,9 @@ use thunderhead_types::{Epoch, Error, ErrorKind, KeyRange, Result, Timestamp};
 pub enum Phase {
     /// Chunks and commit_ts are recorded; nothing is in the cluster.
     Encoding,
+    /// Every chunk is encoded; rows that share unique keys are looked for. Nothing of the table is in the cluster,
+    /// unless the search had to begin again while its ranges were ingested.
+    Detecting,
     /// Ranges are recorded; parts of the table may be in the cluster.
     Ingesting,
     /// Every range is ingested and verified by its own checksum.
@@ -50,6 +54,12 @@ pub struct TableRecord {
     pub ranges: u64,
     /// Bytes of the source files.
     pub source_bytes: u64,
+    /// How conflicts are dealt with; `None` = nobody looks for them.
+    #[serde(default)]
+    pub conflicts: Option<TableConflicts>,
+    /// What was found and settled; from `Ingesting` on.
+    #[serde(default)]
+    pub resolution: Option<Resolution>,
     /// Epoch under which the chunks were planned: work handed out before belongs to another plan.
     #[serde(default)]
     pub planned_epoch: Epoch,
@@ -96,6 +106,8 @@ pub struct Table {
     pub reports: BTreeMap<u64, IngestReport>,
     /// Time from its first task to `Finished` under this leader; not recorded.
     pub elapsed: Duration,
+    /// The search for conflicts; not recorded.
+    pub detection: Detection,
 }
 
 impl Table {
@@ -109,6 +121,7 @@ impl Table {
             ranges: BTreeMap::new(),
             reports: BTreeMap::new(),
             elapsed: Duration::ZERO,
+            detection: Detection::default(),
         }
     }
 
@@ -141,32 +154,48 @@ pub enum TaskRef {
     Chunk { table: usize, number: u64 },
     /// Range `number` of table `table`.
     Range { table: usize, number: u64 },
+    /// Range `number` of the search for conflicts in table `table`, or [`TaskRef::SETTLE`].
+    Conflict { table: usize, number: u64 },
 }
 
 /// Bits of a task id: table ‖ kind ‖ number.
 const NUMBER_BITS: u32 = 40;
+const KIND_BITS: u32 = 2;
 
 impl TaskRef {
+    /// Number of the task that decides over all conflicts of a table.
+    pub const SETTLE: u64 = (1 << NUMBER_BITS) - 1;
+
+    /// The table.
+    pub fn table(self) -> usize {
+        match self {
+            TaskRef::Chunk { table, .. }
+            | TaskRef::Range { table, .. }
+            | TaskRef::Conflict { table, .. } => table,
+        }
+    }
+
     /// The id.
     pub fn id(self) -> u64 {
         let (table, kind, number) = match self {
             TaskRef::Chunk { table, number } => (table, 0, number),
             TaskRef::Range { table, number } => (table, 1, number),
+            TaskRef::Conflict { table, number } => (table, 2, number),
         };
         debug_assert!(number < 1 << NUMBER_BITS);
-        ((table as u64) << (NUMBER_BITS + 1)) | (kind << NUMBER_BITS) | number
+        ((table as u64) << (NUMBER_BITS + KIND_BITS)) | (kind << NUMBER_BITS) | number
     }
 
     /// The inverse of [`TaskRef::id`].
     pub fn from_id(id: u64) -> Self {
         let (table, number) = (
-            (id >> (NUMBER_BITS + 1)) as usize,
+            (id >> (NUMBER_BITS + KIND_BITS)) as usize,
             id & ((1 << NUMBER_BITS) - 1),
         );
-        if id >> NUMBER_BITS & 1 == 0 {
-            TaskRef::Chunk { table, number }
-        } else {
-            TaskRef::Range { table, number }
+        match id >> NUMBER_BITS & ((1 << KIND_BITS) - 1) {
+            0 => TaskRef::Chunk { table, number },
+            1 => TaskRef::Range { table, number },
+            _ => TaskRef::Conflict { table, number },
         }
     }
 }
@@ -368,6 +397,8 @@ pub(crate) mod tests {
             ranges: 0,
             source_bytes: 10,
             planned_epoch: 0,
+            conflicts: None,
+            resolution: None,
         }
     }
 
@@ -378,6 +409,7 @@ pub(crate) mod tests {
                 for task in [
                     TaskRef::Chunk { table, number },
                     TaskRef::Range { table, number },
+                    TaskRef::Conflict { table, number },
                 ] {
                     assert_eq!(TaskRef::from_id(task.id()), task);
                 }

@@ -3,7 +3,8 @@
 //!
 //! A table's way, each step recorded before the next begins:
 //! 1. its open chunks are encoded, every manifest is recorded;
-//! 2. when no chunk is open, ranges are planned and recorded together with phase `Ingesting`;
+//! 2. where a strategy asks for it, conflicts are looked for and settled (`leader/conflicts.rs`);
+//!    then ranges are planned and recorded together with phase `Ingesting`;
 //! 3. the ranges' borders are split and scattered;
 //! 4. its open ranges are ingested, every report is recorded;
 //! 5. when no range is open and what was ingested equals what was encoded: phase `Ingested`;
@@ -12,6 +13,10 @@
 //! Tables do not wait for each other. A chunk whose runs are lost is encoded again, and only the ranges that
 //! need it wait. A new leader enters at the step that the records say.
 
+mod conflicts;
+mod records;
+
+use crate::conflicts::Budget;
 use crate::job::{self, Phase, Table, TaskRef};
 use crate::plan::placement;
 use crate::plan::ranges::plan_ranges;
@@ -21,6 +26,7 @@ use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
 use prost::Message;
 use prost::bytes::Bytes;
+use records::reconcile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +37,8 @@ use thunderhead_proto::thunderhead::{
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+pub use records::checksum;
 
 /// Attempts at one task before its failure is the job's.
 const ATTEMPTS_MAX: u32 = 4;
@@ -47,6 +55,22 @@ pub trait Steps: Send + Sync {
     async fn split(&self, table: &Table, borders: Vec<Vec<u8>>) -> Result<()>;
     /// Rebases auto ids and verifies the whole table against `ingested`.
     async fn finish(&self, table: &Table, ingested: Checksum) -> Result<()>;
+    /// Key spaces in which two rows can have the same key, disjoint and ascending.
+    fn unique_spaces(&self, _: &Table) -> Result<Vec<KeyRange>> {
+        Ok(Vec::new())
+    }
+    /// What the job tolerates and records.
+    fn conflict_budget(&self) -> Budget {
+        Budget::default()
+    }
+    /// For messages: how the conflicts of the job are shown; empty when they are not recorded.
+    fn where_to_read(&self, _job_id: &str) -> String {
+        String::new()
+    }
+    /// Writes what was found in the table to where people read it. May be done again.
+    async fn record_conflicts(&self, _job_id: &str, _: &Table) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// First and last key of each run of a manifest.
@@ -144,7 +168,11 @@ impl Leader {
         let open: Vec<u64> = table.open_chunks().collect();
         match table.record.phase {
             Phase::Encoding if !open.is_empty() => self.push_chunks(n, open),
-            Phase::Encoding => self.plan_ranges(n).await?,
+            Phase::Encoding => self.all_encoded(n).await?,
+            Phase::Detecting => {
+                self.push_chunks(n, open);
+                self.all_encoded_again(n).await?;
+            }
             Phase::Ingesting => {
                 self.push_chunks(n, open);
                 self.start_split(n);
@@ -172,7 +200,7 @@ impl Leader {
         address_of: impl Fn(&str) -> String,
     ) -> Order {
         let task = TaskRef::from_id(task_id);
-        let (TaskRef::Chunk { table: n, .. } | TaskRef::Range { table: n, .. }) = task;
+        let n = task.table();
         self.started[n].get_or_insert_with(Instant::now);
         match task {
             TaskRef::Chunk { table, number } => {
@@ -180,6 +208,9 @@ impl Leader {
             }
             TaskRef::Range { table, number } => {
                 Order::Ingest(self.ingest_task(table, number, attempt, agent, address_of))
+            }
+            TaskRef::Conflict { table, number } => {
+                Order::Conflict(self.conflict_task(table, number, attempt, address_of))
             }
         }
     }
@@ -196,8 +227,10 @@ impl Leader {
     }
 
     fn find_ready(&self, task_id: u64) -> bool {
-        let TaskRef::Range { table: n, number } = TaskRef::from_id(task_id) else {
-            return true;
+        let (n, number) = match TaskRef::from_id(task_id) {
+            TaskRef::Range { table, number } => (table, number),
+            TaskRef::Conflict { table, number } => return self.conflict_is_ready(table, number),
+            TaskRef::Chunk { .. } => return true,
         };
         let table = &self.tables[n];
         let Some((range, _)) = table.ranges.get(&number) else {
@@ -230,7 +263,7 @@ impl Leader {
     /// Whether the task is still to be done.
     pub(crate) fn is_open(&self, task_id: u64) -> bool {
         let task = TaskRef::from_id(task_id);
-        let (TaskRef::Chunk { table: n, .. } | TaskRef::Range { table: n, .. }) = task;
+        let n = task.table();
         self.tables.get(n).is_some_and(|table| match task {
             TaskRef::Chunk { number, .. } => {
                 table.chunks.contains_key(&number) && !table.manifests.contains_key(&number)
@@ -240,23 +273,8 @@ impl Leader {
                     && table.ranges.contains_key(&number)
                     && !table.reports.contains_key(&number)
             }
+            TaskRef::Conflict { number, .. } => self.conflict_is_open(n, number),
         })
-    }
-
-    /// Whether the recorded manifest of a chunk is this attempt's.
-    pub(crate) fn is_recorded(&self, task_id: u64, agent: &str, attempt_dir: &str) -> bool {
-        matches!(TaskRef::from_id(task_id), TaskRef::Chunk { table, number }
-            if self.tables.get(table).and_then(|t| t.manifests.get(&number))
-                .is_some_and(|m| m.agent_id == agent && m.attempt_dir == attempt_dir))
-    }
-
-    /// Whether a report of work handed out at `task_epoch` belongs to the plan as it is.
-    pub(crate) fn planned_by(&self, task_id: u64, task_epoch: Epoch) -> bool {
-        let (TaskRef::Chunk { table, .. } | TaskRef::Range { table, .. }) =
-            TaskRef::from_id(task_id);
-        self.tables
-            .get(table)
-            .is_some_and(|t| task_epoch >= t.record.planned_epoch)
     }
 
     /// Queues a task again whose attempt came to nothing.
@@ -271,20 +289,10 @@ impl Leader {
         }
         match TaskRef::from_id(task_id) {
             TaskRef::Chunk { table, number } => self.push_chunks(table, vec![number]),
-            TaskRef::Range { .. } => self.scheduler.push(TaskKind::Ingest, "", task_id),
+            TaskRef::Range { .. } | TaskRef::Conflict { .. } => {
+                self.scheduler.push(TaskKind::Ingest, "", task_id);
+            }
         }
-    }
-
-    /// Agents whose runs are still needed.
-    pub(crate) fn holders(&self) -> BTreeSet<String> {
-        let needed = self
-            .tables
-            .iter()
-            .filter(|t| t.record.phase < Phase::Ingested);
-        needed
-            .flat_map(|t| t.manifests.values())
-            .map(|m| m.agent_id.clone())
-            .collect()
     }
 
     /// Manifests of `agent` that are not among `held` are void; their chunks are open again.
@@ -305,7 +313,12 @@ impl Leader {
                 }
             }
         }
-        self.forget_manifests(&lost).await
+        self.forget_manifests(&lost).await?;
+        let is_held = |id, attempt: &str| held.contains(&(id, attempt.to_owned()));
+        for (n, number) in self.lost_conflicts(agent, is_held) {
+            self.forget_conflict(n, number).await?;
+        }
+        Ok(())
     }
 
     fn table_spec(&self, n: usize) -> TableSpec {
@@ -318,7 +331,10 @@ impl Leader {
             session_json: record.session_json.clone().into(),
             commit_ts: record.commit_ts,
             cluster: Some(self.cluster.clone()),
-            ..TableSpec::default()
+            conflict: record
+                .conflicts
+                .as_ref()
+                .map(crate::conflicts::TableConflicts::spec),
         }
     }
 
@@ -376,15 +392,20 @@ impl Leader {
             run_paths,
             remote_runs,
             expected_bytes: *expected_bytes,
-            ..IngestTask::default()
+            losers: self.losers(n, &address_of),
         }
     }
 
     async fn forget_manifests(&mut self, chunk_ids: &[u64]) -> Result<()> {
         self.ready.clear();
         for &id in chunk_ids {
-            let TaskRef::Chunk { table: n, number } = TaskRef::from_id(id) else {
-                continue;
+            let (n, number) = match TaskRef::from_id(id) {
+                TaskRef::Chunk { table, number } => (table, number),
+                TaskRef::Conflict { table, number } => {
+                    self.forget_conflict(table, number).await?;
+                    continue;
+                }
+                TaskRef::Range { .. } => continue,
             };
             let Some(void) = self
                 .tables
@@ -423,7 +444,10 @@ impl Leader {
         let table = &mut self.tables[n];
         table.manifests.insert(number, manifest);
         if table.manifests.len() == table.chunks.len() && table.record.phase == Phase::Encoding {
-            return self.plan_ranges(n).await;
+            return self.all_encoded(n).await;
+        }
+        if table.record.phase == Phase::Detecting {
+            return self.all_encoded_again(n).await;
         }
         Ok(())
     }
@@ -482,6 +506,7 @@ impl Leader {
     /// What follows when a step of table `n` has succeeded.
     pub(crate) async fn stepped(&mut self, n: usize) -> Result<()> {
         match self.tables[n].record.phase {
+            Phase::Detecting => self.conflicts_recorded(n).await,
             Phase::Ingesting => {
                 self.push_ranges(n);
                 Ok(())
@@ -493,7 +518,12 @@ impl Leader {
                 let ids = self.tables[n]
                     .chunks
                     .keys()
-                    .map(|&number| TaskRef::Chunk { table: n, number }.id())
+                    .map(|&number| TaskRef::Chunk { table: n, number })
+                    .chain([TaskRef::Conflict {
+                        table: n,
+                        number: TaskRef::SETTLE,
+                    }])
+                    .map(TaskRef::id)
                     .collect();
                 self.outbox.push(Order::DropRuns(DropRuns {
                     job_id: self.job_id.clone(),
@@ -645,41 +675,4 @@ fn directory(path: &str) -> &str {
 /// Whether `[first, last]` has keys of `range`.
 fn overlaps(range: &KeyRange, first: &[u8], last: &[u8]) -> bool {
     last >= range.start.as_slice() && (range.end.is_empty() || first < range.end.as_slice())
-}
-
-/// Tally of a checksum message.
-pub fn checksum(message: Option<wire::Checksum>) -> Checksum {
-    let c = message.unwrap_or_default();
-    Checksum {
-        crc64_xor: c.crc64_xor,
-        kvs: c.kvs,
-        bytes: c.bytes,
-    }
-}
-
-/// What was ingested, after proving that it is what was encoded: nothing lost, nothing doubled.
-fn reconcile(table: &Table) -> Result<Checksum> {
-    let (mut encoded, mut ingested, mut accounted) = (
-        Checksum::default(),
-        Checksum::default(),
-        Checksum::default(),
-    );
-    table
-        .manifests
-        .values()
-        .for_each(|m| encoded.merge(&checksum(m.checksum)));
-    for report in table.reports.values() {
-        ingested.merge(&checksum(report.checksum));
-        accounted.merge(&checksum(report.checksum));
-        accounted.merge(&checksum(report.collapsed));
-    }
-    if accounted == encoded {
-        return Ok(ingested);
-    }
-    let cause = format!(
-        "{} pairs were encoded but {} reached the cluster (bytes {} and {})",
-        encoded.kvs, accounted.kvs, encoded.bytes, accounted.bytes
-    );
-    Err(Error::new(ErrorKind::Checksum, format!("table {}", table.name()), cause)
-        .advice("this is a bug: keep the sort directory and report it; TRUNCATE the table before importing again"))
 }

@@ -2,6 +2,7 @@
 //! command line. It never holds a row; the agents do, and never decide who owns what.
 
 pub mod cli;
+pub mod conflicts;
 pub mod fleet;
 pub mod job;
 pub mod leader;

@@ -8,6 +8,7 @@
 //!    asks for an empty table, a schema the encoder knows and files that can be cut.
 //! 5. The disk must hold the sorted runs.
 
+use crate::conflicts::TableConflicts;
 use crate::job::{self, Phase, Table, TableRecord};
 use crate::plan::{JobPlan, TablePlan, chunks};
 use crate::target::Target;
@@ -42,15 +43,6 @@ pub(crate) fn refuse_unsupported(job: &Job) -> Result<()> {
         return refuse(
             "the logical mode (backend = \"tidb\") is not supported yet",
             "use backend = \"local\"",
-        );
-    }
-    if !matches!(
-        job.conflict.strategy,
-        ConflictStrategy::None | ConflictStrategy::Error
-    ) {
-        return refuse(
-            "this conflict strategy is not supported yet",
-            "use \"none\" or \"error\": the first conflict then ends the job",
         );
     }
     if job.type_errors_max > 0 {
@@ -126,7 +118,8 @@ pub(crate) async fn prepare(
                 (table, "go on")
             }
             Some(table)
-                if table.record.table_id == info.id && table.record.phase != Phase::Encoding =>
+                if table.record.table_id == info.id
+                    && (table.record.phase > Phase::Detecting || table.record.ranges > 0) =>
             {
                 return Err(Error::new(ErrorKind::Data, format!("table {name}"), "the source changed after a part of it was ingested")
                     .advice("bring the old files back, or TRUNCATE the table and run the same command again"));
@@ -253,6 +246,22 @@ pub(crate) fn counts_row_ids_apart(info: &TableInfo) -> bool {
     info.has_row_id() && info.version >= 5 && info.auto_id_cache == 1
 }
 
+/// How the job deals with rows that share a unique key.
+fn conflicts(job: &Job, first_row_id: i64) -> Option<TableConflicts> {
+    let strategy = match job.conflict.strategy {
+        ConflictStrategy::None => return None,
+        ConflictStrategy::Record => "record",
+        ConflictStrategy::Remove => "remove",
+        ConflictStrategy::Error => "error",
+        ConflictStrategy::Replace => "replace",
+        ConflictStrategy::Ignore => "ignore",
+    };
+    Some(TableConflicts {
+        strategy: strategy.to_owned(),
+        first_row_id,
+    })
+}
+
 #[allow(clippy::too_many_arguments)]
 async fn plan_table(
     job: &Job,
@@ -305,6 +314,8 @@ async fn plan_table(
         ranges: 0,
         source_bytes: source.bytes(),
         planned_epoch: 0,
+        conflicts: conflicts(job, first_row_id),
+        resolution: None,
     };
     Ok(Table::new(record, tasks))
 }

@@ -1,6 +1,7 @@
 //! The final report of a job, as text for people and JSON for machines: what was read, what was written
 //! and how it was verified.
 
+use crate::conflicts::Resolution;
 use crate::job::Table;
 use crate::leader::checksum;
 use crate::usage;
@@ -30,6 +31,12 @@ pub struct TableReport {
     pub regions: u64,
     /// Byte-identical pairs of which one was kept.
     pub collapsed_pairs: u64,
+    /// Keys that rows shared.
+    pub conflicts: u64,
+    /// Rows that shared one.
+    pub conflicting_rows: u64,
+    /// Rows left out because of it.
+    pub removed_rows: u64,
     /// Retried requests.
     pub retries: u64,
     /// Seconds from its first task to its verification in this process.
@@ -114,6 +121,13 @@ impl Report {
             self.cpu_seconds / (source.max(1) as f64 / 1e9),
             human_bytes(self.peak_rss_bytes)
         );
+        for t in self.tables.iter().filter(|t| t.conflicts > 0) {
+            let _ = writeln!(
+                text,
+                "{}: {} rows shared {} primary or unique keys, {} were left out; see `thunderhead conflicts {}`",
+                t.table, t.conflicting_rows, t.conflicts, t.removed_rows, self.job
+            );
+        }
         text
     }
 }
@@ -128,6 +142,7 @@ fn table_report(table: &Table) -> TableReport {
         regions += report.regions;
         retries += report.retries;
     }
+    let resolution = table.record.resolution.as_ref();
     TableReport {
         table: table.name(),
         rows: table.manifests.values().map(|m| m.rows).sum(),
@@ -138,6 +153,9 @@ fn table_report(table: &Table) -> TableReport {
         ssts,
         regions,
         collapsed_pairs: collapsed.kvs,
+        conflicts: resolution.map_or(0, Resolution::groups),
+        conflicting_rows: resolution.map_or(0, |r| r.rows),
+        removed_rows: resolution.map_or(0, |r| r.losers),
         retries,
         seconds: table.elapsed.as_secs_f64(),
     }

@@ -1,20 +1,21 @@
 //! The target cluster as a job sees it: one connection to TiDB, one to PD, one importer; and the steps of
 //! a table that are neither encoding nor ingesting.
 
+use crate::conflicts::{self, Budget};
 use crate::job::Table;
 use crate::leader::Steps;
 use async_trait::async_trait;
 use std::sync::Arc;
 use thunderhead_cluster::{
     GuardOptions, Guards, IdKind, Importer, ImporterOptions, PdClient, RetryPolicy, Security,
-    SqlTls, TidbClient, TidbOptions,
+    SqlTls, TaskInfo, TidbClient, TidbOptions,
 };
 use thunderhead_codec::keys;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::{Session, SqlMode};
 use thunderhead_codec::time::Zone;
 use thunderhead_config::{Job, Level, SourceTable, TlsFiles};
-use thunderhead_proto::thunderhead::ClusterSpec;
+use thunderhead_proto::thunderhead::{ClusterSpec, EncodeTask};
 use thunderhead_types::{
     Checksum, Clock, Error, ErrorKind, KeyRange, Result, SystemClock, Timestamp, crc64,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Target {
     checksum: Level,
     analyze: Level,
     range_bytes: u64,
+    budget: Budget,
+    task_info_schema: Option<String>,
 }
 
 impl Target {
@@ -69,6 +72,14 @@ impl Target {
             checksum: job.checksum,
             analyze: job.analyze,
             range_bytes,
+            budget: Budget {
+                threshold: job.conflict.threshold,
+                record_rows_max: match job.task_info_schema {
+                    Some(_) => job.conflict.record_rows_max,
+                    None => 0,
+                },
+            },
+            task_info_schema: job.task_info_schema.clone(),
         })
     }
 
@@ -194,8 +205,15 @@ impl Target {
             checksum: self.checksum,
             analyze: self.analyze,
             range_bytes: self.range_bytes,
+            budget: self.budget,
+            task_info_schema: self.task_info_schema.clone(),
         })
     }
+}
+
+/// TiDB alone, for commands that only read there.
+pub(crate) async fn connect_sql(job: &Job) -> Result<TidbClient> {
+    connect_tidb(job, security(job.security.as_ref())).await
 }
 
 /// The configured password may be plain or Base64: the second reading is tried when the server refuses the first.
@@ -252,6 +270,8 @@ struct TargetSteps {
     checksum: Level,
     analyze: Level,
     range_bytes: u64,
+    budget: Budget,
+    task_info_schema: Option<String>,
 }
 
 #[async_trait]
@@ -264,6 +284,37 @@ impl Steps for TargetSteps {
 
     fn range_bytes_target(&self) -> u64 {
         self.range_bytes
+    }
+
+    fn unique_spaces(&self, table: &Table) -> Result<Vec<KeyRange>> {
+        let from_source = |chunk: &EncodeTask| chunk.columns.iter().any(|c| c == "_tidb_rowid");
+        let handles_from_source = table.chunks.values().any(from_source);
+        Ok(conflicts::unique_spaces(
+            &parse_info(table)?,
+            handles_from_source,
+        ))
+    }
+
+    fn conflict_budget(&self) -> Budget {
+        self.budget
+    }
+
+    fn where_to_read(&self, job_id: &str) -> String {
+        match &self.task_info_schema {
+            Some(_) => format!("; `thunderhead conflicts {job_id}` shows them"),
+            None => String::new(),
+        }
+    }
+
+    async fn record_conflicts(&self, job_id: &str, table: &Table) -> Result<()> {
+        let Some(schema) = &self.task_info_schema else {
+            return Ok(());
+        };
+        let (counts, rows) = conflicts::rows_to_record(table, &parse_info(table)?);
+        let records = TaskInfo::new(&self.tidb, schema, job_id);
+        records
+            .replace_conflicts(&conflicts::quoted_name(table), &counts, &rows)
+            .await
     }
 
     async fn split(&self, _: &Table, borders: Vec<Vec<u8>>) -> Result<()> {

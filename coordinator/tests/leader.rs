@@ -278,6 +278,8 @@ async fn plan(store: &dyn StateStore, epoch: u64) {
             ranges: 0,
             source_bytes: 1,
             planned_epoch: epoch,
+            conflicts: None,
+            resolution: None,
         };
         let table = Table::new(record, vec![wire::EncodeTask::default(); CHUNKS as usize]);
         txns.extend(job::record_tables("j", &[(n, &table)]).unwrap());

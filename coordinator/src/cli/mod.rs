@@ -3,6 +3,7 @@
 
 mod agent;
 mod config;
+mod conflicts;
 mod coordinator;
 mod display;
 mod import;
@@ -51,6 +52,8 @@ enum Command {
     Coordinator(Box<coordinator::CoordinatorArgs>),
     #[command(flatten)]
     Remote(remote::RemoteCommand),
+    /// Show the rows of a job that share a primary or unique key
+    Conflicts(conflicts::ConflictsArgs),
     /// Run an embedded development cluster: PD, TiKV stores, a MySQL port and a status port
     Sandbox(sandbox::SandboxArgs),
     /// Print a shell completion script
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => agent::run(&args),
         Command::Coordinator(args) => coordinator::run(&args),
         Command::Remote(command) => remote::run(&command),
+        Command::Conflicts(args) => conflicts::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

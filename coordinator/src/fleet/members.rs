@@ -7,8 +7,8 @@ use crate::scheduler::{Attempt, TaskKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{
-    AgentMessage, DropRuns, Failure, HeldAttempt, Hello, IngestReport, Limit, Manifest, Recorded,
-    agent_message::Body, coordinator_message::Body as Order,
+    AgentMessage, ConflictReport, DropRuns, Failure, HeldAttempt, Hello, IngestReport, Limit,
+    Manifest, Recorded, agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 use tokio::time::Instant;
@@ -26,6 +26,7 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 enum Outcome {
     Encoded(Manifest),
     Ingested(IngestReport),
+    Settled(ConflictReport),
     Failed(Failure),
 }
 
@@ -137,7 +138,13 @@ impl Fleet {
                 d.attempt,
                 Outcome::Failed(d.failure.unwrap_or_default()),
             ),
-            Body::ConflictDone(_) => return Ok(()),
+            Body::ConflictDone(d) => (
+                d.job_id,
+                d.task_id,
+                d.task_epoch,
+                d.attempt,
+                Outcome::Settled(d.report.unwrap_or_default()),
+            ),
         };
         let Some(at) = self.job_at(&job_id) else {
             if self.coming.contains(&job_id) {
@@ -244,6 +251,18 @@ impl Fleet {
                 }
                 Ok(())
             }
+            Outcome::Settled(mut report) if wanted => {
+                agent.clone_into(&mut report.agent_id);
+                leader.conflict_done(task_id, report).await?;
+                self.end_others(at, task_id);
+                Ok(())
+            }
+            Outcome::Settled(report) => {
+                if !leader.is_recorded(task_id, agent, &report.attempt_dir) {
+                    self.drop_attempt(at, agent, task_id);
+                }
+                Ok(())
+            }
             Outcome::Ingested(_) => Ok(()),
         }
     }
@@ -344,7 +363,7 @@ impl Fleet {
         let leader = &mut self.jobs[at].leader;
         let kind = match TaskRef::from_id(task_id) {
             TaskRef::Chunk { .. } => TaskKind::Encode,
-            TaskRef::Range { .. } => TaskKind::Ingest,
+            TaskRef::Range { .. } | TaskRef::Conflict { .. } => TaskKind::Ingest,
         };
         let known = leader
             .scheduler
@@ -548,7 +567,7 @@ fn member_ended(
 
 impl Outcome {
     fn into_body(self, job_id: &str, task_id: u64, task_epoch: Epoch, attempt: u32) -> Body {
-        use thunderhead_proto::thunderhead::{EncodeDone, IngestDone, TaskFailed};
+        use thunderhead_proto::thunderhead::{ConflictDone, EncodeDone, IngestDone, TaskFailed};
         let job_id = job_id.to_owned();
         match self {
             Outcome::Encoded(manifest) => Body::EncodeDone(EncodeDone {
@@ -559,6 +578,13 @@ impl Outcome {
                 task_epoch,
             }),
             Outcome::Ingested(report) => Body::IngestDone(IngestDone {
+                task_id,
+                attempt,
+                report: Some(report),
+                job_id,
+                task_epoch,
+            }),
+            Outcome::Settled(report) => Body::ConflictDone(ConflictDone {
                 task_id,
                 attempt,
                 report: Some(report),

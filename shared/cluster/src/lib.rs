@@ -21,6 +21,7 @@ mod retry;
 mod security;
 mod split;
 mod store;
+mod task_info;
 mod tidb;
 mod waits;
 mod wire;
@@ -39,6 +40,10 @@ pub use retry::RetryPolicy;
 pub use security::Connector;
 pub use split::SplitStats;
 pub use store::{StoreClients, StoreConfig, is_tiflash};
+pub use task_info::{
+    ConflictCount, ConflictRow, Refused, RefusedRow, SHOWN_COLUMNS, ShownConflict, TaskInfo,
+    task_id,
+};
 pub use thunderhead_net::Security;
 pub use tidb::{IdKind, NextRowId, SessionFacts, SqlTls, TidbClient, TidbOptions, quote};
 pub use waits::{Waited, Waits};

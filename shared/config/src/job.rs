@@ -356,6 +356,8 @@ pub struct ConflictOptions {
     pub strategy: ConflictStrategy,
     /// Conflicting rows of the job before it stops.
     pub threshold: u64,
+    /// Conflicting rows of the job that are recorded; the others are counted.
+    pub record_rows_max: u64,
 }
 
 /// Strategy of the backend `local`.

@@ -221,6 +221,7 @@ pub(super) fn conflict(
             ConflictOptions {
                 strategy: ConflictStrategy::None,
                 threshold,
+                record_rows_max: 0,
             },
             on_duplicate,
         );
@@ -233,14 +234,23 @@ pub(super) fn conflict(
         "ignore" => ConflictStrategy::Ignore,
         _ => ConflictStrategy::None,
     };
+    let threshold = threshold(w, strategy);
+    let record_rows_max = w.root.number("conflict.max-record-rows");
     (
         ConflictOptions {
             strategy,
-            threshold: threshold(w, strategy),
+            threshold,
+            record_rows_max: record_rows_max.unwrap_or(match strategy {
+                ConflictStrategy::Error => ERROR_RECORD_ROWS,
+                _ => threshold,
+            }),
         },
         OnDuplicate::Replace,
     )
 }
+
+/// With `error` the threshold is 0, but whoever mends the source wants to see more than the first conflict.
+const ERROR_RECORD_ROWS: u64 = 1000;
 
 fn threshold(w: &mut Written, strategy: ConflictStrategy) -> u64 {
     let key = "conflict.threshold";

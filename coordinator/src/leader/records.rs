@@ -1,0 +1,91 @@
+//! What the leader reads out of its records: whose attempts count, where runs lie, and whether what was ingested is
+//! what was encoded.
+
+use super::{Leader, conflicts};
+use crate::job::{Phase, Table, TaskRef};
+use std::collections::BTreeSet;
+use thunderhead_proto::thunderhead as wire;
+use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
+
+impl Leader {
+    /// Whether the recorded manifest of a chunk is this attempt's.
+    pub(crate) fn is_recorded(&self, task_id: u64, agent: &str, attempt_dir: &str) -> bool {
+        match TaskRef::from_id(task_id) {
+            TaskRef::Chunk { table, number } => self
+                .tables
+                .get(table)
+                .and_then(|t| t.manifests.get(&number))
+                .is_some_and(|m| m.agent_id == agent && m.attempt_dir == attempt_dir),
+            TaskRef::Conflict { table, number } => {
+                self.conflict_is_kept(table, number, agent, attempt_dir)
+            }
+            TaskRef::Range { .. } => false,
+        }
+    }
+
+    /// Whether a report of work handed out at `task_epoch` belongs to the plan as it is.
+    pub(crate) fn planned_by(&self, task_id: u64, task_epoch: Epoch) -> bool {
+        let task = TaskRef::from_id(task_id);
+        // The search for conflicts is not recorded: each leader begins it anew.
+        let current = !matches!(task, TaskRef::Conflict { .. }) || task_epoch == self.epoch;
+        current
+            && self
+                .tables
+                .get(task.table())
+                .is_some_and(|t| task_epoch >= t.record.planned_epoch)
+    }
+
+    /// Agents whose runs are still needed.
+    pub(crate) fn holders(&self) -> BTreeSet<String> {
+        let needed = self
+            .tables
+            .iter()
+            .filter(|t| t.record.phase < Phase::Ingested);
+        let (chunks, conflicts) = (needed.clone(), needed);
+        let chunks = chunks
+            .flat_map(|t| t.manifests.values())
+            .map(|m| &m.agent_id);
+        chunks
+            .chain(conflicts.flat_map(conflicts::holders))
+            .cloned()
+            .collect()
+    }
+}
+
+/// Tally of a checksum message.
+pub fn checksum(message: Option<wire::Checksum>) -> Checksum {
+    let c = message.unwrap_or_default();
+    Checksum {
+        crc64_xor: c.crc64_xor,
+        kvs: c.kvs,
+        bytes: c.bytes,
+    }
+}
+
+/// What was ingested, after proving that it is what was encoded: nothing lost, nothing doubled.
+pub(super) fn reconcile(table: &Table) -> Result<Checksum> {
+    let (mut encoded, mut ingested, mut accounted) = (
+        Checksum::default(),
+        Checksum::default(),
+        Checksum::default(),
+    );
+    table
+        .manifests
+        .values()
+        .for_each(|m| encoded.merge(&checksum(m.checksum)));
+    for report in table.reports.values() {
+        ingested.merge(&checksum(report.checksum));
+        accounted.merge(&checksum(report.checksum));
+        accounted.merge(&checksum(report.collapsed));
+        accounted.merge(&checksum(report.removed));
+    }
+    if accounted == encoded {
+        return Ok(ingested);
+    }
+    let cause = format!(
+        "{} pairs were encoded but {} reached the cluster (bytes {} and {})",
+        encoded.kvs, accounted.kvs, encoded.bytes, accounted.bytes
+    );
+    Err(Error::new(ErrorKind::Checksum, format!("table {}", table.name()), cause)
+        .advice("this is a bug: keep the sort directory and report it; TRUNCATE the table before importing again"))
+}
