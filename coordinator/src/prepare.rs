@@ -148,6 +148,9 @@ pub(crate) async fn prepare(
         ));
         if action == "import" {
             fresh.push(tables.len());
+            if counts_row_ids_apart(&info) && !dry {
+                row_ids_can_move(target, source).await?;
+            }
         }
         tables.push(table);
     }
@@ -262,6 +265,19 @@ fn conflicts(job: &Job, first_row_id: i64) -> Option<TableConflicts> {
     })
 }
 
+/// Tries before the import what must work after it.
+async fn row_ids_can_move(target: &Target, source: &SourceTable) -> Result<()> {
+    let next = target.next_row_id(source).await?;
+    let moved = target
+        .tidb
+        .rebase_row_id(&source.database, &source.table, next as u64);
+    moved.await.map_err(|error| {
+        let place = format!("table {}.{}", source.database, source.table);
+        Error::new(ErrorKind::Precheck, place, error.cause)
+            .advice("give the table a clustered primary key, or create it without AUTO_ID_CACHE 1")
+    })
+}
+
 #[allow(clippy::too_many_arguments)]
 async fn plan_table(
     job: &Job,
@@ -285,18 +301,6 @@ async fn plan_table(
         );
     }
     let first_row_id = target.next_row_id(source).await?;
-    if counts_row_ids_apart(info) {
-        // What must work after the import is tried before it.
-        let (database, table) = (&source.database, &source.table);
-        let moved = target
-            .tidb
-            .rebase_row_id(database, table, first_row_id as u64);
-        moved.await.map_err(|error| {
-            Error::new(ErrorKind::Precheck, &place, error.cause).advice(
-                "give the table a clustered primary key, or create it without AUTO_ID_CACHE 1",
-            )
-        })?;
-    }
     let tasks = chunks::plan(job, encode_slots, source, info, session, first_row_id)?;
     let to_json = |value: serde_json::Result<String>| {
         value.map_err(|e| Error::new(ErrorKind::Internal, &place, e))
