@@ -22,7 +22,15 @@ fn main() -> ExitCode {
     let scale = std::env::args()
         .nth(1)
         .map_or(Ok(1.0), |text| text.parse::<f64>());
-    let result = scale.map_err(io::Error::other).and_then(run);
+    let conflicts = std::env::args()
+        .nth(2)
+        .is_some_and(|what| what == "conflicts");
+    let result = scale
+        .map_err(io::Error::other)
+        .and_then(|scale| match conflicts {
+            true => compare_conflicts(scale),
+            false => run(scale),
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,12 +59,71 @@ fn run(scale: f64) -> io::Result<()> {
     bench.end_to_end(&sandbox)
 }
 
-fn create_table(sandbox: &Sandbox) -> io::Result<TableInfo> {
-    let ddl = tpch::TABLES
+/// Rounds of [`compare_conflicts`]; the least CPU time of each case counts.
+const ROUNDS: usize = 3;
+
+/// `bench SCALE conflicts`: what looking for conflicts costs. Lineitem with two unique indexes beside its clustered
+/// key, without a conflict and with one row in a hundred that has the primary key of another one.
+fn compare_conflicts(scale: f64) -> io::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = tpch::generate(&dir.path().join("clean"), scale, &["lineitem"])?.remove(0);
+    let text = std::fs::read_to_string(&file.path)?;
+    let again = text.lines().skip(1).step_by(100).filter_map(|line| {
+        let (row, _) = line.rsplit_once(',')?;
+        Some(format!("{row},again\n"))
+    });
+    let twice = format!("{text}{}", again.collect::<String>());
+    std::fs::create_dir(dir.path().join("twice"))?;
+    std::fs::write(dir.path().join("twice/tpch.lineitem.csv"), twice)?;
+    let sandbox = Sandbox::start(&dir.path().join("sandbox"), &[])?;
+    let ddl = lineitem_ddl().replace(
+        "KEY l_shipdate (l_shipdate)",
+        "UNIQUE KEY l_ship_order (l_shipdate, l_orderkey, l_linenumber)",
+    );
+    let cases = [
+        ("none, no conflict", "clean", "none"),
+        ("remove, no conflict", "clean", "remove"),
+        ("remove, 1 % of the rows", "twice", "remove"),
+    ];
+    let mut least = [f64::INFINITY; 3];
+    sql(&sandbox, "CREATE DATABASE tpch")?;
+    for _ in 0..ROUNDS {
+        for (case, least) in cases.iter().zip(&mut least) {
+            sql(
+                &sandbox,
+                &format!("USE tpch; DROP TABLE IF EXISTS lineitem; {ddl}"),
+            )?;
+            let more = format!(
+                "[conflict]\nstrategy = {:?}\n{}",
+                case.2,
+                match case.2 {
+                    "none" => "",
+                    _ => "threshold = 1000000000\nmax-record-rows = 10000\n",
+                }
+            );
+            let report = import(dir.path(), &dir.path().join(case.1), &sandbox, &more)?;
+            *least = least.min(report["cpu_seconds"].as_f64().unwrap_or(f64::INFINITY));
+        }
+    }
+    println!(
+        "{} rows, importer CPU, the least of {ROUNDS} rounds",
+        file.rows
+    );
+    for (case, cpu) in cases.iter().zip(least) {
+        let more = (cpu / least[0] - 1.0) * 100.0;
+        println!("{:<28} {cpu:>8.2} s {more:>+7.1} %", case.0);
+    }
+    Ok(())
+}
+
+fn lineitem_ddl() -> &'static str {
+    tpch::TABLES
         .iter()
         .find(|(table, _)| *table == "lineitem")
-        .map_or("", |(_, ddl)| ddl);
-    let statements = format!("CREATE DATABASE tpch; USE tpch; {ddl};");
+        .map_or("", |(_, ddl)| ddl)
+}
+
+fn sql(sandbox: &Sandbox, statements: &str) -> io::Result<()> {
     let status = Command::new("mariadb")
         .args([
             "--protocol=tcp",
@@ -64,12 +131,47 @@ fn create_table(sandbox: &Sandbox) -> io::Result<TableInfo> {
             "--user=root",
             &format!("--port={}", sandbox.sql_port),
             "-e",
-            &statements,
+            statements,
         ])
         .status()?;
-    if !status.success() {
-        return Err(io::Error::other("CREATE TABLE failed"));
+    match status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other("a statement failed")),
     }
+}
+
+/// Imports `source` with the default memory budget; `more` goes to the end of the configuration.
+fn import(
+    dir: &Path,
+    source: &Path,
+    sandbox: &Sandbox,
+    more: &str,
+) -> io::Result<serde_json::Value> {
+    let config = dir.join("lightning.toml");
+    let report = dir.join("report.json");
+    let text = format!(
+        "[tikv-importer]\nbackend = \"local\"\nsorted-kv-dir = {:?}\n[mydumper]\ndata-source-dir = {source:?}\n{}\n{more}",
+        dir.join("sorted"),
+        sandbox.tidb_section()
+    );
+    std::fs::write(&config, text)?;
+    let status = Command::new(binary())
+        .args(["import", "--no-progress", "--config"])
+        .arg(&config)
+        .arg("--report-file")
+        .arg(&report)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()?;
+    if !status.success() {
+        return Err(io::Error::other(format!("the import ended with {status}")));
+    }
+    serde_json::from_slice(&std::fs::read(&report)?).map_err(io::Error::other)
+}
+
+fn create_table(sandbox: &Sandbox) -> io::Result<TableInfo> {
+    let ddl = lineitem_ddl();
+    sql(sandbox, &format!("CREATE DATABASE tpch; USE tpch; {ddl};"))?;
     let url = format!(
         "http://127.0.0.1:{}/schema/tpch/lineitem",
         sandbox.status_port
@@ -224,28 +326,8 @@ impl Bench {
     }
 
     fn end_to_end(&self, sandbox: &Sandbox) -> io::Result<()> {
-        let config = self.dir.join("lightning.toml");
-        let report = self.dir.join("report.json");
-        let text = format!(
-            "[tikv-importer]\nbackend = \"local\"\nsorted-kv-dir = {:?}\n[mydumper]\ndata-source-dir = {:?}\n{}",
-            self.dir.join("sorted"),
-            self.path.parent().unwrap_or(Path::new(".")),
-            sandbox.tidb_section()
-        );
-        std::fs::write(&config, text)?;
-        let status = Command::new(binary())
-            .args(["import", "--no-progress", "--config"])
-            .arg(&config)
-            .arg("--report-file")
-            .arg(&report)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status()?;
-        if !status.success() {
-            return Err(io::Error::other(format!("the import ended with {status}")));
-        }
-        let report: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&report)?).map_err(io::Error::other)?;
+        let source = self.path.parent().unwrap_or(Path::new("."));
+        let report = import(&self.dir, source, sandbox, "")?;
         let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
         let gb = self.bytes as f64 / 1e9;
         println!(
