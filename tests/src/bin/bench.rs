@@ -11,6 +11,7 @@ use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Field, Slot, TableEncoder};
 use thunderhead_source::{Chunk, ChunkReader, CsvDialect, LocalFile};
+use thunderhead_sst::{BuiltSlice, Compression, PairsToSst, SliceOptions, prove_slice};
 use thunderhead_tests::process::{Sandbox, binary};
 use thunderhead_tests::tpch;
 use thunderhead_types::{Checksum, KeyRange};
@@ -184,6 +185,12 @@ fn create_table(sandbox: &Sandbox) -> io::Result<TableInfo> {
     serde_json::from_str(&json).map_err(io::Error::other)
 }
 
+/// CPU time of this thread.
+fn cpu_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
 struct Bench {
     path: PathBuf,
     bytes: u64,
@@ -226,7 +233,69 @@ impl Bench {
                 tally.kvs
             )));
         }
+        self.files(&runs, merge, &tally)
+    }
+
+    /// The last stage: merged pairs become the table files that `Upload` sends, and are proved.
+    fn files(&self, runs: &[PathBuf], merge_ns: u64, tally: &Checksum) -> io::Result<()> {
+        println!(
+            "\n{:<28} {:>10} {:>12} {:>14} {:>12}",
+            "table files from the stream", "ns/row", "MB/s (CSV)", "MB/s (pairs)", "file/pairs"
+        );
+        for (name, compression) in [
+            ("build, uncompressed", Compression::None),
+            ("build, LZ4", Compression::Lz4),
+            ("build, zstd 1", Compression::Zstd(1)),
+            ("build, zstd 3", Compression::Zstd(3)),
+        ] {
+            let (mut prove_ns, mut size) = (0, 0);
+            let total = self.timed(|| {
+                self.build(runs, compression, |slice| {
+                    let start = cpu_ns();
+                    prove_slice(&slice, &KeyRange::default()).map_err(io::Error::other)?;
+                    prove_ns += cpu_ns() - start;
+                    size += slice.size();
+                    Ok(())
+                })
+            })?;
+            let build_ns = total.saturating_sub(prove_ns + merge_ns);
+            let line = |stage: &str, ns: u64| {
+                println!(
+                    "{stage:<28} {:>10.0} {:>12.0} {:>14.0} {:>12.2}",
+                    ns as f64 / self.rows as f64,
+                    self.bytes as f64 * 1e3 / ns.max(1) as f64,
+                    tally.bytes as f64 * 1e3 / ns.max(1) as f64,
+                    size as f64 / tally.bytes as f64
+                );
+            };
+            line(name, build_ns);
+            line(&name.replace("build", "prove"), prove_ns);
+        }
         Ok(())
+    }
+
+    fn build(
+        &self,
+        runs: &[PathBuf],
+        compression: Compression,
+        mut done: impl FnMut(BuiltSlice) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut options = SliceOptions::new(1 << 58);
+        options.sst.compression = compression;
+        options.dir = Some(self.dir.clone());
+        let mut slices = PairsToSst::new(options, []);
+        self.merge_each(runs, |batch| {
+            for (key, value) in batch.iter() {
+                if let Some(slice) = slices.add(key, value).map_err(io::Error::other)? {
+                    done(slice)?;
+                }
+            }
+            Ok(())
+        })?;
+        match slices.finish().map_err(io::Error::other)? {
+            Some(slice) => done(slice),
+            None => Ok(()),
+        }
     }
 
     fn line(&self, stage: &str, total_ns: u64, before_ns: u64) {
@@ -239,13 +308,9 @@ impl Bench {
     }
 
     fn timed(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
-        let cpu = || {
-            let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-            now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-        };
-        let start = cpu();
+        let start = cpu_ns();
         work()?;
-        Ok(cpu() - start)
+        Ok(cpu_ns() - start)
     }
 
     fn encode(&self, mut sink: impl FnMut(Slot, &[u8], &[u8]), encode: bool) -> io::Result<()> {
@@ -309,6 +374,19 @@ impl Bench {
     }
 
     fn merge(&self, runs: &[PathBuf]) -> io::Result<u64> {
+        let mut pairs = 0;
+        self.merge_each(runs, |batch| {
+            pairs += batch.len() as u64;
+            Ok(())
+        })?;
+        Ok(pairs)
+    }
+
+    fn merge_each(
+        &self,
+        runs: &[PathBuf],
+        mut each: impl FnMut(&PairBatch) -> io::Result<()>,
+    ) -> io::Result<()> {
         let ledger = Arc::new(Ledger::open(&self.dir, 0).map_err(io::Error::other)?);
         let budget = MergeBudget {
             memory_bytes: SORT_BYTES,
@@ -318,11 +396,11 @@ impl Bench {
         let merged =
             MergedRuns::open(runs, &all, &budget, &ledger, None).map_err(io::Error::other)?;
         let mut reader = merged.open(&all).map_err(io::Error::other)?;
-        let (mut batch, mut pairs) = (PairBatch::default(), 0);
+        let mut batch = PairBatch::default();
         while reader.next_batch(&mut batch).map_err(io::Error::other)? {
-            pairs += batch.len() as u64;
+            each(&batch)?;
         }
-        Ok(pairs)
+        Ok(())
     }
 
     fn end_to_end(&self, sandbox: &Sandbox) -> io::Result<()> {
