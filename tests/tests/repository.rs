@@ -57,7 +57,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("sandbox-sql", &["types", "codec", "net"]),
     (
         "sandbox",
-        &["proto", "types", "codec", "sandbox-sql", "net"],
+        &["proto", "types", "codec", "sst", "sandbox-sql", "net"],
     ),
     (
         "agent",

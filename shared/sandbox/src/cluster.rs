@@ -61,6 +61,8 @@ pub(crate) struct Cluster {
     /// Regions with log entries that some peer has not applied.
     pub(crate) behind: Mutex<BTreeSet<u64>>,
     pub(crate) panics: Mutex<Vec<SandboxPanic>>,
+    /// Ids of the uploaded files that the lint saw, with their CRC-32: equal ids must be equal files.
+    pub(crate) uploaded_ids: Mutex<HashMap<String, u32>>,
     ids: Mutex<Ids>,
     started_unix_s: i64,
 }
@@ -107,6 +109,7 @@ impl Cluster {
             logs: Mutex::default(),
             behind: Mutex::default(),
             panics: Mutex::default(),
+            uploaded_ids: Mutex::default(),
             ids: Mutex::new(Ids { next: bound, bound }),
             started_unix_s: (clock.unix_ms() / 1000) as i64,
             config,

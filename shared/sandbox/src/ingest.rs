@@ -20,6 +20,9 @@ use tonic::Status;
 /// Level-0 files (there, or coming from ingests in flight) above which a store in normal mode refuses.
 const LEVEL0_MAX: u64 = 10;
 
+/// Ids of uploaded files that the lint remembers.
+const UPLOADED_IDS_MAX: usize = 1 << 20;
+
 type Checked = Result<(), Box<Error>>;
 
 impl Cluster {
@@ -149,12 +152,23 @@ impl Cluster {
             })
         };
         let files: Vec<_> = metas.iter().filter_map(file).collect();
+        let wrong = |text: String| Status::unknown(format!("sandbox lint: {text}"));
+        for (file, meta) in files.iter().zip(metas) {
+            let id = sst::lint_properties(file).map_err(wrong)?;
+            let mut ids = self.uploaded_ids.lock();
+            if ids.len() >= UPLOADED_IDS_MAX {
+                ids.clear();
+            }
+            if *ids.entry(id).or_insert(meta.crc32) != meta.crc32 {
+                return Err(wrong("two different files have one id".into()));
+            }
+        }
         let (start, end) = (
             keys::data_start(&region.start_key),
             keys::data_end(&region.end_key),
         );
         match sst::lint(&files, &store.scratch(), &start, &end)? {
-            Verdict::Wrong(text) => Err(Status::unknown(format!("sandbox lint: {text}"))),
+            Verdict::Wrong(text) => Err(wrong(text)),
             _ => Ok(()),
         }
     }

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use thunderhead_sst::{SstContent, SstReader};
 use thunderhead_types::Timestamp;
 
 const FOOTER_BYTES: u64 = 53;
@@ -145,6 +146,46 @@ impl<'a> PairWriter<'a> {
         }
         Ok((self.defaults > 0, self.writes > 0))
     }
+}
+
+/// What the properties of a file say beyond what RocksDB checks: its id, by which TiKV's block cache tells
+/// files apart, or what is wrong.
+pub(crate) fn lint_properties(file: &SstFile) -> Result<String, String> {
+    let bytes = std::fs::read(&file.path).map_err(|error| error.to_string())?;
+    let reader = SstReader::open(SstContent::Memory(bytes.into())).map_err(|e| e.to_string())?;
+    let properties = reader.properties();
+    let text = |name: &str| {
+        let value = properties.get(name).unwrap_or_default();
+        String::from_utf8_lossy(value).into_owned()
+    };
+    let extractor = text("rocksdb.prefix.extractor.name");
+    let expected = match file.cf {
+        Cf::Write => "FixedSuffixSliceTransform",
+        _ => "nullptr",
+    };
+    if extractor != expected && extractor != "nullptr" {
+        return Err(format!("prefix extractor {extractor}"));
+    }
+    let comparator = text("rocksdb.comparator");
+    if comparator != "leveldb.BytewiseComparator" {
+        return Err(format!("comparator {comparator}"));
+    }
+    let session = text("rocksdb.creating.session.identity");
+    if session.is_empty() {
+        return Err("no session identity".into());
+    }
+    for name in ["tikv.range_index", "tikv.num_rows"] {
+        let wanted = file.cf == Cf::Write || name == "tikv.range_index";
+        if wanted && properties.get(name).is_none() {
+            tracing::warn!(
+                name,
+                cf = file.cf.name(),
+                "an uploaded file lacks a property of TiKV"
+            );
+        }
+    }
+    let number = properties.number("rocksdb.original.file.number");
+    Ok(format!("{session}-{}", number.unwrap_or_default()))
 }
 
 /// What a look into files says.
