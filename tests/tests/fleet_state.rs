@@ -91,7 +91,7 @@ async fn a_store_keeps_its_promises(store: &dyn StateStore) {
     done(store, epoch, Txn::default().delete("l/")).await;
     assert!(
         store
-            .list("")
+            .keys("")
             .await
             .unwrap()
             .iter()

@@ -287,7 +287,10 @@ async fn an_import_killed_at_any_moment_goes_on_to_the_same_bytes() {
         let text = std::fs::read_to_string(&log).unwrap();
         work.add_run(&text);
         if let Ok(status) = ended {
-            assert!(status.success(), "{text}");
+            // Killed after the job had ended and before the process had: there is nothing to go on with.
+            let over = text.contains("not empty")
+                && bench.query("ADMIN CHECKSUM TABLE d.t").await == expected;
+            assert!(status.success() || over, "{text}");
             break;
         }
     }

@@ -136,7 +136,7 @@ impl Member {
                 rate(self.totals.source_bytes, self.before.0.source_bytes),
                 rate(self.totals.ingested_bytes, self.before.0.ingested_bytes),
             );
-            self.before = (self.totals.clone(), now);
+            self.before = (self.totals, now);
         }
         let state = match self.state {
             _ if self.lapsed => "lost",

@@ -96,10 +96,10 @@ impl Fleet {
             Body::Hello(hello) => return self.hello(&agent, hello).await,
             Body::Progress(totals) => {
                 if let Some(member) = self.members.get_mut(&agent) {
-                    member.totals = totals.clone();
+                    member.totals = totals;
                 }
                 for job in &mut self.jobs {
-                    job.leader.progress().agent_totals(&agent, totals.clone());
+                    job.leader.progress().agent_totals(&agent, totals);
                     job.dirty = true;
                 }
                 return Ok(());
@@ -210,10 +210,10 @@ impl Fleet {
     ) -> Result<()> {
         let leader = &mut self.jobs[at].leader;
         let ended = leader.scheduler.end(task_id, task_epoch, attempt);
-        if let Some(ended) = &ended {
-            if let Some(member) = self.members.get_mut(&ended.agent) {
-                member.busy(ended.kind, -1);
-            }
+        if let Some(ended) = &ended
+            && let Some(member) = self.members.get_mut(&ended.agent)
+        {
+            member.busy(ended.kind, -1);
         }
         let wanted = leader.is_open(task_id) && leader.planned_by(task_id, task_epoch);
         match outcome {

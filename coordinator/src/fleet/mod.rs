@@ -92,7 +92,8 @@ enum Command {
     Forget(String),
 }
 
-/// What an agent's session tells the loop.
+/// What an agent's session tells the loop. Moved once, through a bounded channel: no box needed.
+#[allow(clippy::large_enum_variant)]
 pub enum Event {
     /// A session began.
     Connected {

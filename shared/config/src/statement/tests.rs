@@ -1,3 +1,4 @@
+//! Statements as users write them, and what becomes of them.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::{load, routing::FileRole};

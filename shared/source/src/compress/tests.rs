@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used)]
 //! Every packing, whole, in several parts, damaged and cut off.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 use std::io::Write;
