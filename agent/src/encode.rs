@@ -14,7 +14,7 @@ use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{AutoIds, PairSink, RowError, Slot};
 use thunderhead_config::{FieldOptions, SourceFormat};
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
-use thunderhead_source::{ByteSource, Chunk, Place, open_records, source_at};
+use thunderhead_source::{ByteSource, Chunk, Place, open_records, source_at, store::with_access};
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ pub(crate) fn run(
         .as_ref()
         .ok_or_else(|| bug("an encode task without its table"))?;
     let format = format(task)?;
-    let source = source_at(&task.path, format.compression)?;
+    let source = source_of(task, &format)?;
     same_file(&*source, task)?;
     let dir = held::create_attempt(
         &shared.ledger,
@@ -139,6 +139,12 @@ fn encode(
     };
     held::publish(dir, &manifest)?;
     Ok(manifest)
+}
+
+/// The bytes of the file of a task.
+pub(crate) fn source_of(task: &EncodeTask, format: &SourceFormat) -> Result<Arc<dyn ByteSource>> {
+    let location = with_access(&task.path, &task.source_access);
+    Ok(source_at(&location, format.compression)?)
 }
 
 /// How the file of a task is written.
@@ -253,7 +259,8 @@ fn same_file(source: &dyn ByteSource, task: &EncodeTask) -> Result<()> {
         Error::new(ErrorKind::Data, source.name(), e).advice("the file was there when the job was planned: bring it back and run the same command again")
     })?;
     let planned = (task.file_size, task.file_modified_ns);
-    if (identity.stored_bytes, identity.modified_ns) != planned {
+    let etag = identity.etag.unwrap_or_default();
+    if (identity.stored_bytes, identity.modified_ns) != planned || etag != task.file_etag {
         return Err(Error::new(
             ErrorKind::Data,
             source.name(),

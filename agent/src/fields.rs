@@ -8,9 +8,13 @@ use thunderhead_codec::expr::Expression;
 use thunderhead_codec::schema::{ColumnInfo, FieldType, Name, TableInfo};
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{PairSink, RowError, TableEncoder};
+use thunderhead_codec::time::{Civil, MyDuration, Time, TimeKind, Zone};
 use thunderhead_config::FieldOptions;
 use thunderhead_source::Value;
 use thunderhead_types::{Error, ErrorKind, Result};
+
+const SECONDS_PER_DAY: i64 = 86_400;
+const MICROS: i64 = 1_000_000;
 
 /// MySQL's type code of a long text.
 const LONG_BLOB: u8 = 0xfb;
@@ -26,6 +30,8 @@ pub(crate) struct RowMap {
     picks: Option<Vec<Pick>>,
     /// Evaluates assignments.
     variables: Variables,
+    /// Of the session.
+    zone: Zone,
 }
 
 /// Proves that the table can be encoded from fields with these names; none = in table order.
@@ -80,6 +86,7 @@ impl RowMap {
                 ragged: options.ragged,
                 picks: None,
                 variables: Variables::default(),
+                zone: session.time_zone.clone(),
             });
         }
         let in_order: Vec<String>;
@@ -116,6 +123,7 @@ impl RowMap {
             ragged: options.ragged,
             picks: Some(picks),
             variables: Variables::compile(info, session, names, &options.set)?,
+            zone: session.time_zone.clone(),
         })
     }
 
@@ -155,7 +163,7 @@ impl RowMap {
         match &self.picks {
             None => {
                 for (slot, value) in fields.iter_mut().zip(values) {
-                    *slot = field_of(value);
+                    *slot = field_of(value, &self.zone);
                 }
             }
             Some(picks) => {
@@ -165,7 +173,7 @@ impl RowMap {
                         Pick::Constant(text) => Field::Text(text),
                         Pick::Assigned(at) => field_of_datum(&assigned[*at]),
                         Pick::Field(source) => match values.get(*source) {
-                            Some(value) => field_of(value),
+                            Some(value) => field_of(value, &self.zone),
                             // Fields come last and in order: so do the missing ones.
                             None => {
                                 filled = at;
@@ -183,14 +191,37 @@ impl RowMap {
     }
 }
 
-fn field_of<'a>(value: &Value<'a>) -> Field<'a> {
+fn field_of<'a>(value: &Value<'a>, zone: &Zone) -> Field<'a> {
     match value {
         Value::Null => Field::Null,
         Value::Text(text) => Field::Text(text),
         Value::Binary(bytes) => Field::Binary(bytes),
         Value::Int(number) => Field::Int(*number),
         Value::UInt(number) => Field::UInt(*number),
+        Value::Float(number) => Field::Float(*number),
+        Value::Double(number) => Field::Double(*number),
+        Value::Date(days) => {
+            let seconds = days.saturating_mul(SECONDS_PER_DAY);
+            timed(Civil::from_seconds(seconds, 0).map(|c| Time::new(c, TimeKind::Date, 0)))
+        }
+        Value::Time(micros) => Field::Duration(MyDuration {
+            nanos: micros.saturating_mul(1000),
+            fsp: 6,
+        }),
+        Value::Timestamp { micros, utc } => {
+            let part = u32::try_from(micros.rem_euclid(MICROS)).unwrap_or(0);
+            let civil = Civil::from_seconds(micros.div_euclid(MICROS), part);
+            timed(civil.map(|civil| match utc {
+                true => zone.at(*micros, TimeKind::Timestamp, 6),
+                false => Time::new(civil, TimeKind::Datetime, 6),
+            }))
+        }
     }
+}
+
+/// A time that no column can hold is refused by every type of column but text.
+fn timed(time: Option<Time>) -> Field<'static> {
+    time.map_or(Field::Text(b"a time outside of the calendar"), Field::Time)
 }
 
 fn field_of_datum(datum: &Datum) -> Field<'_> {
@@ -210,13 +241,25 @@ fn field_of_datum(datum: &Datum) -> Field<'_> {
 }
 
 /// The variables of a record and what is assigned from them.
-#[derive(Default)]
 struct Variables {
     /// Field of each variable, in the order of the made-up columns.
     fields: Vec<usize>,
     assignments: Vec<(String, Expression)>,
     /// A row of the made-up table.
     row: Vec<Datum>,
+    /// Of the session.
+    zone: Zone,
+}
+
+impl Default for Variables {
+    fn default() -> Self {
+        Self {
+            fields: Vec::new(),
+            assignments: Vec::new(),
+            row: Vec::new(),
+            zone: Zone::utc(),
+        }
+    }
 }
 
 impl Variables {
@@ -277,6 +320,7 @@ impl Variables {
             fields,
             assignments,
             row,
+            zone: session.time_zone.clone(),
         })
     }
 
@@ -290,6 +334,13 @@ impl Variables {
                 Some(Value::Text(text) | Value::Binary(text)) => Datum::Bytes(text.to_vec()),
                 Some(Value::Int(number)) => Datum::Bytes(number.to_string().into_bytes()),
                 Some(Value::UInt(number)) => Datum::Bytes(number.to_string().into_bytes()),
+                Some(typed) => match field_of(typed, &self.zone) {
+                    Field::Float(number) => Datum::Bytes(number.to_string().into_bytes()),
+                    Field::Double(number) => Datum::Bytes(number.to_string().into_bytes()),
+                    Field::Time(time) => Datum::Bytes(time.to_string().into_bytes()),
+                    Field::Duration(time) => Datum::Bytes(time.to_string().into_bytes()),
+                    _ => Datum::Null,
+                },
             };
         }
         self.assignments

@@ -1,9 +1,9 @@
 //! How large the pairs of a table will be, from its first rows: what a plan needs to know before anything
 //! is encoded. Errors in the data are left to the encode task, which names them with all they need.
 
-use crate::encode::{Maps, chunk_of, format};
+use crate::encode::{Maps, chunk_of, format, source_of};
 use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
-use thunderhead_source::{open_records, source_at};
+use thunderhead_source::open_records;
 use thunderhead_types::Result;
 
 /// Rows that are looked at.
@@ -27,7 +27,7 @@ pub struct Sample {
 pub fn sample(spec: &TableSpec, task: &EncodeTask) -> Result<Sample> {
     let format = format(task)?;
     let mut maps = Maps::new(spec, task, &format)?;
-    let source = source_at(&task.path, format.compression)?;
+    let source = source_of(task, &format)?;
     let mut reader = open_records(&source, &chunk_of(task), &format)?;
     let mut sample = Sample::default();
     while sample.rows < ROWS as u64 {

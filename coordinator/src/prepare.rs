@@ -19,7 +19,9 @@ use thunderhead_codec::session::Session;
 use thunderhead_config::{
     Backend, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, fingerprint, schema_file,
 };
-use thunderhead_proto::thunderhead::TableSpec;
+use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
+use thunderhead_source::store::with_access;
+use thunderhead_source::{read_whole, source_at};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 /// A job that can start.
@@ -96,7 +98,7 @@ pub(crate) async fn prepare(
         .map(|table| (table.name(), table))
         .collect();
     if !job.no_schema && !dry {
-        create_schema(target, tree).await?;
+        create_schema(target, job, tree).await?;
     }
     let session = target.session(&job.sql_mode, job_id).await?;
     let (mut tables, mut fresh, mut plans) = (Vec::new(), Vec::new(), Vec::new());
@@ -139,7 +141,7 @@ pub(crate) async fn prepare(
                 "import",
             ),
         };
-        let per_byte = kv_bytes_per_source_byte(&table)?;
+        let per_byte = kv_bytes_per_source_byte(job, &table)?;
         plans.push(TablePlan::new(
             &table,
             action,
@@ -173,7 +175,7 @@ pub(crate) async fn prepare(
 }
 
 /// Runs the schema files of what is missing; what exists stays as it is.
-async fn create_schema(target: &Target, tree: &SourceTree) -> Result<()> {
+async fn create_schema(target: &Target, job: &Job, tree: &SourceTree) -> Result<()> {
     let existing = target.tidb.query("SHOW DATABASES").await?;
     let exists = |name: &str| {
         existing
@@ -187,7 +189,7 @@ async fn create_schema(target: &Target, tree: &SourceTree) -> Result<()> {
         .iter()
         .filter(|database| !exists(&database.database))
     {
-        for statement in schema_file::read(&database.schema_file)? {
+        for statement in read_schema(job, &database.schema_file)? {
             target
                 .tidb
                 .exec(&statement.text)
@@ -207,7 +209,7 @@ async fn create_schema(target: &Target, tree: &SourceTree) -> Result<()> {
         {
             continue;
         }
-        for statement in schema_file::read(file)? {
+        for statement in read_schema(job, file)? {
             target
                 .tidb
                 .exec_in(&table.database, &statement.text)
@@ -216,6 +218,13 @@ async fn create_schema(target: &Target, tree: &SourceTree) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn read_schema(job: &Job, file: &SchemaFile) -> Result<Vec<schema_file::Statement>> {
+    let location = with_access(&file.path.to_string_lossy(), job.source_access.reveal());
+    let source = source_at(&location, file.compression)?;
+    let bytes = read_whole(&*source, schema_file::FILE_BYTES_MAX)?;
+    schema_file::statements(file, bytes)
 }
 
 fn at(file: &SchemaFile, line: usize, error: Error) -> Error {
@@ -325,7 +334,7 @@ async fn plan_table(
 }
 
 /// From the first rows of the largest chunk; 2 where there are none.
-fn kv_bytes_per_source_byte(table: &Table) -> Result<f64> {
+fn kv_bytes_per_source_byte(job: &Job, table: &Table) -> Result<f64> {
     let Some(task) = table
         .chunks
         .values()
@@ -339,7 +348,11 @@ fn kv_bytes_per_source_byte(table: &Table) -> Result<f64> {
         session_json: record.session_json.clone().into(),
         ..TableSpec::default()
     };
-    let sample = thunderhead_agent::sample(&spec, task)?;
+    let task = EncodeTask {
+        source_access: job.source_access.reveal().to_owned(),
+        ..task.clone()
+    };
+    let sample = thunderhead_agent::sample(&spec, &task)?;
     Ok(if sample.source_bytes == 0 {
         2.0
     } else {

@@ -19,6 +19,7 @@ use thunderhead_cluster::{Guards, Security};
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_config::{Job, Level, SourceTree, fingerprint};
 use thunderhead_proto::thunderhead::ClusterSpec;
+use thunderhead_source::store::scan as scan_source;
 use thunderhead_types::{Clock, Epoch, Error, ErrorKind, Result, SystemClock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ pub(crate) async fn cluster_id(job: &Job) -> Result<u64> {
 /// The plan of a job, without writing anything.
 pub async fn dry_run(job: &Job, stop: &CancellationToken) -> Result<JobPlan> {
     refuse_unsupported(job)?;
-    let tree = SourceTree::scan(job)?;
+    let tree = scan_source(job)?;
     let target = Target::connect(job, stop.clone()).await?;
     let prepared = prepare(
         job,
@@ -76,7 +77,7 @@ pub async fn dry_run(job: &Job, stop: &CancellationToken) -> Result<JobPlan> {
 pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Result<Report> {
     let start = Instant::now();
     refuse_unsupported(job)?;
-    let tree = SourceTree::scan(job)?;
+    let tree = scan_source(job)?;
     let store = open_store(&job.sorted_kv_dir)?;
     let epoch = store.lead().await?;
     let target = Target::connect(job, stop.clone()).await?;
@@ -183,7 +184,7 @@ fn not_begun(error: Error) -> Error {
 
 async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared)> {
     let scan = run.job.clone();
-    let tree = tokio::task::spawn_blocking(move || SourceTree::scan(&scan))
+    let tree = tokio::task::spawn_blocking(move || scan_source(&scan))
         .await
         .map_err(|e| Error::new(ErrorKind::Internal, "source", e))??;
     let target = Target::connect(&run.job, run.stop.clone()).await?;
@@ -244,6 +245,14 @@ async fn begin(
     let mut prepared = prepare(job, target, tree, job_id, known, sizing, false).await?;
     commit(store, epoch, first).await?;
     record(store, epoch, target, &mut prepared).await?;
+    // After they were recorded: the access to a store may hold credentials and stays in memory.
+    for task in prepared
+        .tables
+        .iter_mut()
+        .flat_map(|t| t.chunks.values_mut())
+    {
+        task.source_access = job.source_access.reveal().to_owned();
+    }
     Ok(prepared)
 }
 

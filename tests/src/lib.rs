@@ -8,4 +8,5 @@ pub mod fleet;
 pub mod import;
 pub mod netns;
 pub mod process;
+pub mod s3;
 pub mod tpch;

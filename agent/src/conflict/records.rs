@@ -2,7 +2,7 @@
 //! source. Rows are read again from the source: runs hold pairs, but no places.
 
 use super::bug;
-use crate::encode::{Maps, chunk_of, format, refusal};
+use crate::encode::{Maps, chunk_of, format, refusal, source_of};
 use std::collections::HashMap;
 use std::fmt::Write;
 use thunderhead_codec::datum::Datum;
@@ -11,7 +11,7 @@ use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Row, Slot, TableDecoder};
 use thunderhead_proto::thunderhead::{ConflictRecord, EncodeTask, TableSpec};
-use thunderhead_source::{open_records, source_at};
+use thunderhead_source::open_records;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -156,7 +156,7 @@ fn read_rows(
     mut take: impl FnMut(&Chosen, Again<'_>) -> Result<()>,
 ) -> Result<bool> {
     let format = format(task)?;
-    let source = match source_at(&task.path, format.compression) {
+    let source = match source_of(task, &format) {
         Ok(source) => source,
         Err(error) => {
             // Not every agent of a fleet reads every source: what is counted and decided does not depend on it.

@@ -306,14 +306,16 @@ enum Answer {
 async fn submit(client: &Client, remote: &Remote, config: &ConfigArgs, wait: bool) -> Result<()> {
     let mut written = config.read()?;
     let job = written.check()?;
-    // Coordinators and agents have another working directory.
-    let absolute = std::path::absolute(&job.source_dir)
-        .map_err(|e| Error::new(ErrorKind::Config, job.source_dir.display(), e))?;
     written.overrides.retain(|(key, _)| key != "tidb.password");
-    written.overrides.push((
-        "mydumper.data-source-dir".to_owned(),
-        absolute.display().to_string(),
-    ));
+    if !thunderhead_config::uri::is_store(&job.source_dir.to_string_lossy()) {
+        // Coordinators and agents have another working directory.
+        let absolute = std::path::absolute(&job.source_dir)
+            .map_err(|e| Error::new(ErrorKind::Config, job.source_dir.display(), e))?;
+        written.overrides.push((
+            "mydumper.data-source-dir".to_owned(),
+            absolute.display().to_string(),
+        ));
+    }
     let password = job.tidb.password.candidates().swap_remove(0);
     let submission = Submission {
         config: without_password(&written.text)?,

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
-use thunderhead_config::{Job, SourceFormat, SourceTable};
+use thunderhead_config::{FileFormat, Job, SourceFormat, SourceTable};
 use thunderhead_proto::thunderhead::EncodeTask;
 use thunderhead_source::{
-    ByteSource, SourceError, SplitPolicy, plan_records, read_columns, source_at,
+    ByteSource, SourceError, SplitPolicy, plan_records, read_columns, source_at, store::with_access,
 };
 use thunderhead_types::{Error, ErrorKind, Result};
 
@@ -43,8 +43,11 @@ pub(crate) fn plan(
             ..e.into()
         };
         let format = job.format_of(file);
-        let source =
-            source_at(&file.path.to_string_lossy(), format.compression).map_err(at_file)?;
+        let source = source_at(
+            &with_access(&file.path.to_string_lossy(), job.source_access.reveal()),
+            format.compression,
+        )
+        .map_err(at_file)?;
         let chunks = plan_records(&source, &format, chunk_bytes, policy)?;
         let rows: u64 = chunks.iter().map(|chunk| chunk.rows_max).sum();
         if rows == 0 && !job.allow_empty_files {
@@ -76,6 +79,7 @@ pub(crate) fn plan(
                 end: chunk.end,
                 file_size: file.size,
                 file_modified_ns: file.mtime_ns,
+                file_etag: file.etag.clone().unwrap_or_default(),
                 row_id_base: row_id,
                 row_id_end: end,
                 first_line: chunk.first_line,
@@ -99,7 +103,8 @@ fn columns_of(
     session: &Session,
 ) -> Result<Vec<String>> {
     let mut columns = Vec::new();
-    if format.csv.header_schema_match && format.fields.columns.is_none() {
+    let named = format.kind == FileFormat::Parquet || format.csv.header_schema_match;
+    if named && format.fields.columns.is_none() {
         columns = read_columns(source, format)?.unwrap_or_default();
         known_columns(source.name(), &columns, &format.fields.ignored, info)?;
     }

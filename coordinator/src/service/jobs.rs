@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use thunderhead_config::{Job, Level, SourceTree, fingerprint};
+use thunderhead_config::{Job, Level, fingerprint};
 use thunderhead_types::{Clock, Error, ErrorKind, Result, SystemClock};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -207,7 +207,7 @@ impl Jobs {
         let job = self.load(&submission, submission.password.as_deref())?;
         run::check(&job)?;
         let scan = job.clone();
-        let tree = tokio::task::spawn_blocking(move || SourceTree::scan(&scan))
+        let tree = tokio::task::spawn_blocking(move || thunderhead_source::store::scan(&scan))
             .await
             .map_err(|e| Error::new(ErrorKind::Internal, "submit", e))??;
         let id = fingerprint::identity(&job, &tree);

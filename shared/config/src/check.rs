@@ -15,7 +15,9 @@ use crate::problem::{Note, Problem};
 use crate::raw::Written;
 use crate::routes::{Origin, Route, Routes};
 use crate::routing::{FileRules, RuleText};
+use crate::secret::Secret;
 use crate::statement::{self, Statement};
+use crate::uri::{STORE_SCHEMES, SourceUri, is_store};
 use crate::value::Value;
 
 /// A job and what its author should know about it.
@@ -90,7 +92,7 @@ fn statement(w: &mut Written) -> Option<Statement> {
 /// `None` only where a problem was reported.
 fn job(w: &mut Written) -> Option<Job> {
     let backend = backend(w);
-    let source_dir = source_dir(w);
+    let (source_dir, source_access) = source_dir(w).unzip();
     let sorted_kv_dir = sorted_kv_dir(w, backend, source_dir.as_deref());
     let case_sensitive = w.root.flag("mydumper.case-sensitive").unwrap_or(false);
     let filter = filter(w, case_sensitive);
@@ -112,6 +114,7 @@ fn job(w: &mut Written) -> Option<Job> {
     Some(Job {
         backend: backend?,
         source_dir: source_dir?,
+        source_access: source_access?,
         file_rules: file_rules?,
         filter: filter?,
         routes,
@@ -176,7 +179,7 @@ fn backend(w: &mut Written) -> Option<Backend> {
     None
 }
 
-fn source_dir(w: &mut Written) -> Option<PathBuf> {
+fn source_dir(w: &mut Written) -> Option<(PathBuf, Secret)> {
     let key = "mydumper.data-source-dir";
     let text = w.root.text(key);
     if text.is_empty() {
@@ -194,17 +197,21 @@ fn source_dir(w: &mut Written) -> Option<PathBuf> {
             );
             return None;
         }
-        Some((scheme, _)) => {
-            let message = format!("sources of kind {scheme}:// are not supported yet");
-            w.problem_at(
-                key,
-                message,
-                "copy the files to a directory or mount the bucket",
-            );
+        Some(_) if is_store(&text) => match SourceUri::parse(&text) {
+            Ok(uri) => return Some((PathBuf::from(uri.shown), uri.access)),
+            Err(reason) => {
+                let advice = "write s3://bucket/path?endpoint=…, gs://, azblob:// or https://";
+                w.problem_at(key, format!("this URI cannot be read: {reason}"), advice);
+                return None;
+            }
+        },
+        Some(_) => {
+            let advice = format!("use a path or one of {}://", STORE_SCHEMES.join("://, "));
+            w.problem_at(key, "sources of this kind are not supported", advice);
             return None;
         }
     };
-    Some(PathBuf::from(path))
+    Some((PathBuf::from(path), Secret::default()))
 }
 
 fn sorted_kv_dir(w: &mut Written, backend: Option<Backend>, source: Option<&Path>) -> PathBuf {

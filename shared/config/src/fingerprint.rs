@@ -12,7 +12,7 @@ use crate::job::Job;
 use crate::tree::{SourceTable, SourceTree};
 
 /// Raised when the meaning of a fingerprint changes; a job of an older version then starts over.
-const VERSION: &str = "thunderhead-fingerprint-2";
+const VERSION: &str = "thunderhead-fingerprint-3";
 
 /// Names the job: where the source and the sorted runs are, and which tables are imported.
 pub fn identity(job: &Job, tree: &SourceTree) -> String {
@@ -36,7 +36,7 @@ pub fn table_content(job: &Job, table: &SourceTable) -> String {
     let files: Vec<_> = table
         .data_files
         .iter()
-        .map(|f| (&f.name, f.size, f.mtime_ns, job.format_of(f)))
+        .map(|f| (&f.name, f.size, f.mtime_ns, &f.etag, job.format_of(f)))
         .collect();
     let options = (job.backend, &job.sql_mode, &job.tidb.session_vars);
     let conflicts = (job.conflict.strategy, job.on_duplicate);

@@ -10,15 +10,17 @@ use serde::{Deserialize, Serialize};
 use crate::filter::TableFilter;
 use crate::routes::Routes;
 use crate::routing::{FileRules, SourceFile};
-use crate::secret::Password;
+use crate::secret::{Password, Secret};
 
 /// A checked import job.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// How rows reach the cluster.
     pub backend: Backend,
-    /// Directory of the source files, as written.
+    /// Directory of the source files, or the URI of those in a store, without its query.
     pub source_dir: PathBuf,
+    /// The query of the URI: how to reach the store.
+    pub source_access: Secret,
     /// Which file is what.
     pub file_rules: FileRules,
     /// Which tables are imported.

@@ -194,7 +194,7 @@ pub const KEYS: &[Key] = &[
     nothing("tikv-importer.engine-mem-cache-size", BYTES, "\"512MiB\"", MEMORY),
     nothing("tikv-importer.local-writer-mem-cache-size", BYTES, "\"128MiB\"", MEMORY),
     nothing("tikv-importer.block-size", BYTES, "\"16KiB\"", "sorted runs have their own block size"),
-    used("mydumper.data-source-dir", Text, "(required)", "directory of the source files: a path or `file://` URL"),
+    used("mydumper.data-source-dir", Text, "(required)", "directory of the source files: a path, a `file://` URL, or a URI of a store (docs/stores.md)"),
     used("mydumper.filter", Texts, "['*.*', '!mysql.*', '!sys.*', '!INFORMATION_SCHEMA.*', '!PERFORMANCE_SCHEMA.*', '!METRICS_SCHEMA.*', '!INSPECTION_SCHEMA.*']", "tables to import; the last rule that matches decides, `!` excludes"),
     used("mydumper.default-file-rules", Bool, "(true unless [[mydumper.files]] is given)", "whether Dumpling's file names are recognised, after the rules of [[mydumper.files]]"),
     used("mydumper.no-schema", Bool, "false", "do not create databases and tables from schema files"),

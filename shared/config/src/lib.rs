@@ -19,6 +19,7 @@ pub mod schema_file;
 mod secret;
 mod statement;
 mod tree;
+pub mod uri;
 mod value;
 
 pub use check::{Loaded, load};
@@ -32,6 +33,6 @@ pub use problem::{Note, Problem, to_error};
 pub use raw::environment_overrides;
 pub use routes::{AmbiguousRoute, Routes};
 pub use routing::{FileRole, FileRules, RoutingError, SourceFile};
-pub use secret::Password;
-pub use tree::{SchemaFile, SourceDatabase, SourceTable, SourceTree};
+pub use secret::{Password, Secret};
+pub use tree::{ListedFile, SchemaFile, SourceDatabase, SourceTable, SourceTree};
 pub use value::{parse_duration_ms, parse_size};

@@ -28,6 +28,9 @@ pub struct SourceFile {
     pub size: u64,
     /// Last change, nanoseconds since the Unix epoch.
     pub mtime_ns: i64,
+    /// The store's mark of the content, if it has one.
+    #[serde(default)]
+    pub etag: Option<String>,
     /// Which reader it needs.
     pub format: FileFormat,
     /// What it is packed with.

@@ -1,15 +1,12 @@
 //! Statements of a schema file. Owns cutting the text at semicolons that stand outside of quotes and
-//! comments; the statements themselves are for the server to understand.
-
-use std::fs;
+//! comments; reading the file is the sources', and the statements are for the server to understand.
 
 use thunderhead_types::{Error, ErrorKind, Result};
 
-use crate::job::Compression;
 use crate::tree::SchemaFile;
 
 /// No schema is longer; a data file under a wrong name is.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+pub const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A statement and where it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,21 +27,9 @@ pub struct Unclosed {
     pub what: &'static str,
 }
 
-/// Reads and splits a schema file.
-pub fn read(file: &SchemaFile) -> Result<Vec<Statement>> {
-    let place = file.path.display();
-    let fail = |cause: String| Error::new(ErrorKind::Data, &place, cause);
-    if file.compression != Compression::None {
-        return Err(fail("compressed schema files are not supported yet".into())
-            .advice("unpack the file, or create the table and set mydumper.no-schema = true"));
-    }
-    let size = fs::metadata(&file.path)
-        .map_err(|e| fail(e.to_string()))?
-        .len();
-    if size > FILE_BYTES_MAX {
-        return Err(fail(format!("{size} bytes are too many for a schema")));
-    }
-    let bytes = fs::read(&file.path).map_err(|e| fail(e.to_string()))?;
+/// Splits what a schema file holds.
+pub fn statements(file: &SchemaFile, bytes: Vec<u8>) -> Result<Vec<Statement>> {
+    let fail = |cause: String| Error::new(ErrorKind::Data, file.path.display(), cause);
     let text = String::from_utf8(bytes)
         .map_err(|_| fail("the file is not UTF-8".into()).advice("convert it to UTF-8"))?;
     split(text.trim_start_matches('\u{feff}')).map_err(|e| fail(e.to_string()))

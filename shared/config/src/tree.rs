@@ -102,6 +102,15 @@ impl SourceTree {
         }
         builder.finish(root)
     }
+
+    /// The tree of what a store lists below `root`. Fails as [`SourceTree::scan`] does.
+    pub fn of(job: &Job, root: PathBuf, files: Vec<ListedFile>) -> Result<SourceTree> {
+        let mut builder = Builder::new(job);
+        for file in files {
+            builder.add(file);
+        }
+        builder.finish(root)
+    }
 }
 
 fn root_of(dir: &Path) -> Result<PathBuf> {
@@ -119,15 +128,36 @@ fn root_of(dir: &Path) -> Result<PathBuf> {
 }
 
 /// A file below the root.
-struct Found {
-    name: String,
-    path: PathBuf,
-    metadata: Metadata,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedFile {
+    /// Below the root, with `/`.
+    pub name: String,
+    /// Where it is: a path, or a URI without its query.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Last change, nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// The store's mark of the content, if it has one.
+    pub etag: Option<String>,
+}
+
+impl ListedFile {
+    fn local(name: String, path: PathBuf, metadata: &Metadata) -> Self {
+        let seconds = metadata.mtime().saturating_mul(1_000_000_000);
+        Self {
+            name,
+            path,
+            size: metadata.len(),
+            mtime_ns: seconds.saturating_add(metadata.mtime_nsec()),
+            etag: None,
+        }
+    }
 }
 
 struct Walk<'a> {
     root: &'a Path,
-    found: Vec<Found>,
+    found: Vec<ListedFile>,
     /// Real paths, so that a file that is linked inside of the root is not imported twice.
     seen: BTreeSet<PathBuf>,
     ignored: Vec<String>,
@@ -195,11 +225,7 @@ impl Walk<'_> {
             fs::canonicalize(&path).map_err(fail)?
         };
         if metadata.is_file() && self.seen.insert(real) {
-            self.found.push(Found {
-                name,
-                path,
-                metadata,
-            });
+            self.found.push(ListedFile::local(name, path, &metadata));
         } else {
             self.ignored.push(name);
         }
@@ -235,7 +261,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn add(&mut self, file: Found) {
+    fn add(&mut self, file: ListedFile) {
         self.files += 1;
         let name = file.name.clone();
         let placed = match self.job.file_rules.role(&name) {
@@ -251,7 +277,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn place(&mut self, role: FileRole, file: Found) -> Result<(), String> {
+    fn place(&mut self, role: FileRole, file: ListedFile) -> Result<(), String> {
         let ambiguous = |e: AmbiguousRoute| e.to_string();
         let routes = &self.job.routes;
         match role {
@@ -310,14 +336,12 @@ impl<'a> Builder<'a> {
                 if !self.wanted(&database, &table, &file.name) {
                     return Ok(());
                 }
-                let seconds = file.metadata.mtime();
                 let data = SourceFile {
                     name: file.name,
                     path: file.path,
-                    size: file.metadata.len(),
-                    mtime_ns: seconds
-                        .saturating_mul(1_000_000_000)
-                        .saturating_add(file.metadata.mtime_nsec()),
+                    size: file.size,
+                    mtime_ns: file.mtime_ns,
+                    etag: file.etag,
                     format,
                     compression,
                     sort_key,

@@ -411,8 +411,13 @@ fn what_is_not_supported_is_refused_with_its_reason() {
     );
     refused(
         "/data",
-        "s3://bucket/x",
-        "job.toml:5: mydumper.data-source-dir: sources of kind s3:// are not supported yet (copy the files to a directory or mount the bucket)",
+        "ftp://bucket/x",
+        "job.toml:5: mydumper.data-source-dir: sources of this kind are not supported (use a path or one of s3://, gs://, gcs://, azblob://, azure://, http://, https://)",
+    );
+    refused(
+        "/data",
+        "s3://user:hidden@bucket/x",
+        "job.toml:5: mydumper.data-source-dir: this URI cannot be read: it has a user or a password before the @: give credentials in the query (write s3://bucket/path?endpoint=…, gs://, azblob:// or https://)",
     );
     refused(
         "/data",

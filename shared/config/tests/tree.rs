@@ -287,6 +287,11 @@ fn a_fingerprint_changes_with_what_it_stands_for_and_with_nothing_else() {
     );
 }
 
+fn statements(tree: &SourceTree) -> Result<Vec<schema_file::Statement>> {
+    let file = tree.tables[0].schema_file.as_ref().unwrap();
+    schema_file::statements(file, fs::read(&file.path).unwrap())
+}
+
 #[test]
 fn a_schema_file_is_read_as_statements() {
     let dir = directory(&[
@@ -294,14 +299,11 @@ fn a_schema_file_is_read_as_statements() {
         "a.t.csv",
     ]);
     let tree = scan(&dir, "").unwrap();
-    let statements = schema_file::read(tree.tables[0].schema_file.as_ref().unwrap()).unwrap();
-    let texts: Vec<(usize, &str)> = statements
-        .iter()
-        .map(|s| (s.line, s.text.as_str()))
-        .collect();
+    let found = statements(&tree).unwrap();
+    let texts: Vec<(usize, &str)> = found.iter().map(|s| (s.line, s.text.as_str())).collect();
     assert_eq!(texts, [(2, "CREATE TABLE t (a INT)")]);
 
     fs::write(dir.path().join("a.t-schema.sql"), b"\xff\xfe").unwrap();
-    let error = schema_file::read(tree.tables[0].schema_file.as_ref().unwrap()).unwrap_err();
+    let error = statements(&tree).unwrap_err();
     assert!(error.to_string().contains("UTF-8"), "{error}");
 }

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thunderhead_config::Compression;
+use thunderhead_config::uri::is_store;
 
 use crate::compress::unpacked;
 use crate::error::{Place, SourceError};
+use crate::store::RemoteFile;
 
 /// What tells one content of a file from another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,17 +44,52 @@ pub trait ByteSource: Send + Sync + Debug {
     /// The uncompressed bytes from `offset` on. A stream that ends before the file does is an error of
     /// the stream, never a short read.
     fn open(&self, offset: u64) -> io::Result<ByteStream>;
+
+    /// The same for a reader of many places at a time: little is read ahead.
+    fn open_narrow(&self, offset: u64) -> io::Result<ByteStream> {
+        self.open(offset)
+    }
 }
 
 /// Bytes in their order; its owner counts the position.
 pub type ByteStream = Box<dyn Read + Send>;
 
-/// The source at `location`, a path or a URI, unpacked from `compression`.
+/// The source at `location`, a path or a URI with its query, unpacked from `compression`.
 pub fn source_at(
     location: &str,
     compression: Compression,
 ) -> Result<Arc<dyn ByteSource>, SourceError> {
-    Ok(unpacked(Arc::new(LocalFile::new(location)), compression))
+    Ok(unpacked(stored_at(location)?, compression))
+}
+
+/// The source at `location` as it is stored.
+fn stored_at(location: &str) -> Result<Arc<dyn ByteSource>, SourceError> {
+    if !is_store(location) {
+        return Ok(Arc::new(LocalFile::new(location)));
+    }
+    let file = RemoteFile::new(location).map_err(|source| SourceError::Io {
+        place: Place {
+            path: location.split(['?', '@']).next().unwrap_or_default().into(),
+            line: 0,
+            byte: 0,
+        },
+        source,
+    })?;
+    Ok(Arc::new(file))
+}
+
+/// All bytes of a small file; one with more than `bytes_max` is refused.
+pub fn read_whole(source: &dyn ByteSource, bytes_max: u64) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::new();
+    let read = source
+        .open(0)
+        .and_then(|stream| stream.take(bytes_max + 1).read_to_end(&mut bytes));
+    let too_long = || io::Error::other(format!("more than {bytes_max} bytes are too many here"));
+    match read {
+        Ok(read) if read as u64 > bytes_max => Err(io_error(source, bytes_max, too_long())),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(io_error(source, bytes.len() as u64, error)),
+    }
 }
 
 /// A plain file of this machine.

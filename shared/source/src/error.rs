@@ -48,6 +48,14 @@ pub enum SourceError {
         /// The reason.
         problem: SqlProblem,
     },
+    /// The bytes are no Parquet.
+    #[error("{why}")]
+    Parquet {
+        /// Row as the line, byte roughly.
+        place: Place,
+        /// The library's reason.
+        why: String,
+    },
     /// A record does not fit into memory.
     #[error("the record that starts here is longer than {limit} bytes")]
     RowTooLong {
@@ -103,6 +111,11 @@ impl From<SourceError> for Error {
             SourceError::Sql { place, problem } => {
                 (ErrorKind::Data, place.to_string(), sql_advice(problem))
             }
+            SourceError::Parquet { place, .. } => (
+                ErrorKind::Data,
+                place.to_string(),
+                "is this a complete Parquet file? Write it again, or name its format in [[mydumper.files]]",
+            ),
             SourceError::RowTooLong { place, .. } => (
                 ErrorKind::Data,
                 place.to_string(),

@@ -13,13 +13,15 @@ pub mod csv;
 mod error;
 mod exact;
 mod format;
+mod parquet;
 pub mod reader;
 mod record;
 pub mod split;
 pub mod sql;
+pub mod store;
 mod window;
 
-pub use bytes::{ByteSource, ByteStream, Identity, LocalFile, source_at};
+pub use bytes::{ByteSource, ByteStream, Identity, LocalFile, read_whole, source_at};
 pub use csv::CsvDialect;
 pub use error::{Place, SourceError};
 pub use format::dialect_of;

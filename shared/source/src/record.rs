@@ -9,6 +9,7 @@ use thunderhead_config::{FileFormat, SourceFormat};
 use crate::bytes::ByteSource;
 use crate::error::{Place, SourceError};
 use crate::format::dialect_of;
+use crate::parquet::{ParquetReader, column_names, plan_row_groups};
 use crate::reader::{ChunkReader, read_header};
 use crate::split::{Chunk, SplitPolicy, plan_chunks};
 use crate::sql::{SqlReader, plan_statements};
@@ -26,6 +27,21 @@ pub enum Value<'a> {
     Int(i64),
     /// A whole number from zero on.
     UInt(u64),
+    /// A FLOAT.
+    Float(f32),
+    /// A DOUBLE.
+    Double(f64),
+    /// Days since 1970-01-01.
+    Date(i64),
+    /// Time of day, microseconds.
+    Time(i64),
+    /// Microseconds since 1970-01-01 00:00:00.
+    Timestamp {
+        /// Of what `utc` says.
+        micros: i64,
+        /// An instant; otherwise what a clock on a wall shows, whatever the zone.
+        utc: bool,
+    },
 }
 
 /// Where a record starts.
@@ -73,7 +89,7 @@ pub fn open_records(
     Ok(match format.kind {
         FileFormat::Csv => Box::new(ChunkReader::open(&**source, chunk, &dialect_of(format)?)?),
         FileFormat::Sql => Box::new(SqlReader::open(&**source, chunk, format)?),
-        FileFormat::Parquet => return Err(no_parquet()),
+        FileFormat::Parquet => Box::new(ParquetReader::open(source, chunk)?),
     })
 }
 
@@ -87,23 +103,19 @@ pub fn plan_records(
     match format.kind {
         FileFormat::Csv => plan_chunks(&**source, &dialect_of(format)?, chunk_bytes, policy),
         FileFormat::Sql => plan_statements(&**source, format, chunk_bytes),
-        FileFormat::Parquet => Err(no_parquet()),
+        FileFormat::Parquet => plan_row_groups(source, chunk_bytes),
     }
 }
 
-/// Names of the columns that hold for the whole file, in lower case: a CSV header.
+/// Names of the columns that hold for the whole file, in lower case: a CSV header, the
+/// schema of a Parquet file.
 pub fn read_columns(
     source: &Arc<dyn ByteSource>,
     format: &SourceFormat,
 ) -> Result<Option<Vec<String>>, SourceError> {
     match format.kind {
         FileFormat::Csv => read_header(&**source, &dialect_of(format)?),
-        FileFormat::Sql | FileFormat::Parquet => Ok(None),
-    }
-}
-
-fn no_parquet() -> SourceError {
-    SourceError::Unsupported {
-        what: "the file format Parquet".into(),
+        FileFormat::Sql => Ok(None),
+        FileFormat::Parquet => column_names(source).map(Some),
     }
 }

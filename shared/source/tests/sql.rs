@@ -29,6 +29,7 @@ fn show(value: Value<'_>) -> String {
         Value::Binary(bytes) => format!("x[{}]", bytes.escape_ascii()),
         Value::Int(number) => format!("{number}"),
         Value::UInt(number) => format!("{number}"),
+        other => format!("{other:?}"),
     }
 }
 

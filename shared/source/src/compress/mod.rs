@@ -58,7 +58,7 @@ pub(crate) fn unpacked(source: Arc<dyn ByteSource>, named: Compression) -> Arc<d
 
 fn head_of(source: &dyn ByteSource) -> Option<Vec<u8>> {
     let mut head = Vec::new();
-    let stream = source.open(0).ok()?;
+    let stream = source.open_narrow(0).ok()?;
     stream
         .take(MAGIC_BYTES as u64)
         .read_to_end(&mut head)

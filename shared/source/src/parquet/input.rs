@@ -1,0 +1,108 @@
+//! The bytes of a Parquet file for the library. It asks for a reader at every page; pages of a column follow
+//! each other, so the stream of a page that was read is kept for the one that comes next.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use parquet::errors::{ParquetError, Result};
+use parquet::file::reader::{ChunkReader, Length};
+
+use crate::bytes::{ByteSource, ByteStream};
+
+/// More columns than this are read at the cost of opening a stream for some of their pages.
+const KEPT_MAX: usize = 1024;
+
+/// Streams by the offset they stand at.
+type Kept = Arc<Mutex<BTreeMap<u64, ByteStream>>>;
+
+/// A file for the library.
+pub(super) struct Input {
+    source: Arc<dyn ByteSource>,
+    size: u64,
+    kept: Kept,
+}
+
+impl Input {
+    pub(super) fn new(source: Arc<dyn ByteSource>) -> Result<Self> {
+        let size = source.size().map_err(external)?.ok_or_else(|| {
+            ParquetError::General(
+                "a Parquet file cannot be read from inside of another packing".into(),
+            )
+        })?;
+        Ok(Self {
+            source,
+            size,
+            kept: Kept::default(),
+        })
+    }
+}
+
+fn external(error: io::Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
+}
+
+impl Length for Input {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for Input {
+    type T = Part;
+
+    fn get_read(&self, start: u64) -> Result<Part> {
+        let kept = self.kept.lock().remove(&start);
+        let stream = match kept {
+            Some(stream) => stream,
+            None => self.source.open_narrow(start).map_err(external)?,
+        };
+        Ok(Part {
+            stream: Some(stream),
+            at: start,
+            kept: Arc::clone(&self.kept),
+        })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        if start.saturating_add(length as u64) > self.size {
+            let why = format!("bytes {start} and {length} more lie behind the end of the file");
+            return Err(ParquetError::EOF(why));
+        }
+        let mut bytes = vec![0; length];
+        let read = self.get_read(start)?.read_exact(&mut bytes);
+        read.map_err(external)?;
+        Ok(bytes.into())
+    }
+}
+
+/// A stream that is kept when its reader is done.
+pub(super) struct Part {
+    stream: Option<ByteStream>,
+    at: u64,
+    kept: Kept,
+}
+
+impl Read for Part {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(0);
+        };
+        let count = stream.read(to)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut kept = self.kept.lock();
+        if let Some(stream) = self.stream.take()
+            && kept.len() < KEPT_MAX
+        {
+            kept.insert(self.at, stream);
+        }
+    }
+}

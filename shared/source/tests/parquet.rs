@@ -1,0 +1,168 @@
+//! Parquet files written by the library's own writer: every mapping of types, and chunks against the whole.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::File;
+use std::sync::Arc;
+
+use parquet::data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType};
+use parquet::data_type::{Int96, Int96Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use tempfile::NamedTempFile;
+use thunderhead_config::{Compression, CsvOptions, FileFormat, SourceFormat};
+use thunderhead_source::{
+    ByteSource, Chunk, SourceError, SplitPolicy, Value, open_records, plan_records, read_columns,
+    source_at,
+};
+
+type Writer = SerializedFileWriter<File>;
+type GroupWriter<'a> = parquet::file::writer::SerializedRowGroupWriter<'a, File>;
+
+fn column<T: DataType>(group: &mut GroupWriter<'_>, values: &[T::T], levels: Option<&[i16]>) {
+    let mut column = group.next_column().unwrap().unwrap();
+    let typed = column.typed::<T>();
+    typed.write_batch(values, levels, None).unwrap();
+    column.close().unwrap();
+}
+
+fn written(schema: &str, write: impl Fn(&mut Writer)) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = Writer::new(file.reopen().unwrap(), schema, properties).unwrap();
+    write(&mut writer);
+    writer.close().unwrap();
+    file
+}
+
+fn source(file: &NamedTempFile) -> Arc<dyn ByteSource> {
+    source_at(file.path().to_str().unwrap(), Compression::None).unwrap()
+}
+
+fn format() -> SourceFormat {
+    SourceFormat::new(FileFormat::Parquet, CsvOptions::default())
+}
+
+fn rows(source: &Arc<dyn ByteSource>, chunk: &Chunk) -> Result<Vec<String>, SourceError> {
+    let mut reader = open_records(source, chunk, &format())?;
+    let mut rows = Vec::new();
+    loop {
+        let count = reader.advance()?;
+        if count == 0 {
+            return Ok(rows);
+        }
+        for index in 0..count {
+            let mut values = Vec::new();
+            let at = reader.record(index, &mut values);
+            let shown: Vec<String> = values.iter().map(show).collect();
+            rows.push(format!("{}: {}", at.line, shown.join(" ")));
+        }
+    }
+}
+
+fn show(value: &Value<'_>) -> String {
+    match value {
+        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        other => format!("{other:?}").replace(' ', ""),
+    }
+}
+
+#[test]
+fn every_type_has_its_meaning() {
+    let schema = "message m {
+        required boolean b; required int32 I (INTEGER(8,true)); required int32 u (INTEGER(32,false));
+        required int64 l (INTEGER(64,false)); required int32 d4 (DECIMAL(9,2)); required int64 d8 (DECIMAL(18,0));
+        required fixed_len_byte_array(20) df (DECIMAL(40,2)); required binary db (DECIMAL(4,3));
+        required float f; required double g; required int32 day (DATE);
+        required int64 ms (TIMESTAMP(MILLIS,true)); required int64 us (TIMESTAMP(MICROS,false)); required int64 ns (TIMESTAMP(NANOS,false));
+        required int32 t (TIME(MILLIS,false)); required int96 old; required binary s (STRING);
+    }";
+    let file = written(schema, |writer| {
+        let mut group = writer.next_row_group().unwrap();
+        let g = &mut group;
+        column::<BoolType>(g, &[true], None);
+        column::<Int32Type>(g, &[-5], None);
+        column::<Int32Type>(g, &[-1], None);
+        column::<Int64Type>(g, &[-1], None);
+        column::<Int32Type>(g, &[-1], None);
+        column::<Int64Type>(g, &[7], None);
+        let mut long = vec![0xff; 20];
+        long[19] = 0x9c;
+        column::<FixedLenByteArrayType>(g, &[FixedLenByteArray::from(long)], None);
+        column::<ByteArrayType>(g, &[ByteArray::from(vec![0x04, 0xd2])], None);
+        column::<FloatType>(g, &[0.5], None);
+        column::<DoubleType>(g, &[-2.5], None);
+        column::<Int32Type>(g, &[-1], None);
+        column::<Int64Type>(g, &[1500], None);
+        column::<Int64Type>(g, &[-1], None);
+        column::<Int64Type>(g, &[1_500], None);
+        column::<Int32Type>(g, &[61_001], None);
+        let mut int96 = Int96::new();
+        int96.set_data(1_000_000, 0, 2_440_589);
+        column::<Int96Type>(g, &[int96], None);
+        column::<ByteArrayType>(g, &[ByteArray::from("ü")], None);
+        group.close().unwrap();
+    });
+    let source = source(&file);
+    let columns = read_columns(&source, &format()).unwrap().unwrap();
+    assert_eq!(columns[..3], ["b", "i", "u"]);
+    let expected = "1: UInt(1) Int(-5) UInt(4294967295) UInt(18446744073709551615) -0.01 7 -1.00 1.234 Float(0.5) Double(-2.5) Date(-1) \
+        Timestamp{micros:1500000,utc:true} Timestamp{micros:-1,utc:false} Timestamp{micros:2,utc:false} Time(61001000) Timestamp{micros:86400001000,utc:true} ü";
+    assert_eq!(rows(&source, &Chunk::whole()).unwrap(), [expected]);
+}
+
+#[test]
+fn chunks_of_row_groups_give_every_row_once_with_its_number() {
+    let file = written(
+        "message m { optional int64 a; required binary b (STRING); }",
+        |writer| {
+            for start in [0i64, 3000, 3001] {
+                let count = if start == 0 { 3000 } else { start - 2999 };
+                let numbers: Vec<i64> = (start..start + count).collect();
+                let mut group = writer.next_row_group().unwrap();
+                let there: Vec<i64> = numbers.iter().copied().filter(|n| n % 3 > 0).collect();
+                let levels: Vec<i16> = numbers.iter().map(|n| i16::from(n % 3 > 0)).collect();
+                column::<Int64Type>(&mut group, &there, Some(&levels));
+                let texts: Vec<ByteArray> = numbers
+                    .iter()
+                    .map(|n| ByteArray::from(format!("row-{n}").into_bytes()))
+                    .collect();
+                column::<ByteArrayType>(&mut group, &texts, None);
+                group.close().unwrap();
+            }
+        },
+    );
+    let source = source(&file);
+    let whole = rows(&source, &Chunk::whole()).unwrap();
+    assert_eq!(whole.len(), 3003);
+    assert_eq!(whole[0], "1: Null row-0");
+    assert_eq!(whole[3002], "3003: Int(3002) row-3002");
+    for chunk_bytes in [1, 20_000, u64::MAX] {
+        let chunks = plan_records(&source, &format(), chunk_bytes, SplitPolicy::Scan).unwrap();
+        let mut all = Vec::new();
+        for chunk in &chunks {
+            let part = rows(&source, chunk).unwrap();
+            assert_eq!(part.len() as u64, chunk.rows_max);
+            all.extend(part);
+        }
+        assert!(all == whole, "chunks of {chunk_bytes} bytes");
+    }
+}
+
+#[test]
+fn lists_and_what_is_no_parquet_are_refused_with_their_reason() {
+    let file = written("message m { repeated int32 many; }", |_| {});
+    let error = rows(&source(&file), &Chunk::whole())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("\"many\"") && error.contains("list"),
+        "{error}"
+    );
+    let text = NamedTempFile::new().unwrap();
+    std::fs::write(text.path(), "1,2,3\n4,5,6\n").unwrap();
+    let error = rows(&source(&text), &Chunk::whole()).unwrap_err();
+    assert!(matches!(error, SourceError::Parquet { .. }), "{error}");
+}
