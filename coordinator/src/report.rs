@@ -50,6 +50,8 @@ pub struct Report {
     pub job: String,
     /// Whether the checksum of each table was compared with the cluster.
     pub verified: bool,
+    /// Which way pairs took into TiKV, and why.
+    pub ingest: String,
     /// Seconds in this process.
     pub seconds: f64,
     /// CPU seconds of this process.
@@ -62,10 +64,17 @@ pub struct Report {
 
 impl Report {
     /// Sums up a finished job.
-    pub fn new(job: &str, tables: &[Table], verified: bool, elapsed: Duration) -> Self {
+    pub fn new(
+        job: &str,
+        tables: &[Table],
+        verified: bool,
+        ingest: String,
+        elapsed: Duration,
+    ) -> Self {
         Self {
             job: job.to_owned(),
             verified,
+            ingest,
             seconds: elapsed.as_secs_f64(),
             cpu_seconds: usage::cpu_seconds(),
             peak_rss_bytes: usage::peak_rss_bytes(),
@@ -121,6 +130,7 @@ impl Report {
             self.cpu_seconds / (source.max(1) as f64 / 1e9),
             human_bytes(self.peak_rss_bytes)
         );
+        let _ = writeln!(text, "ingested by {}", self.ingest);
         for t in self.tables.iter().filter(|t| t.conflicts > 0) {
             let _ = writeln!(
                 text,

@@ -110,7 +110,16 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
         progress,
         stop.clone(),
     );
-    let tables = guarded(guards, &stop, leading).await?;
+    let tables = guarded(guards, &stop, leading).await;
+    // Also of attempts that failed or were cancelled, by this process or one before.
+    let left = target.importer.discard_orphans().await;
+    if left > 0 {
+        tracing::warn!(
+            left,
+            "files stay in stores' import directories until the job is run again"
+        );
+    }
+    let tables = tables?;
 
     // The job is done: its state would only keep a later job with the same files from starting.
     let forget = Txn::default()
@@ -121,6 +130,7 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
         &job_id,
         &tables,
         job.checksum != Level::Off,
+        target.importer.ingest_path(),
         start.elapsed(),
     ))
 }

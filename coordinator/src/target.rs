@@ -7,14 +7,14 @@ use crate::leader::Steps;
 use async_trait::async_trait;
 use std::sync::Arc;
 use thunderhead_cluster::{
-    GuardOptions, Guards, IdKind, Importer, ImporterOptions, PdClient, RetryPolicy, Security,
-    SqlTls, TaskInfo, TidbClient, TidbOptions,
+    GuardOptions, Guards, IdKind, Importer, ImporterOptions, IngestPath, Ledger, PdClient,
+    RetryPolicy, Security, SqlTls, TaskInfo, TidbClient, TidbOptions,
 };
 use thunderhead_codec::keys;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::{Session, SqlMode};
 use thunderhead_codec::time::Zone;
-use thunderhead_config::{Job, Level, SourceTable, TlsFiles};
+use thunderhead_config::{IngestFiles, Job, Level, SourceTable, TlsFiles};
 use thunderhead_proto::thunderhead::{ClusterSpec, EncodeTask};
 use thunderhead_types::{
     Checksum, Clock, Error, ErrorKind, KeyRange, Result, SystemClock, Timestamp, crc64,
@@ -23,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A range fills most of a region, and leaves room for what TiKV adds to it.
 const RANGE_SHARE_OF_REGION: f64 = 0.75;
+
+/// Names of files that may lie in stores' import directories; in the sort directory.
+const LEDGER_FILE: &str = "sent-files";
 
 /// Regions written to at a time by one process: each holds a merge open and buffers requests for every peer.
 pub(crate) const REGIONS_IN_FLIGHT: usize = 4;
@@ -56,6 +59,13 @@ impl Target {
             retry,
             slice_bytes,
             regions_in_flight: REGIONS_IN_FLIGHT,
+            path: match job.ingest.files {
+                IngestFiles::Write => IngestPath::Write,
+                IngestFiles::Upload => IngestPath::Upload,
+                IngestFiles::Auto => IngestPath::Auto,
+            },
+            sst_dir: Some(job.sorted_kv_dir.clone()),
+            ledger: Ledger::open(Some(job.sorted_kv_dir.join(LEDGER_FILE)))?,
             ..ImporterOptions::default()
         };
         let importer = Arc::new(Importer::new(Arc::clone(&pd), options, cancel));

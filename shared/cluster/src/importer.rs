@@ -3,6 +3,7 @@
 //! sent again. Every public call ends when the importer is cancelled.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::gate::{Gate, IngestPath};
+use crate::ledger::Ledger;
 use crate::limit::StoreLimits;
 use crate::pd::{PdClient, status_text};
 use crate::pulse::Pulse;
@@ -28,6 +31,8 @@ use crate::waits::Waits;
 const REGION_SPLIT_BYTES: u64 = 96 << 20;
 /// Lets servers tell our load from the rest.
 const REQUEST_SOURCE: &str = "external_import";
+/// How a key outside of its region is described.
+pub(crate) const KEY_NOT_IN_REGION: &str = "key not in region";
 
 /// How an importer works. `Default` suits a cluster that serves others, too.
 #[derive(Clone, Debug)]
@@ -53,6 +58,12 @@ pub struct ImporterOptions {
     pub pulse: Option<Arc<Pulse>>,
     /// Where waiting is counted; several importers may count together.
     pub waits: Arc<Waits>,
+    /// How pairs become files of the stores.
+    pub path: IngestPath,
+    /// Where files for `Upload` are built; in memory if nowhere.
+    pub sst_dir: Option<PathBuf>,
+    /// Which files may have to be removed from stores.
+    pub ledger: Arc<Ledger>,
 }
 
 impl Default for ImporterOptions {
@@ -68,6 +79,9 @@ impl Default for ImporterOptions {
             slots: None,
             pulse: None,
             waits: Arc::default(),
+            path: IngestPath::Write,
+            sst_dir: None,
+            ledger: Arc::default(),
         }
     }
 }
@@ -84,6 +98,7 @@ pub struct Importer {
     pub(crate) limits: StoreLimits,
     /// Set once a store said that it knows no `MultiIngest`.
     pub(crate) single_ingest: AtomicBool,
+    pub(crate) gate: Gate,
 }
 
 /// A request to a region's leader that did not succeed.
@@ -123,6 +138,7 @@ impl Importer {
                 None => Arc::new(Semaphore::new(options.regions_in_flight.max(1))),
             },
             limits: StoreLimits::new(),
+            gate: Gate::new(options.path),
             options,
             cancel,
             config: OnceCell::new(),
@@ -338,7 +354,7 @@ pub(crate) fn describe(error: &errorpb::Error) -> String {
     } else if error.epoch_not_match.is_some() {
         "epoch not match"
     } else if error.key_not_in_region.is_some() {
-        return "key not in region".to_owned();
+        return KEY_NOT_IN_REGION.to_owned();
     } else if error.server_is_busy.is_some() {
         "server is busy"
     } else if error.disk_full.is_some() {

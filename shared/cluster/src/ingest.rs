@@ -2,7 +2,8 @@
 //!
 //! The range is cut by regions; pieces run side by side, each as a loop of *slices*:
 //!
-//! 1. *write*: the next pairs go to all peers of the region, which build SSTs under one fresh uuid;
+//! 1. *write*: the next pairs go to all peers of the region, which build SSTs under one fresh uuid; or
+//!    *upload*: SSTs that were built here once go to all of them (`upload.rs`); which, `gate.rs` says;
 //! 2. *ingest*: the region's leader is told to take those SSTs in, through one raft entry.
 //!
 //! SSTs stay usable while the region's epoch stays, whoever leads. So a lost leader, a busy store or
@@ -11,8 +12,10 @@
 //! is harmless: the commit timestamp is the same, so are the engine keys and values. A uuid that an
 //! ingest named is never written again: a follower that lags still owns the old file.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use thunderhead_proto::import_sstpb;
@@ -21,11 +24,13 @@ use thunderhead_proto::import_sstpb::{IngestRequest, MultiIngestRequest};
 use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, Timestamp, crc64, next_key};
 
 use crate::feed::{Feed, Mark};
+use crate::gate::How;
 use crate::importer::{Importer, Refusal, give_up_with, place};
 use crate::pairs::PairSource;
 use crate::reaction::Reaction;
 use crate::region::Region;
 use crate::retry::{Pace, Patience};
+use crate::upload::Building;
 use crate::write::{Slice, WriteError};
 
 /// What an ingest did.
@@ -57,8 +62,14 @@ impl IngestStats {
     }
 }
 
+/// Files that we built are looked after again when they get this old before their ingest: TiKV sweeps the
+/// import directory every ten minutes.
+const AGE_SOFT: Duration = Duration::from_secs(300);
+/// At this age they are given up.
+const AGE_HARD: Duration = Duration::from_secs(600);
+
 /// What became of a slice's files.
-enum Outcome {
+pub(crate) enum Outcome {
     Ingested,
     /// The files are useless: write the slice again.
     Lost(Refusal),
@@ -73,8 +84,46 @@ impl Importer {
         commit_ts: Timestamp,
         source: Arc<dyn PairSource>,
     ) -> Result<IngestStats> {
-        self.until_cancelled(self.ingest_pieces(range, commit_ts, source))
+        self.until_cancelled(self.ingest_by_gate(range, commit_ts, source))
             .await
+    }
+
+    async fn ingest_by_gate(
+        &self,
+        range: &KeyRange,
+        commit_ts: Timestamp,
+        source: Arc<dyn PairSource>,
+    ) -> Result<IngestStats> {
+        let (how, canary) = self.next_way().await?;
+        let done = self
+            .ingest_pieces(range, commit_ts, source.clone(), how)
+            .await;
+        if !canary {
+            return done;
+        }
+        let verified = match &done {
+            Ok(stats) => self.checksum(range).await.map(|sum| sum == stats.checksum),
+            Err(error) => Err(error.clone()),
+        };
+        match (verified, how) {
+            (Ok(there), _) if there || how == How::Write => {
+                self.canary_is_over(how, &done.as_ref().copied().unwrap_or_default(), there);
+                done
+            }
+            (_, How::Write) => {
+                self.gate.refuse("the first range failed".to_owned());
+                done
+            }
+            (failed, How::Upload { .. }) => {
+                let why = match failed {
+                    Ok(_) => "the range that tried Upload did not verify".to_owned(),
+                    Err(error) => format!("the range that tried Upload failed: {}", error.cause),
+                };
+                self.gate.refuse(why);
+                self.ingest_pieces(range, commit_ts, source, How::Write)
+                    .await
+            }
+        }
     }
 
     async fn ingest_pieces(
@@ -82,6 +131,7 @@ impl Importer {
         range: &KeyRange,
         commit_ts: Timestamp,
         source: Arc<dyn PairSource>,
+        how: How,
     ) -> Result<IngestStats> {
         if !range.end.is_empty() && range.start >= range.end {
             return Ok(IngestStats::default());
@@ -94,7 +144,7 @@ impl Importer {
             .into_iter()
             .filter_map(|region| region.range.intersect(range));
         stream::iter(pieces)
-            .map(|piece| self.ingest_piece(piece, commit_ts, source.clone(), slice_bytes))
+            .map(|piece| self.ingest_piece(piece, commit_ts, source.clone(), slice_bytes, how))
             .buffer_unordered(self.options.regions_in_flight.max(1))
             .try_fold(IngestStats::default(), |mut all, one| async move {
                 all.merge(&one);
@@ -109,12 +159,17 @@ impl Importer {
         commit_ts: Timestamp,
         source: Arc<dyn PairSource>,
         slice_bytes: u64,
+        mut how: How,
     ) -> Result<IngestStats> {
         let closed = |_| Error::new(ErrorKind::Internal, "", "the importer's slots are closed");
         let _slot = self.slots.acquire().await.map_err(closed)?;
         let mut stats = IngestStats::default();
         let mut patience = Patience::new(self.options.retry);
         let mut rest = Some(piece);
+        let mut building = Building {
+            source: source.clone(),
+            carry: VecDeque::new(),
+        };
         while let Some(range) = rest {
             let region = self.regions.locate(&range.start).await?;
             let bound = region.range.intersect(&range).ok_or_else(|| {
@@ -124,16 +179,23 @@ impl Importer {
                     "looked up a key that it does not hold",
                 )
             })?;
-            let feed = Feed::open(source.clone(), bound.clone(), commit_ts);
             let work = RegionWork {
                 region: &region,
                 bound: &bound,
                 commit_ts,
                 slice_bytes,
             };
-            let reached = self
-                .ingest_region(work, feed, &mut stats, &mut patience)
-                .await?;
+            let reached = match how {
+                How::Write => {
+                    let feed = Feed::open(source.clone(), bound.clone(), commit_ts);
+                    self.ingest_region(work, feed, &mut stats, &mut patience)
+                        .await?
+                }
+                How::Upload { .. } => {
+                    self.upload_region(&work, &mut building, &mut stats, &mut patience, &mut how)
+                        .await?
+                }
+            };
             rest = remaining(&range, reached);
         }
         Ok(stats)
@@ -155,7 +217,7 @@ impl Importer {
             let slice = match written.await {
                 Ok(Some(slice)) => slice,
                 Ok(None) => return Ok(end),
-                Err(WriteError::Broken(error)) => return Err(error),
+                Err(WriteError::Broken(error) | WriteError::Unproved(error)) => return Err(error),
                 Err(WriteError::Refused(refusal)) => {
                     stats.retries += 1;
                     self.react(work.region, refusal, patience).await?;
@@ -183,7 +245,7 @@ impl Importer {
     }
 
     /// Has the leader take the slice's files in, asking again for as long as they are usable.
-    async fn ingest_slice(
+    pub(crate) async fn ingest_slice(
         &self,
         work: &RegionWork<'_>,
         slice: &Slice,
@@ -193,11 +255,18 @@ impl Importer {
         let mut region = work.region.clone();
         // An ingest whose outcome nobody told: only then can "the files are gone" mean that they were taken in.
         let mut untold = false;
+        self.options.ledger.name(slice.uuid()).await?;
         loop {
+            if let Some(refusal) = self.too_old(&region, slice).await? {
+                return Ok(Outcome::Lost(refusal));
+            }
             let single = self.single_ingest.load(Ordering::Relaxed);
             let sent = self.send_ingest(&region, &slice.metas, single);
             let refusal = match self.waits().stores.during(sent).await? {
-                Ok(()) => return Ok(Outcome::Ingested),
+                Ok(()) => {
+                    self.options.ledger.end(slice.uuid());
+                    return Ok(Outcome::Ingested);
+                }
                 Err(refusal) => refusal,
             };
             untold |= refusal.reaction == Reaction::Unknown;
@@ -206,6 +275,7 @@ impl Importer {
                     self.single_ingest.store(true, Ordering::Relaxed);
                 }
                 Reaction::Verify if untold && self.is_present(slice, work.commit_ts).await? => {
+                    self.options.ledger.end(slice.uuid());
                     return Ok(Outcome::Ingested);
                 }
                 Reaction::Verify | Reaction::Rescan(_) => return Ok(Outcome::Lost(refusal)),
@@ -233,6 +303,26 @@ impl Importer {
                     self.react(&region, refusal, patience).await?;
                 }
             }
+        }
+    }
+
+    /// Why the slice's files cannot be relied on any more, if they are that old.
+    async fn too_old(&self, region: &Region, slice: &Slice) -> Result<Option<Refusal>> {
+        let age = slice.uploaded.map_or(Duration::ZERO, |at| at.elapsed());
+        if age >= AGE_HARD {
+            return Ok(Some(Refusal {
+                reaction: Reaction::Rescan(Vec::new()),
+                cause: format!("files for region {} waited for {age:?}", region.id),
+                store: 0,
+            }));
+        }
+        if age < AGE_SOFT {
+            return Ok(None);
+        }
+        match self.settled(region).await {
+            Ok(()) => Ok(None),
+            Err(WriteError::Refused(refusal)) => Ok(Some(refusal)),
+            Err(WriteError::Broken(error) | WriteError::Unproved(error)) => Err(error),
         }
     }
 
@@ -268,7 +358,7 @@ impl Importer {
         Ok(None)
     }
 
-    async fn send_ingest(
+    pub(crate) async fn send_ingest(
         &self,
         region: &Region,
         metas: &[import_sstpb::SstMeta],
@@ -319,7 +409,9 @@ impl Importer {
     /// Whether the slice's first and last pair are in the cluster, as we wrote them: all files of an
     /// ingest appear at once, so then everything between them is, too.
     async fn is_present(&self, slice: &Slice, commit_ts: Timestamp) -> Result<bool> {
-        Ok(self.has(&slice.first, commit_ts).await? && self.has(&slice.last, commit_ts).await?)
+        Ok(slice.readable
+            && self.has(&slice.first, commit_ts).await?
+            && self.has(&slice.last, commit_ts).await?)
     }
 
     async fn has(&self, mark: &Mark, commit_ts: Timestamp) -> Result<bool> {
@@ -332,11 +424,11 @@ impl Importer {
 }
 
 /// One region's part of a piece.
-struct RegionWork<'a> {
-    region: &'a Region,
-    bound: &'a KeyRange,
-    commit_ts: Timestamp,
-    slice_bytes: u64,
+pub(crate) struct RegionWork<'a> {
+    pub region: &'a Region,
+    pub bound: &'a KeyRange,
+    pub commit_ts: Timestamp,
+    pub slice_bytes: u64,
 }
 
 /// What is left of `range` when everything before `reached` is done (`None`: everything).

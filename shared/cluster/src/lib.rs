@@ -3,13 +3,17 @@
 //! reads) and TiDB (SQL and status port). Knows nothing of tables' encoding, sorting or job plans:
 //! sorted pairs come in through [`PairSource`].
 
+mod built;
 mod checksum;
 mod feed;
+mod gate;
 mod guards;
 mod importer;
 mod ingest;
+mod ledger;
 mod limit;
 mod meta;
+mod orphans;
 mod pairs;
 mod pd;
 mod pulse;
@@ -23,13 +27,16 @@ mod split;
 mod store;
 mod task_info;
 mod tidb;
+mod upload;
 mod waits;
 mod wire;
 mod write;
 
+pub use gate::IngestPath;
 pub use guards::{GuardOptions, Guards};
 pub use importer::{Importer, ImporterOptions};
 pub use ingest::IngestStats;
+pub use ledger::Ledger;
 pub use pairs::{BATCH_BYTES, MemoryPairs, PairBatch, PairReader, PairSource};
 pub use pd::{PdClient, ScatterStats};
 pub use pulse::Pulse;

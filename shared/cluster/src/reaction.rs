@@ -36,6 +36,8 @@ pub(crate) enum Reaction {
 
 const DISK_FULL: &str = "free space on the store or add stores, then run the same command again";
 const API_VERSION: &str = "the cluster stores data in another API version than TiDB tables use";
+const BAD_FILE: &str =
+    "set thunderhead.ingest = \"write\"; no store was harmed, but this is a bug to report";
 const RECOVERY: &str = "wait until recovery or flashback ended, then run the same command again";
 
 /// For an error that came as a payload.
@@ -116,6 +118,10 @@ pub(crate) fn of_status(status: &Status) -> Reaction {
     if text.contains("IncompatibleApiVersion") || text.contains("InvalidKeyMode") {
         return Reaction::Fatal(API_VERSION);
     }
+    // A leader that looks into a file before it proposes anything.
+    if text.contains("Corruption: ") {
+        return Reaction::Fatal(BAD_FILE);
+    }
     match status.code() {
         Code::Unimplemented => Reaction::Unsupported,
         Code::PermissionDenied | Code::Unauthenticated => {
@@ -153,6 +159,28 @@ pub(crate) fn of_write_status(status: &Status) -> Reaction {
         Reaction::Unsupported => Reaction::Fatal("the store has no import service"),
         reaction => reaction,
     }
+}
+
+/// For an `Upload` stream that failed, or `None` if the file is there all the same. A stream that did not
+/// get to its end leaves nothing, so the same bytes may be sent again under the same uuid.
+pub(crate) fn of_upload_status(status: &Status) -> Option<Reaction> {
+    let text = status.message();
+    // From a stream of ours whose reply was lost: no ingest named the uuid so far.
+    if text.contains("FileExists") {
+        return None;
+    }
+    let reaction = if text.contains("DiskSpaceNotEnough") {
+        Reaction::Fatal(DISK_FULL)
+    } else if text.contains("ResourceNotEnough") {
+        Reaction::Wait(None)
+    } else {
+        match of_status(status) {
+            Reaction::Unsupported => Reaction::Fatal("the store has no import service"),
+            // Broken off, damaged on the way, or still open from an earlier attempt.
+            reaction => reaction,
+        }
+    };
+    Some(reaction)
 }
 
 #[cfg(test)]
@@ -326,6 +354,16 @@ mod tests {
             of_write_status(&Status::unimplemented("")),
             Reaction::Fatal(_)
         ));
+    }
+
+    #[test]
+    fn upload_failures_are_read_from_their_text() {
+        let of = |text: &str| of_upload_status(&Status::unknown(text));
+        assert_eq!(of("FileExists(\"x\", \"create SST upload cache\")"), None);
+        assert_eq!(of("FileCorrupted(..)"), Some(Reaction::Unknown));
+        assert_eq!(of("Io(Os { code: 17 })"), Some(Reaction::Unknown));
+        assert_eq!(of("ResourceNotEnough"), Some(Reaction::Wait(None)));
+        assert_eq!(of("DiskSpaceNotEnough"), Some(Reaction::Fatal(DISK_FULL)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `Write` messages as bytes. A batch is encoded once, straight from the arena, and the same bytes go
+//! `Write` and `Upload` messages as bytes. A batch is encoded once, straight from the arena, and the same bytes go
 //! to every peer; generated types would copy each pair and encode per peer.
 
 use bytes::{Buf, BufMut, Bytes};
@@ -21,6 +21,7 @@ const BATCH_COMMIT_TS: u8 = 1 << 3;
 const BATCH_PAIR: u8 = 2 << 3 | 2;
 const PAIR_KEY: u8 = 1 << 3 | 2;
 const PAIR_VALUE: u8 = 2 << 3 | 2;
+const UPLOAD_DATA: u8 = 2 << 3 | 2;
 
 /// The first message of a stream.
 pub(crate) fn meta_message(meta: import_sstpb::SstMeta, context: kvrpcpb::Context) -> Bytes {
@@ -70,7 +71,37 @@ pub(crate) async fn write_stream(
     channel: Channel,
     messages: ReceiverStream<Bytes>,
 ) -> Result<WriteResponse, Status> {
-    let path = PathAndQuery::from_static("/import_sstpb.ImportSST/Write");
+    stream_to(channel, "/import_sstpb.ImportSST/Write", messages).await
+}
+
+/// Opens an `Upload` stream. Its reply is empty, so it reads as any other.
+pub(crate) async fn upload_stream(
+    channel: Channel,
+    messages: ReceiverStream<Bytes>,
+) -> Result<(), Status> {
+    let reply = stream_to(channel, "/import_sstpb.ImportSST/Upload", messages).await;
+    reply.map(drop)
+}
+
+/// The first message of an upload.
+pub(crate) fn upload_meta(meta: import_sstpb::SstMeta) -> Bytes {
+    let chunk = Some(import_sstpb::upload_request::Chunk::Meta(meta));
+    import_sstpb::UploadRequest { chunk }.encode_to_vec().into()
+}
+
+/// A message with a part of the file.
+pub(crate) fn upload_data(data: &[u8]) -> Bytes {
+    let mut to = Vec::with_capacity(nested_len(data.len()));
+    put_bytes(&mut to, UPLOAD_DATA, data);
+    to.into()
+}
+
+async fn stream_to(
+    channel: Channel,
+    path: &'static str,
+    messages: ReceiverStream<Bytes>,
+) -> Result<WriteResponse, Status> {
+    let path = PathAndQuery::from_static(path);
     let mut grpc = Grpc::new(channel);
     grpc.ready()
         .await

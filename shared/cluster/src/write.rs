@@ -9,12 +9,13 @@ use thunderhead_proto::{import_sstpb, metapb};
 use thunderhead_types::{Checksum, Error, KeyRange};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::feed::{EncodedBatch, Feed, Mark};
 use crate::importer::{Importer, Refusal};
+use crate::ledger::Uuid;
 use crate::limit::StoreLimits;
 use crate::pd::status_text;
 use crate::reaction::{self, Reaction};
@@ -23,13 +24,13 @@ use crate::waits::Waits;
 use crate::wire::{meta_message, write_stream};
 
 /// Messages under way to one peer; the slowest peer holds the others back after that many.
-const WINDOW: usize = 4;
+pub(crate) const WINDOW: usize = 4;
 /// A store that takes no message for this long is treated as gone.
-const STALL: Duration = Duration::from_secs(120);
+pub(crate) const STALL: Duration = Duration::from_secs(120);
 /// Finishing writes files and syncs them.
-const FINISH: Duration = Duration::from_secs(300);
+pub(crate) const FINISH: Duration = Duration::from_secs(300);
 /// Marks pairs as written by a physical import, for change feeds that must skip them.
-const TXN_SOURCE: u64 = 1 << 16;
+pub(crate) const TXN_SOURCE: u64 = 1 << 16;
 
 /// SSTs that are on every peer, ready to be ingested.
 #[derive(Debug)]
@@ -40,6 +41,20 @@ pub(crate) struct Slice {
     pub tally: Checksum,
     /// Nothing is left of the range.
     pub complete: bool,
+    /// When uploading began, for files that we built: unlike those of `Write`, stores that do not know the
+    /// region yet sweep them.
+    pub uploaded: Option<Instant>,
+    /// Whether the first and last pair are known well enough to look for them.
+    pub readable: bool,
+}
+
+impl Slice {
+    /// What all its files are called.
+    pub(crate) fn uuid(&self) -> Uuid {
+        let uuid = self.metas.first().map(|meta| &meta.uuid[..]);
+        uuid.and_then(|uuid| uuid.try_into().ok())
+            .unwrap_or_default()
+    }
 }
 
 /// Why a slice could not be written.
@@ -49,6 +64,8 @@ pub(crate) enum WriteError {
     Refused(Refusal),
     /// The source failed, or the cluster is out of reach.
     Broken(Error),
+    /// A file that we built is not what it should be; it was not sent.
+    Unproved(Error),
 }
 
 impl From<Error> for WriteError {
@@ -101,6 +118,8 @@ impl Importer {
             last,
             tally,
             complete,
+            uploaded: None,
+            readable: true,
         }))
     }
 
@@ -110,8 +129,10 @@ impl Importer {
         bound: &KeyRange,
         first: &EncodedBatch,
     ) -> Result<PeerStreams, WriteError> {
+        let uuid: Uuid = rand::random();
+        self.options.ledger.begin(uuid, region).await?;
         let meta = import_sstpb::SstMeta {
-            uuid: rand::random::<[u8; 16]>().to_vec().into(),
+            uuid: uuid.to_vec().into(),
             // Replaced by the exact keys before the ingest; the last one is not known yet.
             range: Some(import_sstpb::Range {
                 start: encode_border(&first.first.key).into(),

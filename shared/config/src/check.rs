@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::filter::TableFilter;
 use crate::job::{
-    Backend, FieldOptions, IgnoreColumns, IngestOptions, Job, Level, LogicalOptions, PauseScope,
+    Backend, FieldOptions, IgnoreColumns, IngestFiles, IngestOptions, Job, Level, LogicalOptions,
+    PauseScope,
 };
 use crate::problem::{Note, Problem};
 use crate::raw::Written;
@@ -416,6 +417,11 @@ fn ingest(w: &Written) -> Option<IngestOptions> {
         {
             "global" => PauseScope::Global,
             _ => PauseScope::Table,
+        },
+        files: match w.root.text("thunderhead.ingest").as_str() {
+            "upload" => IngestFiles::Upload,
+            "auto" => IngestFiles::Auto,
+            _ => IngestFiles::Write,
         },
     })
 }

@@ -331,6 +331,19 @@ pub struct IngestOptions {
     pub store_bytes_per_second: u64,
     /// Which regions PD must not move meanwhile.
     pub pause_scope: PauseScope,
+    /// Who builds the files that TiKV takes in.
+    pub files: IngestFiles,
+}
+
+/// Who builds the files that TiKV takes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IngestFiles {
+    /// Every replica, from pairs.
+    Write,
+    /// The agent, once for all replicas.
+    Upload,
+    /// The agent where that proves itself, else every replica.
+    Auto,
 }
 
 /// Which regions PD must not move.

@@ -26,8 +26,8 @@ pub use check::{Loaded, load};
 pub use filter::{FilterError, TableFilter};
 pub use job::{
     Backend, CharacterSet, Compression, ConflictOptions, ConflictStrategy, CsvOptions,
-    FieldOptions, FileFormat, IgnoreColumns, IngestOptions, Job, Level, LogicalOptions,
-    OnDuplicate, PauseScope, SourceFormat, SqlOptions, TidbOptions, TlsFiles,
+    FieldOptions, FileFormat, IgnoreColumns, IngestFiles, IngestOptions, Job, Level,
+    LogicalOptions, OnDuplicate, PauseScope, SourceFormat, SqlOptions, TidbOptions, TlsFiles,
 };
 pub use problem::{Note, Problem, to_error};
 pub use raw::environment_overrides;

@@ -1,0 +1,307 @@
+//! Uploading: one file for all peers of a region. Stores check nothing but a CRC, and a store that does
+//! not know the region yet sweeps the file away, after which an ingest would stop it. Hence, in this order:
+//!
+//! 1. the region as PD has it now: the expected epoch, no peer that lags, no store that is away;
+//! 2. the same bytes to every peer, learners included, each with a pace of its own;
+//! 3. the region again, as in 1;
+//! 4. the ingest, within minutes: TiKV sweeps every ten.
+//!
+//! A peer that fails gets the bytes again under the same uuid, which no ingest named yet. After an ingest
+//! the uuid is never sent again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use thunderhead_proto::import_sstpb::SstMeta;
+use thunderhead_proto::kvrpcpb::ApiVersion;
+use thunderhead_sst::SstContent;
+use thunderhead_types::{Error, ErrorKind, KeyRange, Result, next_key};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::built::{Built, BuiltFeed};
+use crate::gate::How;
+use crate::importer::{Importer, Refusal, give_up_with, place};
+use crate::ingest::{IngestStats, Outcome, RegionWork};
+use crate::ledger::Uuid;
+use crate::pairs::PairSource;
+use crate::pd::status_text;
+use crate::reaction::{Reaction, of_upload_status};
+use crate::region::Region;
+use crate::retry::{Pace, Patience};
+use crate::wire::{upload_data, upload_meta, upload_stream};
+use crate::write::{FINISH, STALL, Slice, WINDOW, WriteError};
+
+/// Bytes of the file in one message.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// Files are at most this large: few of them are under way for each region in flight.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Where the slices of a piece come from.
+pub(crate) struct Building {
+    pub source: Arc<dyn PairSource>,
+    /// Built for regions that changed, in order.
+    pub carry: VecDeque<Built>,
+}
+
+impl Importer {
+    /// Slice by slice as [`Importer::ingest_region`], with files of our own. Sets `how` to `Write` when a
+    /// file is not what it should be.
+    pub(crate) async fn upload_region(
+        &self,
+        work: &RegionWork<'_>,
+        building: &mut Building,
+        stats: &mut IngestStats,
+        patience: &mut Patience,
+        how: &mut How,
+    ) -> Result<Option<Vec<u8>>> {
+        let end = (!work.bound.end.is_empty()).then(|| work.bound.end.clone());
+        let mut reached = work.bound.start.clone();
+        let mut feed = None;
+        loop {
+            let next = self.next_built(work, building, &mut feed, &reached).await;
+            let built = match next {
+                Ok(Some(built)) => built,
+                Ok(None) => return Ok(end),
+                Err(WriteError::Broken(error)) => return Err(error),
+                Err(WriteError::Refused(refusal)) => {
+                    self.react(work.region, refusal, patience).await?;
+                    return Ok(Some(reached));
+                }
+                Err(WriteError::Unproved(error)) => {
+                    tracing::error!(%error, "a table file was not proved; its range goes through Write");
+                    self.gate
+                        .refuse(format!("a table file was not proved: {error}"));
+                    building.carry.clear();
+                    *how = How::Write;
+                    return Ok(Some(reached));
+                }
+            };
+            let lost = match self.upload_slice(work.region, &built, *how).await {
+                Ok(slice) => {
+                    stats.bytes += built.files.size();
+                    match self.ingest_slice(work, &slice, stats, patience).await? {
+                        Outcome::Ingested => {
+                            patience.progress();
+                            stats.checksum.merge(&slice.tally);
+                            stats.ssts += slice.metas.len() as u64;
+                            stats.regions += 1;
+                            reached = next_key(&slice.last.key);
+                            continue;
+                        }
+                        Outcome::Lost(refusal) => {
+                            stats.rewrites += 1;
+                            refusal
+                        }
+                    }
+                }
+                Err(WriteError::Refused(refusal)) => refusal,
+                Err(WriteError::Broken(error) | WriteError::Unproved(error)) => return Err(error),
+            };
+            stats.retries += 1;
+            building.carry.push_front(built);
+            self.react(work.region, lost, patience).await?;
+            return Ok(Some(reached));
+        }
+    }
+
+    /// The next slice for the region: what was built for another one first.
+    async fn next_built(
+        &self,
+        work: &RegionWork<'_>,
+        building: &mut Building,
+        feed: &mut Option<BuiltFeed>,
+        reached: &[u8],
+    ) -> Result<Option<Built>, WriteError> {
+        let dir = self.options.sst_dir.clone();
+        if let Some(built) = building.carry.pop_front() {
+            let end = work.bound.end.clone();
+            let cut = tokio::task::spawn_blocking(move || built.cut(&end, dir.as_ref())).await;
+            let (head, tail) =
+                cut.map_err(|e| Error::new(ErrorKind::Internal, "table file", e))??;
+            if let Some(tail) = tail {
+                building.carry.push_front(tail);
+            }
+            return Ok(head);
+        }
+        if !work.bound.end.is_empty() && reached >= &work.bound.end[..] {
+            return Ok(None);
+        }
+        let feed = feed.get_or_insert_with(|| {
+            let range = KeyRange::new(reached, work.bound.end.clone());
+            let bytes = work.slice_bytes.min(FILE_BYTES_MAX);
+            BuiltFeed::open(building.source.clone(), range, work.commit_ts, bytes, dir)
+        });
+        self.waits().pairs.during(feed.next()).await
+    }
+
+    async fn upload_slice(
+        &self,
+        region: &Region,
+        built: &Built,
+        how: How,
+    ) -> Result<Slice, WriteError> {
+        self.settled(region).await?;
+        let uuid: Uuid = rand::random();
+        self.options.ledger.begin(uuid, region).await?;
+        let began = Instant::now();
+        // The default column family comes first: a value must be there before the record that names it.
+        let mut files: Vec<_> = built.files.files().collect();
+        files.reverse();
+        let meta = |file: &thunderhead_sst::BuiltSst| SstMeta {
+            uuid: uuid.to_vec().into(),
+            range: Some(thunderhead_proto::import_sstpb::Range {
+                start: file.meta_range().0.to_vec().into(),
+                end: file.meta_range().1.to_vec().into(),
+            }),
+            crc32: file.crc32,
+            length: file.size,
+            cf_name: file.cf.name().to_owned(),
+            region_id: region.id,
+            region_epoch: Some(region.epoch),
+            ..Default::default()
+        };
+        let mut metas: Vec<_> = files.iter().map(|file| meta(file)).collect();
+        let uploads = region
+            .peers
+            .iter()
+            .filter(|peer| !peer.is_witness)
+            .flat_map(|peer| files.iter().zip(&metas).map(|one| (peer.store_id, one)))
+            .map(|(store, (file, meta))| self.upload_file(region, store, meta, &file.content));
+        self.waits().stores.during(try_join_all(uploads)).await?;
+        self.settled(region).await?;
+        if how == (How::Upload { checked: true }) {
+            for meta in &mut metas {
+                meta.set_api_version(ApiVersion::V2);
+            }
+        }
+        Ok(Slice {
+            metas,
+            first: built.first(),
+            last: built.last(),
+            tally: built.tally,
+            complete: false,
+            uploaded: Some(began),
+            readable: built.crcs.is_some(),
+        })
+    }
+
+    /// Waits until PD has the region at its epoch with every peer up to date.
+    pub(crate) async fn settled(&self, region: &Region) -> Result<(), WriteError> {
+        let mut patience = Patience::new(self.options.retry);
+        loop {
+            let cause = match self.pd.region_by_id(region.id).await? {
+                Some(now) if now.is_newer_than(region) => return Err(changed(region)),
+                Some(now) if !now.same_epoch(region) => "PD lags behind",
+                Some(now) if !now.down.is_empty() => "a store of the region is down",
+                Some(now) if !now.pending.is_empty() => "a peer has not caught up",
+                Some(_) => return Ok(()),
+                // Merged away, as far as PD knows.
+                None => return Err(changed(region)),
+            };
+            give_up_with(patience.wait(Pace::Short, cause).await, place(0, region))?;
+        }
+    }
+
+    /// One file to one peer, again until it is there or the region changed.
+    async fn upload_file(
+        &self,
+        region: &Region,
+        store: u64,
+        meta: &SstMeta,
+        content: &SstContent,
+    ) -> Result<(), WriteError> {
+        let mut patience = Patience::new(self.options.retry);
+        loop {
+            let Some(channel) = self.stores.channel(store).await? else {
+                return Err(WriteError::Refused(Refusal::unknown_store(store)));
+            };
+            let status = match self.upload_once(channel, store, meta, content).await? {
+                Ok(()) => return Ok(()),
+                Err(status) => status,
+            };
+            let Some(reaction) = of_upload_status(&status) else {
+                return Ok(());
+            };
+            let cause = status_text(&status);
+            let pace = match reaction {
+                Reaction::Fatal(_) => {
+                    return Err(WriteError::Refused(Refusal {
+                        reaction,
+                        cause,
+                        store,
+                    }));
+                }
+                Reaction::Wait(asked) => Pace::Busy(asked),
+                _ => Pace::Short,
+            };
+            if status.code() == Code::Unavailable {
+                // Perhaps the store came back at another address.
+                self.stores.forget(store);
+            }
+            give_up_with(patience.wait(pace, &cause).await, place(store, region))?;
+            if let Some(now) = self.pd.region_by_id(region.id).await?
+                && now.is_newer_than(region)
+            {
+                return Err(changed(region));
+            }
+        }
+    }
+
+    async fn upload_once(
+        &self,
+        channel: Channel,
+        store: u64,
+        meta: &SstMeta,
+        content: &SstContent,
+    ) -> Result<Result<(), Status>> {
+        let (to, messages) = mpsc::channel(WINDOW);
+        // The channel is new and has room for the first message.
+        let _ = to.try_send(upload_meta(meta.clone()));
+        let reply = upload_stream(channel, ReceiverStream::new(messages));
+        tokio::pin!(reply);
+        let feed = async {
+            let mut at = 0;
+            while at < meta.length {
+                let len = (meta.length - at).min(CHUNK_BYTES);
+                let file = content.clone();
+                let read = move || file.read(at, len as usize).map(|bytes| upload_data(&bytes));
+                let message = tokio::task::spawn_blocking(read)
+                    .await
+                    .map_err(|e| Error::new(ErrorKind::Internal, "table file", e))??;
+                let limit = self.limits.take(store, message.len());
+                self.waits().limit.during(limit).await;
+                match timeout(STALL, to.send(message)).await {
+                    Ok(Ok(())) => at += len,
+                    // The stream ended: its reply says why.
+                    Ok(Err(_)) => return Ok(true),
+                    Err(_) => return Ok(false),
+                }
+            }
+            drop(to);
+            Ok::<bool, Error>(true)
+        };
+        let stalled = || Status::deadline_exceeded("the store took too long");
+        tokio::select! {
+            reply = &mut reply => return Ok(reply),
+            fed = feed => if !fed? {
+                return Ok(Err(stalled()));
+            },
+        }
+        Ok(timeout(FINISH, reply)
+            .await
+            .unwrap_or_else(|_| Err(stalled())))
+    }
+}
+
+fn changed(region: &Region) -> WriteError {
+    WriteError::Refused(Refusal {
+        reaction: Reaction::Rescan(Vec::new()),
+        cause: format!("region {} changed", region.id),
+        store: 0,
+    })
+}
