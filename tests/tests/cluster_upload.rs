@@ -250,29 +250,3 @@ async fn upload_is_taken_after_a_canary_of_each_kind() {
     all.merge(&rig.importer.ingest_range(&range, ts, source).await.unwrap());
     rig.holds_all(&all).await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attempts_broken_off_at_any_moment_leave_no_file_on_any_store() {
-    for path in [IngestPath::Write, IngestPath::Upload] {
-        let rig = Rig::new(path).await;
-        let borders: Vec<_> = (0..6).map(|i| keys::record_key(TABLE, i * 500)).collect();
-        rig.importer.split_and_scatter(&borders).await.unwrap();
-        let source: Arc<dyn PairSource> = Arc::new(MemoryPairs::new(records()));
-        let (ts, range) = (rig.pd.tso().await.unwrap(), keys::table_range(TABLE));
-        let mut left_behind = 0;
-        for kill in 0..100u64 {
-            let importer = rig.successor(path, &CancellationToken::new());
-            let killed_after = Duration::from_micros(kill * 997 % 61_000);
-            let work = importer.ingest_range(&range, ts, source.clone());
-            let _ = tokio::time::timeout(killed_after, work).await;
-            left_behind += usize::from(!rig.orphans().is_empty());
-        }
-        assert!(left_behind > 0, "{path:?}: nothing was ever left behind");
-        let last = rig.successor(path, &CancellationToken::new());
-        let stats = last.ingest_range(&range, ts, source).await.unwrap();
-        assert_eq!(last.discard_orphans().await, 0);
-        let orphans = rig.orphans();
-        assert!(orphans.is_empty(), "{path:?} {orphans:?}");
-        rig.holds_all(&stats).await;
-    }
-}
