@@ -476,3 +476,71 @@ async fn partitioned_tables_are_read_and_cut_as_one() {
     );
     assert!(rows(&mut conn, "show create table p").await[0].contains("PARTITION BY RANGE (`a`)\n(PARTITION `p0` VALUES LESS THAN (10),\n PARTITION `p1` VALUES LESS THAN (MAXVALUE))"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_is_its_query_wherever_it_is_read_from() {
+    let server = Server::start().await;
+    let mut conn = server.connect().await;
+    exec(&mut conn, &[
+        "create database d",
+        "use d",
+        "create table t(id int primary key, s varchar(20), n int)",
+        "insert into t values (1, 'a', 10), (2, 'b', 20), (3, 'b', 30)",
+        "create algorithm=undefined definer=`root`@`%` sql security definer view `v` (`word`, `total`) as \
+         select s, sum(n) from t group by s",
+        "create view w as select v.word, t.id from v join t on t.s = v.word where v.total > 10",
+        "use test",
+    ])
+    .await;
+    let sums = ["a|10", "b|50"];
+    assert_eq!(
+        rows(&mut conn, "select * from d.v order by word").await,
+        sums
+    );
+    let joined = "with t as (select 1 x) select w.id from d.w w, t where w.word = 'b' order by 1";
+    assert_eq!(rows(&mut conn, joined).await, ["2", "3"]);
+    assert_eq!(
+        rows(
+            &mut conn,
+            "select table_name, table_type from information_schema.tables where table_schema = 'd' order by 1"
+        )
+        .await,
+        ["t|BASE TABLE", "v|VIEW", "w|VIEW"]
+    );
+    assert_eq!(
+        rows(&mut conn, "select column_name, data_type from information_schema.columns where table_name = 'w' order by ordinal_position").await,
+        ["word|varchar", "id|int"]
+    );
+    let shown = rows(&mut conn, "show create view d.v").await;
+    assert!(
+        shown[0].contains("VIEW `v` (`word`, `total`) AS select s, sum(n) from t group by s"),
+        "{shown:?}"
+    );
+    // A view is no table, and a table is no view.
+    assert_eq!(
+        error(&mut conn, "insert into d.v values (1, 2)").await.0,
+        1347
+    );
+    assert_eq!(error(&mut conn, "drop table d.v").await.0, 1051);
+    assert_eq!(error(&mut conn, "drop view d.t").await.0, 1347);
+    assert_eq!(
+        error(&mut conn, "create view d.v as select 1").await.0,
+        1050
+    );
+    exec(
+        &mut conn,
+        &[
+            "create or replace view d.v as select id word from d.t where id < 3",
+            "drop table if exists d.v",
+            "drop view if exists d.x",
+        ],
+    )
+    .await;
+    assert_eq!(
+        rows(&mut conn, "select count(*), max(word) from d.v").await,
+        ["2|2"]
+    );
+    exec(&mut conn, &["drop view d.v"]).await;
+    assert_eq!(error(&mut conn, "select * from d.w").await.0, 1356);
+    assert_eq!(error(&mut conn, "drop view d.v").await.0, 1051);
+}

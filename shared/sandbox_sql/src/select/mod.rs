@@ -16,7 +16,8 @@ mod types;
 mod vtab;
 
 pub use functions::like;
-pub use run::{Sqlite, evaluate, for_each_row, run_query};
+pub use run::{Sqlite, describe, evaluate, for_each_row, run_query};
 pub use scope::ScopeColumn;
+pub use translate::OutColumn;
 pub use types::{Kind, Ty, column_meta};
 pub use vtab::KEY_COLUMN;

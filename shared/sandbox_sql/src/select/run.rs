@@ -4,7 +4,7 @@ use super::date_functions::zone_functions;
 use super::decimal::Decimal;
 use super::functions::{double_text, register};
 use super::scope::{ScopeColumn, ident};
-use super::translate::{OutColumn, Tables, Translator};
+use super::translate::{Opened, OutColumn, Tables, Translator};
 use super::types::{Kind, Ty};
 use super::vtab::{self, KEY_COLUMN, ROW_ID_COLUMN, Registry, Source};
 use crate::catalog::is_system;
@@ -13,7 +13,7 @@ use crate::expr::{Expr, Query, Select, SelectItem, parse_expr};
 use crate::lexer::{Cursor, tokenize};
 use crate::protocol::{RowSink, Value};
 use crate::session::Session;
-use crate::statements::{info_schema, tidb_version};
+use crate::statements::{info_schema, tidb_version, views};
 use crate::view::View;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -69,7 +69,7 @@ impl Planner<'_> {
 }
 
 impl Tables for Planner<'_> {
-    fn open(&self, db: Option<&str>, name: &str) -> SqlResult<(String, Vec<ScopeColumn>)> {
+    fn open(&self, db: Option<&str>, name: &str) -> SqlResult<Opened> {
         let db = self.session.database_or_current(db)?;
         if is_system(&db) {
             let (columns, rows) = info_schema::rows(self.session, &db, name)?;
@@ -77,9 +77,12 @@ impl Tables for Planner<'_> {
                 rows,
                 columns: columns.clone(),
             });
-            return Ok((source, columns));
+            return Ok(Opened::Table(source, columns));
         }
         let table = self.session.catalog().table(&db, name)?;
+        if let Some(view) = views::body(&table)? {
+            return Ok(Opened::View(Box::new(view)));
+        }
         let decoder = TableDecoder::compile(&table.info, &self.session.encoding())?;
         let mut columns = Vec::new();
         for column in table.info.columns() {
@@ -115,7 +118,7 @@ impl Tables for Planner<'_> {
             view: self.view.clone(),
             columns: columns.clone(),
         };
-        Ok((self.add(source), columns))
+        Ok(Opened::Table(self.add(source), columns))
     }
 
     fn variable(&self, expr: &Expr) -> SqlResult<Expr> {
@@ -211,6 +214,19 @@ fn text_expr(text: String) -> Expr {
 fn parse_text(text: &str) -> SqlResult<Expr> {
     let tokens = tokenize(text.as_bytes())?;
     parse_expr(&mut Cursor::new(text.as_bytes(), &tokens))
+}
+
+/// The columns that a query has, without running it.
+pub fn describe(session: &mut Session, query: &Query) -> SqlResult<Vec<OutColumn>> {
+    let view = session.view()?;
+    let planner = Planner {
+        session,
+        view,
+        sources: RefCell::default(),
+    };
+    Translator::new(&planner)
+        .statement(query)
+        .map(|(_, columns)| columns)
 }
 
 /// Runs a query and gives each row to `each`; the columns come first.

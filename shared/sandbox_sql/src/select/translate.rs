@@ -8,17 +8,28 @@ use super::scope::{Scope, ScopeColumn, ScopeTable, collated, conjuncts, ident, o
 use super::types::{Ty, unify};
 use crate::error::{SqlError, SqlResult};
 use crate::expr::{Expr, OrderItem, Query, Select, SelectItem, TableRef, has_aggregate};
+use crate::statements::views::ViewBody;
 use std::cell::RefCell;
 
 /// What the translator asks about the outside.
 pub trait Tables {
-    /// Columns of a table, and the name of the virtual table that reads it.
-    fn open(&self, db: Option<&str>, name: &str) -> SqlResult<(String, Vec<ScopeColumn>)>;
+    /// The table of that name.
+    fn open(&self, db: Option<&str>, name: &str) -> SqlResult<Opened>;
     /// The value of a system or user variable, as a literal expression.
     fn variable(&self, expr: &Expr) -> SqlResult<Expr>;
     /// Functions about the session (`DATABASE()`, `VERSION()`, `NOW()` …), as a literal expression.
     fn session_function(&self, name: &str, args: &[Expr]) -> SqlResult<Option<Expr>>;
 }
+
+/// What a name of FROM leads to.
+pub enum Opened {
+    /// Name of the virtual table that reads it, and its columns.
+    Table(String, Vec<ScopeColumn>),
+    View(Box<ViewBody>),
+}
+
+/// Views inside views.
+const VIEWS_DEEP_MAX: usize = 16;
 
 /// A result column.
 #[derive(Clone, Debug)]
@@ -35,6 +46,8 @@ pub struct Translator<'a> {
     copies: RefCell<Vec<String>>,
     /// Names of WITH that are in scope, with their columns.
     ctes: RefCell<Vec<(String, Vec<ScopeColumn>)>>,
+    /// Databases of the views whose text is being translated.
+    views: RefCell<Vec<Option<String>>>,
 }
 
 /// A FROM clause while it is taken apart.
@@ -53,6 +66,7 @@ impl<'a> Translator<'a> {
             tables,
             copies: RefCell::default(),
             ctes: RefCell::default(),
+            views: RefCell::default(),
         }
     }
 
@@ -431,7 +445,18 @@ impl<'a> Translator<'a> {
                     self.add_table(from, alias.clone(), columns)?;
                     return Ok(format!("{} AS {}", ident(&cte), ident(&alias)));
                 }
-                let (source, columns) = self.tables.open(db.as_deref(), name)?;
+                let of_view = self.views.borrow().last().cloned().flatten();
+                let (source, columns) = match self
+                    .tables
+                    .open(db.as_ref().or(of_view.as_ref()).map(String::as_str), name)?
+                {
+                    Opened::Table(source, columns) => (source, columns),
+                    Opened::View(view) => {
+                        let (sql, columns) = self.view(&view, name)?;
+                        self.add_table(from, alias.clone(), columns)?;
+                        return Ok(format!("{sql} AS {}", ident(&alias)));
+                    }
+                };
                 self.add_table(from, alias.clone(), columns)?;
                 let placeholder = format!("\u{1}T{}\u{1}", from.bases.len());
                 from.bases
@@ -443,27 +468,7 @@ impl<'a> Translator<'a> {
                 alias,
                 columns,
             } => {
-                let (sql, out) = self.query(query, parent, true)?;
-                let columns: Vec<ScopeColumn> = out
-                    .iter()
-                    .enumerate()
-                    .map(|(i, c)| ScopeColumn {
-                        name: columns.get(i).cloned().unwrap_or_else(|| c.name.clone()),
-                        ty: c.ty.clone(),
-                        hidden: false,
-                        generated: None,
-                    })
-                    .collect();
-                let renamed = if columns.iter().zip(&out).all(|(a, b)| a.name == b.name) {
-                    format!("({sql})")
-                } else {
-                    let pairs: Vec<String> = columns
-                        .iter()
-                        .zip(&out)
-                        .map(|(a, b)| format!("{} AS {}", ident(&b.name), ident(&a.name)))
-                        .collect();
-                    format!("(SELECT {} FROM ({sql}))", pairs.join(", "))
-                };
+                let (renamed, columns) = renamed(self.query(query, parent, true)?, columns);
                 self.add_table(from, alias.clone(), columns)?;
                 Ok(format!("{renamed} AS {}", ident(alias)))
             }
@@ -513,6 +518,30 @@ impl<'a> Translator<'a> {
         }
     }
 
+    /// The text of a view sees nothing of the query that it is in.
+    fn view(&self, view: &ViewBody, name: &str) -> SqlResult<(String, Vec<ScopeColumn>)> {
+        if self.views.borrow().len() >= VIEWS_DEEP_MAX {
+            return Err(SqlError::new(
+                1462,
+                format!("`{name}` contains view recursion"),
+            ));
+        }
+        let outside = self.ctes.take();
+        self.views.borrow_mut().push(view.db.clone());
+        let query = self.query(&view.query, None, true);
+        self.views.borrow_mut().pop();
+        self.ctes.replace(outside);
+        let invalid = |_| {
+            SqlError::new(
+                1356,
+                format!(
+                    "View '{name}' references invalid table(s) or column(s) or function(s) or definer/invoker of view lack rights to use them"
+                ),
+            )
+        };
+        Ok(renamed(query.map_err(invalid)?, &view.columns))
+    }
+
     fn add_table(
         &self,
         from: &mut From<'_>,
@@ -536,6 +565,32 @@ impl<'a> Translator<'a> {
         });
         Ok(())
     }
+}
+
+/// A query in parentheses, its columns under the names that are given.
+fn renamed((sql, out): (String, Vec<OutColumn>), names: &[String]) -> (String, Vec<ScopeColumn>) {
+    let columns: Vec<ScopeColumn> = out
+        .iter()
+        .enumerate()
+        .map(|(i, c)| ScopeColumn {
+            name: names.get(i).cloned().unwrap_or_else(|| c.name.clone()),
+            ty: c.ty.clone(),
+            hidden: false,
+            generated: None,
+        })
+        .collect();
+    if columns.iter().zip(&out).all(|(a, b)| a.name == b.name) {
+        return (format!("({sql})"), columns);
+    }
+    let pairs: Vec<String> = columns
+        .iter()
+        .zip(&out)
+        .map(|(a, b)| format!("{} AS {}", ident(&b.name), ident(&a.name)))
+        .collect();
+    (
+        format!("(SELECT {} FROM ({sql}))", pairs.join(", ")),
+        columns,
+    )
 }
 
 /// `expr AS "name"` without the name.

@@ -14,6 +14,7 @@ use crate::lexer::{Cursor, Token};
 use crate::protocol::{ColumnMeta, RowSink};
 use crate::select::Sqlite;
 use crate::statements;
+use crate::statements::views::not_a;
 use crate::view::{View, Writes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -172,13 +173,22 @@ impl Session {
     }
 
     pub fn table(&self, db: Option<&str>, name: &str) -> SqlResult<Table> {
+        let table = self.table_or_view(db, name)?;
+        match table.info.view {
+            None => Ok(table),
+            Some(_) => Err(not_a("BASE TABLE", &table.db.db_name.original, name)),
+        }
+    }
+
+    /// As [`Session::table`], for statements that describe.
+    pub fn table_or_view(&self, db: Option<&str>, name: &str) -> SqlResult<Table> {
         let db = self.database_or_current(db)?;
         self.catalog().table(&db, name)
     }
 
     /// Columns of a table, for COM_FIELD_LIST.
     pub fn field_list(&self, table: &str) -> SqlResult<Vec<ColumnMeta>> {
-        let table = self.table(None, table)?;
+        let table = self.table_or_view(None, table)?;
         Ok(table
             .info
             .columns()

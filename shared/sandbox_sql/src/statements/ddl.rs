@@ -2,6 +2,7 @@
 //! owns any more are destroyed and those a new index needs are written.
 
 use super::finish;
+use super::views::{self, WRONG_OBJECT};
 use super::write::backfill;
 use crate::catalog::{Counter, Table, auto_increment_counter, is_system};
 use crate::ddl::{
@@ -29,13 +30,8 @@ pub fn run(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome> {
         let def = parse_create_table(at)?;
         return create_table(session, &def);
     }
-    if at.eat("create or replace view") || at.eat("create view") || at.eat("drop view") {
-        // A loader makes views for people to look at; nothing reads them here.
-        session.warn(
-            code::NOT_SUPPORTED,
-            "This sandbox has no views; the statement was ignored",
-        );
-        return Ok(Outcome::Nothing);
+    if let Some(done) = views::run(session, at) {
+        return done;
     }
     if at.eat("drop table") {
         return drop_tables(session, at);
@@ -275,7 +271,12 @@ fn drop_tables(session: &mut Session, at: &mut Cursor<'_>) -> SqlResult<Outcome>
                 let ids = session.catalog().drop_table(&table)?;
                 destroy(session, &ids)?;
             }
-            Err(error) if matches!(error.code, code::NO_SUCH_TABLE | code::UNKNOWN_DB) => {
+            Err(error)
+                if matches!(
+                    error.code,
+                    code::NO_SUCH_TABLE | code::UNKNOWN_DB | WRONG_OBJECT
+                ) =>
+            {
                 let db = session.database_or_current(db.as_deref())?;
                 missing.push(format!("{db}.{name}"));
             }

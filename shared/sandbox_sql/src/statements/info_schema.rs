@@ -5,6 +5,7 @@ use super::info_keys::{
     statistics_rows,
 };
 use super::show_columns::{default_text, extra_text, key_text};
+use super::views::{definition, table_type};
 use crate::catalog::{SYSTEM_DATABASES, Table};
 use crate::ddl::type_text;
 use crate::error::{SqlError, SqlResult};
@@ -111,10 +112,18 @@ pub fn rows(session: &Session, db: &str, name: &str) -> SqlResult<(Vec<ScopeColu
             &constraint_rows,
         ),
         ("information_schema", "partitions") => each(PARTITIONS, &partition_rows),
-        ("information_schema", "views") => Ok((
-            columns("TABLE_CATALOG TABLE_SCHEMA TABLE_NAME VIEW_DEFINITION"),
-            Vec::new(),
-        )),
+        ("information_schema", "views") => each(
+            "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME VIEW_DEFINITION",
+            &|t| match &t.info.view {
+                Some(view) => vec![vec![
+                    s("def"),
+                    s(&t.db.db_name.original),
+                    s(&t.info.name.original),
+                    s(definition(view)),
+                ]],
+                None => Vec::new(),
+            },
+        ),
         ("information_schema", "referential_constraints") => Ok((
             columns("CONSTRAINT_SCHEMA CONSTRAINT_NAME TABLE_NAME"),
             Vec::new(),
@@ -237,7 +246,7 @@ fn table_row(table: &Table) -> Vec<Value> {
         s("def"),
         s(&table.db.db_name.original),
         s(&info.name.original),
-        s("BASE TABLE"),
+        s(table_type(info)),
         s("InnoDB"),
         n(10),
         s("Compact"),

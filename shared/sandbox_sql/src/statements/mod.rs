@@ -13,6 +13,7 @@ mod rows;
 mod set;
 mod show;
 mod show_columns;
+pub mod views;
 mod write;
 
 use crate::error::{SqlError, SqlResult};

@@ -1,6 +1,7 @@
 //! SHOW and DESCRIBE.
 
 use super::show_columns::{columns, indexes};
+use super::views::{show_create, table_type};
 use super::{send, text};
 use crate::catalog::{Counter, SYSTEM_DATABASES, auto_increment_counter, is_system};
 use crate::ddl::show_create_table;
@@ -107,14 +108,29 @@ pub fn show(
     }
     if at.eat("columns") || at.eat("fields") {
         let (db, name) = of_table(at)?;
-        let table = session.table(db.as_deref(), &name)?;
+        let table = session.table_or_view(db.as_deref(), &name)?;
         let filter = Filter::parse(at)?;
         return columns(&table.info, sink, full, &filter);
     }
     if at.eat("create table") || at.eat("create view") {
         let (db, name) = at.qualified()?;
         super::finish(at)?;
-        let table = session.table(db.as_deref(), &name)?;
+        let table = session.table_or_view(db.as_deref(), &name)?;
+        if let Some(view) = &table.info.view {
+            let columns = [
+                "View",
+                "Create View",
+                "character_set_client",
+                "collation_connection",
+            ];
+            let row = vec![
+                text(&table.info.name.original),
+                text(show_create(&table, view)),
+                text("utf8mb4"),
+                text("utf8mb4_general_ci"),
+            ];
+            return send(sink, &texts(&columns), &[row]);
+        }
         return send(
             sink,
             &texts(&["Table", "Create Table"]),
@@ -140,7 +156,7 @@ pub fn show(
     }
     if at.eat("index") || at.eat("indexes") || at.eat("keys") {
         let (db, name) = of_table(at)?;
-        let table = session.table(db.as_deref(), &name)?;
+        let table = session.table_or_view(db.as_deref(), &name)?;
         return indexes(&table.info, sink);
     }
     variables_and_others(session, at, sink)
@@ -307,26 +323,19 @@ fn tables(
             .catalog()
             .tables(&db)?
             .into_iter()
-            .map(|t| t.name.original)
+            .map(|t| (table_type(&t), t.name.original))
             .collect::<Vec<_>>()
     };
-    // All that SHOW FULL TABLES lists here has one type.
-    names.retain(|n| {
-        filter.keeps(if filter.1 == "table_type" {
-            "BASE TABLE"
-        } else {
-            n
-        })
-    });
+    names.retain(|(kind, name)| filter.keeps(if filter.1 == "table_type" { kind } else { name }));
     let mut columns = texts(&[&format!("Tables_in_{name}")]);
     if full {
         columns.push(ColumnMeta::text("Table_type"));
     }
-    let row = |n: &String| {
+    let row = |(kind, name): &(&str, String)| {
         if full {
-            vec![text(n), text("BASE TABLE")]
+            vec![text(name), text(kind)]
         } else {
-            vec![text(n)]
+            vec![text(name)]
         }
     };
     send(sink, &columns, &names.iter().map(row).collect::<Vec<_>>())
@@ -464,7 +473,7 @@ pub fn describe(
         return Err(SqlError::unsupported("EXPLAIN of a query"));
     }
     let (db, name) = at.qualified()?;
-    let table = session.table(db.as_deref(), &name)?;
+    let table = session.table_or_view(db.as_deref(), &name)?;
     let filter = match at.done() {
         true => Filter(None, String::new()),
         false => Filter(Some(vec![pattern(&at.name()?)]), String::new()),
