@@ -5,9 +5,14 @@
 //! zeros before the first digit.
 
 const ZEROS: u64 = 0x3030_3030_3030_3030;
+/// A zero in the highest byte.
+const FIRST_ZERO: u64 = 0x30 << 56;
 
 /// Most digits that [`read`] takes: they always fit an `i64`.
 pub(crate) const LEN_MAX: usize = 18;
+
+/// Most bytes that [`read_with_point`] takes.
+pub(crate) const POINTED_LEN_MAX: usize = 16;
 
 /// The number that 1 to 18 digits write; `None` for anything else.
 #[inline]
@@ -24,6 +29,62 @@ pub(crate) fn read(text: &[u8]) -> Option<u64> {
         }
         _ => None,
     }
+}
+
+/// The number that 1 to 16 bytes of digits write, one of them perhaps a point behind a digit, and how many digits
+/// follow that point. The point is taken out of the word, so that what is left is one run of digits.
+#[inline]
+pub(crate) fn read_with_point(text: &[u8]) -> Option<(u64, usize)> {
+    if text.is_empty() {
+        return None;
+    }
+    if text.len() <= 8 {
+        let word = load(text).swap_bytes();
+        let Some(at) = point(word) else {
+            return Some((eight(word.swap_bytes())?, 0));
+        };
+        // A point that is first has only the filling before it.
+        if at + 1 >= text.len() {
+            return None;
+        }
+        let digits = without(word, at) | FIRST_ZERO;
+        return Some((eight(digits.swap_bytes())?, at));
+    }
+    let (high, low) = text.split_last_chunk::<8>()?;
+    if high.len() > 8 {
+        return None;
+    }
+    let (mut high, mut low) = (load(high).swap_bytes(), u64::from_be_bytes(*low));
+    let mut scale = 0;
+    if let Some(at) = point(low) {
+        low = without(low, at) | high << 56;
+        high = high >> 8 | FIRST_ZERO;
+        scale = at;
+    } else if let Some(at) = point(high) {
+        if at + 9 >= text.len() {
+            return None;
+        }
+        high = without(high, at) | FIRST_ZERO;
+        scale = 8 + at;
+    }
+    let number = eight(high.swap_bytes())? * 100_000_000 + eight(low.swap_bytes())?;
+    Some((number, scale))
+}
+
+/// How many bytes follow the last `.` of a word that has its first byte highest.
+#[inline(always)]
+fn point(word: u64) -> Option<usize> {
+    let others = word ^ 0x2e2e_2e2e_2e2e_2e2e;
+    // The lowest byte that borrows is the lowest that was zero.
+    let found = others.wrapping_sub(0x0101_0101_0101_0101) & !others & 0x8080_8080_8080_8080;
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
+}
+
+/// The word without the byte that `at` bytes follow; the highest byte becomes 0.
+#[inline(always)]
+fn without(word: u64, at: usize) -> u64 {
+    let behind = (1 << (8 * at)) - 1;
+    word >> 8 & !behind | word & behind
 }
 
 /// The number that eight bytes write, the first digit in the lowest byte.
@@ -77,6 +138,27 @@ mod tests {
             let at = at % text.len();
             text[at] = byte;
             prop_assert_eq!(read(&text).is_some(), byte.is_ascii_digit());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_point_among_digits_is_counted_from_the_end(text in "[0-9]{1,15}", at in 0..16usize) {
+            let scale = at % text.len();
+            let mut pointed = text.clone();
+            pointed.insert(text.len() - scale, '.');
+            let number = text.parse::<u64>().ok();
+            prop_assert_eq!(read_with_point(pointed.as_bytes()), number.map(|n| (n, scale)));
+            prop_assert_eq!(read_with_point(text.as_bytes()), number.map(|n| (n, 0)));
+        }
+
+        #[test]
+        fn what_is_no_number_with_one_point_is_left_to_others(text in "[0-9.+/:]{0,17}") {
+            let points = text.bytes().filter(|byte| *byte == b'.').count();
+            let digits = text.bytes().filter(u8::is_ascii_digit).count();
+            let number = points <= 1 && points + digits == text.len() && !text.starts_with('.');
+            let short = (1..=16).contains(&text.len());
+            prop_assert_eq!(read_with_point(text.as_bytes()).is_some(), number && short);
         }
     }
 

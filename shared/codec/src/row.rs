@@ -158,44 +158,59 @@ fn put_value(to: &mut Vec<u8>, cell: &Cell<'_>, (precision, scale): (u8, u8)) {
     }
 }
 
-/// What [`write_value`] may touch beyond the bytes of a text, document or vector.
+/// What [`write_value`] may touch for anything but a text, document or vector.
 pub(crate) const VALUE_ROOM: usize = SMALL_ROOM + 2;
 
-/// Writes a payload of format 2 at `at` and returns its end; what [`put_value`] appends. `None`, and nothing
-/// written, for NULL and for a decimal of many digits. There must be [`VALUE_ROOM`] bytes; for what is longer
-/// `to` grows and keeps `room` behind it.
+/// Why [`write_value`] wrote nothing.
+pub(crate) enum Unwritten {
+    /// It is NULL or a decimal of many digits.
+    Other,
+    /// So many more bytes are needed.
+    Room(usize),
+}
+
+/// Writes a payload of format 2 at `at` and returns its end; what [`put_value`] appends.
 #[inline]
 pub(crate) fn write_value(
-    to: &mut Vec<u8>,
+    to: &mut [u8],
     at: usize,
-    room: usize,
     cell: &Cell<'_>,
     (precision, scale): (u8, u8),
-) -> Option<usize> {
+) -> Result<usize, Unwritten> {
     let (word, len) = match cell {
         Cell::Int(v) | Cell::Duration(v) => (v.to_le_bytes(), int_len(*v)),
         Cell::UInt(v) | Cell::Time(v) => (v.to_le_bytes(), uint_len(*v)),
         Cell::Double(v) => (comparable_f64(*v).to_be_bytes(), 8),
-        Cell::Bytes(v) | Cell::Json(v) => return Some(write_bytes(to, at, room, v)),
-        Cell::Vector(v) => return Some(write_bytes(to, at, room, v)),
+        Cell::Bytes(v) | Cell::Json(v) => return write_bytes(to, at, v),
+        Cell::Vector(v) => return write_bytes(to, at, v),
         Cell::SmallDecimal { mantissa, .. } => {
-            to[at..at + 2].copy_from_slice(&[precision, scale]);
-            return Some(write_small(*mantissa, precision, scale, to, at + 2));
+            let place = to.get_mut(at..at + VALUE_ROOM);
+            let place = place.ok_or(Unwritten::Room(VALUE_ROOM))?;
+            place[..2].copy_from_slice(&[precision, scale]);
+            return Ok(at + write_small(*mantissa, precision, scale, place, 2));
         }
-        Cell::Null | Cell::Decimal(_) => return None,
+        Cell::Null | Cell::Decimal(_) => return Err(Unwritten::Other),
     };
-    to[at..at + 8].copy_from_slice(&word);
-    Some(at + len)
+    let place = to.get_mut(at..at + 8).ok_or(Unwritten::Room(VALUE_ROOM))?;
+    place.copy_from_slice(&word);
+    Ok(at + len)
 }
 
 #[inline]
-fn write_bytes(to: &mut Vec<u8>, at: usize, room: usize, bytes: &[u8]) -> usize {
+fn write_bytes(to: &mut [u8], at: usize, bytes: &[u8]) -> Result<usize, Unwritten> {
     let end = at + bytes.len();
-    if to.len() < end + room {
-        to.resize(end + room, 0);
+    let place = to
+        .get_mut(at..end)
+        .ok_or(Unwritten::Room(bytes.len() + VALUE_ROOM))?;
+    // Two copies of constant size that overlap are cheaper than one of exact size.
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) if bytes.len() <= 16 => {
+            place[..8].copy_from_slice(first);
+            place[bytes.len() - 8..].copy_from_slice(last);
+        }
+        _ => place.copy_from_slice(bytes),
     }
-    to[at..end].copy_from_slice(bytes);
-    end
+    Ok(end)
 }
 
 /// Appends one column in format 1.

@@ -1,7 +1,7 @@
 //! DECIMAL(p,s).
 
 use super::{Cast, Cell, Field, Problem, bad, field_text};
-use crate::decimal::{MyDecimal, POW10, Parsed, parse_at_scale, parse_small, rescale_small};
+use crate::decimal::{MyDecimal, POW10, Parsed, parse_small, rescale_small};
 use crate::schema::FieldType;
 
 #[derive(Clone, Debug)]
@@ -27,13 +27,8 @@ impl Spec {
     /// The mantissa, at the column's scale, of a plain text that fits.
     #[inline]
     pub(crate) fn plain(&self, text: &[u8]) -> Option<i64> {
-        let mantissa = match parse_at_scale(text, usize::from(self.scale)) {
-            Some(mantissa) => mantissa,
-            None => {
-                let (mantissa, scale) = parse_small(text)?;
-                rescale_small(mantissa, scale, self.scale)?
-            }
-        };
+        let (mantissa, scale) = parse_small(text)?;
+        let mantissa = rescale_small(mantissa, scale, self.scale)?;
         let fits = mantissa.unsigned_abs() < self.small_limit && !(self.unsigned && mantissa < 0);
         fits.then_some(mantissa)
     }

@@ -2,7 +2,7 @@
 
 use super::number::{float_prefix, trim};
 use super::{Cast, Cell, Field, Problem, bad};
-use crate::decimal::{POW10, parse_at_scale, parse_small};
+use crate::decimal::{POW10, parse_small};
 use crate::mysql::tp;
 use crate::schema::FieldType;
 
@@ -32,18 +32,12 @@ impl Spec {
     #[inline]
     pub(crate) fn plain(&self, text: &[u8]) -> Option<f64> {
         const EXACT: u64 = 1 << 53;
-        let (mantissa, scale) = match memchr::memchr(b'.', text) {
-            Some(point) => {
-                let scale = text.len() - point - 1;
-                (parse_at_scale(text, scale)?, scale as u8)
-            }
-            None => parse_small(text)?,
-        };
+        let (mantissa, scale) = parse_small(text)?;
         // Zero may have a sign, which the mantissa lost.
         if self.digits.is_some() || mantissa == 0 || mantissa.unsigned_abs() > EXACT {
             return None;
         }
-        let value = mantissa as f64 / POW10[usize::from(scale)] as f64;
+        let value = mantissa as f64 / POW10[usize::from(scale)] as i64 as f64;
         (!(self.single || self.unsigned && mantissa < 0)).then_some(value)
     }
 

@@ -9,7 +9,7 @@ mod words;
 
 pub use fixed::encoded_len;
 pub(crate) use fixed::{SMALL_ROOM, encode_small, write_small};
-pub(crate) use text::{parse_at_scale, parse_small, rescale_small};
+pub(crate) use text::{parse_small, rescale_small};
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -11,7 +11,12 @@ pub(crate) fn parse_small(text: &[u8]) -> Option<(i64, u8)> {
         (b'-', rest) => (true, rest),
         _ => (false, text),
     };
-    if body.is_empty() || body.len() > 19 {
+    if body.len() <= digits::POINTED_LEN_MAX {
+        let (mantissa, scale) = digits::read_with_point(body)?;
+        let mantissa = mantissa as i64;
+        return Some((if negative { -mantissa } else { mantissa }, scale as u8));
+    }
+    if body.len() > 19 {
         return None;
     }
     let (mut mantissa, mut point) = (0i64, None);
@@ -32,26 +37,6 @@ pub(crate) fn parse_small(text: &[u8]) -> Option<(i64, u8)> {
     }
     let scale = point.map_or(0, |at| body.len() - 1 - at);
     Some((if negative { -mantissa } else { mantissa }, scale as u8))
-}
-
-/// `[-]digits.digits` with `scale` digits after the point, as mantissa: the shape that most values of a column
-/// have.
-#[inline]
-pub(crate) fn parse_at_scale(text: &[u8], scale: usize) -> Option<i64> {
-    let (negative, body) = match text.split_first()? {
-        (b'-', rest) => (true, rest),
-        _ => (false, text),
-    };
-    let (head, fraction) = body.split_at_checked(body.len().checked_sub(scale)?)?;
-    let (b'.', integer) = head.split_last()? else {
-        return None;
-    };
-    if integer.len() + scale > digits::LEN_MAX {
-        return None;
-    }
-    let unit = *POW10.get(scale)?;
-    let mantissa = (digits::read(integer)? * unit + digits::read(fraction)?) as i64;
-    Some(if negative { -mantissa } else { mantissa })
 }
 
 /// `mantissa` rounded half away from zero, or filled up, from one scale to another; `None` when it needs

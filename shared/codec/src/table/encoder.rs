@@ -11,7 +11,9 @@ use crate::datum::Datum;
 use crate::keys::{PREFIX_LEN, record_head};
 use crate::mem::encode_i64;
 use crate::mysql::code;
-use crate::row::{RowWriter, SMALL_DATA_MAX, VALUE_ROOM, put_checksum, put_v1, write_value};
+use crate::row::{
+    RowWriter, SMALL_DATA_MAX, Unwritten, VALUE_ROOM, put_checksum, put_v1, write_value,
+};
 use crate::schema::TableInfo;
 use crate::session::Session;
 use crate::time::{Time, TimeKind};
@@ -29,6 +31,8 @@ pub struct TableEncoder {
 #[derive(Clone, Debug, Default)]
 struct Buffers {
     cells: Vec<Cell<'static>>,
+    /// No cell of the row at hand owns memory.
+    plain: bool,
     handle: Vec<u8>,
     record: Vec<u8>,
     row: RowWriter,
@@ -49,8 +53,13 @@ pub struct Row {
     pub(crate) instants: Vec<(usize, u64)>,
 }
 
-/// Empties a vector of cells and gives it another lifetime, keeping its allocation.
-fn recycled<'a>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'a>> {
+/// Empties a vector of cells and gives it another lifetime, keeping its allocation. `plain` says that no cell
+/// owns memory, so that none has to be looked at.
+fn recycled<'a>(mut cells: Vec<Cell<'_>>, plain: bool) -> Vec<Cell<'a>> {
+    if plain {
+        // A forgotten drain leaves the vector empty and drops nothing.
+        std::mem::forget(cells.drain(..));
+    }
     cells.clear();
     // Collecting into the same shape reuses the buffer.
     cells.into_iter().map(|_| Cell::Null).collect()
@@ -92,7 +101,7 @@ impl TableEncoder {
         } = self;
         let mut cells: Vec<Cell<'_>> = std::mem::take(&mut buffers.cells);
         let result = plan.encode(fields, row_id, &mut cells, buffers, seen, sink);
-        buffers.cells = recycled(cells);
+        buffers.cells = recycled(cells, buffers.plain);
         result
     }
 
@@ -135,6 +144,7 @@ impl Tally {
     }
 }
 
+#[inline]
 fn put_record_key(to: &mut Vec<u8>, physical_id: i64, handle: RowHandle<'_>) {
     to.extend_from_slice(&record_head(physical_id));
     match handle {
@@ -144,32 +154,31 @@ fn put_record_key(to: &mut Vec<u8>, physical_id: i64, handle: RowHandle<'_>) {
 }
 
 impl Plan {
-    /// Casts the fields and fills in defaults, automatic ids and generated columns.
+    /// Casts the fields and fills in defaults and automatic ids. Returns whether no cell owns memory for sure.
     fn fill<'a>(
         &'a self,
         fields: &[Field<'a>],
         row_id: i64,
         cells: &mut Vec<Cell<'a>>,
         ids: &mut AutoIds,
-    ) -> Result<(), RowError> {
-        cells.reserve(self.columns.len());
-        for column in &self.columns {
-            let at = cells.len();
-            cells.push(Cell::Null);
-            let cell = &mut cells[at];
+    ) -> Result<bool, RowError> {
+        let mut plain = true;
+        cells.resize_with(self.columns.len(), || Cell::Null);
+        for (column, cell) in self.columns.iter().zip(cells) {
+            if let Some(Field::Text(text)) = fields.get(column.plain_field)
+                && column.cast.fill_plain(text, cell)
+            {
+                continue;
+            }
             let field = match column.source {
                 Source::Field(at) => fields.get(at),
                 Source::Default => None,
                 Source::Generated => continue,
             };
-            if let (Some(Field::Text(text)), true) = (field, column.takes_plain_text)
-                && column.cast.fill_plain(text, cell)
-            {
-                continue;
-            }
             *cell = column.value(self, field, row_id, ids)?;
+            plain = false;
         }
-        Ok(())
+        Ok(plain)
     }
 
     /// Fields to pairs; what ids the row used is noted once it is through.
@@ -183,7 +192,8 @@ impl Plan {
         sink: &mut impl PairSink,
     ) -> Result<RowOutcome, RowError> {
         let mut ids = AutoIds::default();
-        self.fill(fields, row_id, cells, &mut ids)?;
+        buffers.plain = false;
+        buffers.plain = self.fill(fields, row_id, cells, &mut ids)? && self.computed.is_none();
         let handle = self.handle_id(fields, cells, row_id)?;
         let mut findings = Findings::default();
         self.complete(cells, false, &mut findings)?;
@@ -270,6 +280,7 @@ impl Plan {
     }
 
     /// The integer handle; 0 for a common one.
+    #[inline]
     fn handle_id(
         &self,
         fields: &[Field<'_>],
@@ -296,6 +307,7 @@ impl Plan {
     }
 
     /// Evaluates what depends on other columns.
+    #[inline]
     fn complete(
         &self,
         cells: &mut [Cell<'_>],
@@ -380,19 +392,35 @@ impl Plan {
     fn write_whole(&self, cells: &[Cell<'_>], to: &mut Vec<u8>) -> Option<usize> {
         let head = self.whole_row_head.as_ref()?;
         let data = head.len() + self.stored.len() * 2;
-        let room = self.stored.len() * VALUE_ROOM;
-        if to.len() < data + room {
-            to.resize(data + room, 0);
+        loop {
+            match self.write_values(head, data, cells, to) {
+                Ok(len) => return (len <= SMALL_DATA_MAX).then_some(data + len),
+                Err(Unwritten::Other) => return None,
+                Err(Unwritten::Room(more)) => to.resize(to.len() + data + more, 0),
+            }
         }
-        to[..head.len()].copy_from_slice(head);
-        let mut at = data;
-        for (i, column) in self.stored.iter().enumerate() {
-            at = write_value(to, at, room, &cells[column.offset], column.decimal)?;
-            // Where this wraps around, the row is too long for the head and given up below.
-            let ends = head.len() + 2 * i;
-            to[ends..ends + 2].copy_from_slice(&((at - data) as u16).to_le_bytes());
+    }
+
+    /// Fills `to` with the head, the ends of the values and, from `data` on, the values; returns their length.
+    fn write_values(
+        &self,
+        head: &[u8],
+        data: usize,
+        cells: &[Cell<'_>],
+        to: &mut [u8],
+    ) -> Result<usize, Unwritten> {
+        let (front, values) = to
+            .split_at_mut_checked(data)
+            .ok_or(Unwritten::Room(VALUE_ROOM))?;
+        front[..head.len()].copy_from_slice(head);
+        let (ends, _) = front[head.len()..].as_chunks_mut::<2>();
+        let mut at = 0;
+        for (column, end) in self.stored.iter().zip(ends) {
+            at = write_value(values, at, &cells[column.offset], column.decimal)?;
+            // Where this wraps around, the row is too long for the head and given up.
+            *end = (at as u16).to_le_bytes();
         }
-        (at - data <= SMALL_DATA_MAX).then_some(at)
+        Ok(at)
     }
 }
 

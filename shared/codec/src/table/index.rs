@@ -168,6 +168,7 @@ impl IndexPlan {
         }
     }
 
+    #[inline]
     fn value_v0<'a>(
         &self,
         cell_of: impl Fn(usize) -> &'a Cell<'a>,
@@ -240,6 +241,7 @@ fn put_options(to: &mut Vec<u8>, handle: Option<RowHandle<'_>>, partition: Optio
     }
 }
 
+#[inline]
 fn put_handle(to: &mut Vec<u8>, handle: RowHandle<'_>) {
     match handle {
         RowHandle::Int(v) => put_flagged(to, flags::INT, comparable_i64(v)),

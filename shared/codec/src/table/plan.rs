@@ -20,7 +20,7 @@ use thunderhead_types::{Error, ErrorKind};
 pub(crate) const ROW_ID_COLUMN: &str = "_tidb_rowid";
 
 /// Where a column's value comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
     /// Field of the row, else the default.
     Field(usize),
@@ -39,8 +39,8 @@ pub(crate) struct Column {
     pub default: Default,
     pub not_null: bool,
     pub auto: Auto,
-    /// Nothing but the cast looks at its text.
-    pub takes_plain_text: bool,
+    /// The field it comes from if nothing but the cast looks at that field's text; no field's number otherwise.
+    pub plain_field: usize,
     /// Part of a key under utf8mb4_0900_ai_ci, which lacks a key for one character.
     pub keyed_by_uca: bool,
     pub field_type: FieldType,
@@ -211,7 +211,10 @@ impl Column {
                 .flat_map(|index| index.columns())
                 .any(|part| part.offset == column.offset);
         Ok(Column {
-            takes_plain_text: matches!(auto, Auto::No) && !keyed_by_uca,
+            plain_field: match (source, auto) {
+                (Source::Field(at), Auto::No) if !keyed_by_uca => at,
+                _ => usize::MAX,
+            },
             keyed_by_uca,
             name: column.name.original.clone(),
             cast,
