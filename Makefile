@@ -4,7 +4,7 @@ SCALE ?= 0.1
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: demo test test-sim test-kill golden bench bench-fleet build deps fmt lint
+.PHONY: demo test test-sim test-kill golden fuzz bench bench-fleet build deps fmt lint
 
 deps:
 	@scripts/install-deps.sh
@@ -30,6 +30,12 @@ test-sim:
 test-kill: deps
 	$(CARGO) build --release --locked --bins
 	THUNDERHEAD_KILLS=all $(CARGO) test --release --locked -p thunderhead-tests --test fleet_kill -- --nocapture
+
+# Every fuzz target of shared/*/fuzz in turn; installs cargo-fuzz where it is missing. What is found lies below
+# shared/*/fuzz/artifacts.
+SECONDS_PER_TARGET ?= 60
+fuzz:
+	@scripts/fuzz.sh $(SECONDS_PER_TARGET)
 
 # TiDB's own key-value pairs; another file of the same format: make golden GOLDEN_KV=FILE
 golden: deps

@@ -6,8 +6,8 @@ use super::lex::SyntaxError;
 use super::tree::{CastName, Literal, Node};
 use super::types::{Ty, coercibility, of_cast};
 use super::{
-    EvalError, cast, compare, control, hash, json, math, net, regex, temporal, temporal_add, text,
-    text_more,
+    EvalError, cast, cipher, compare, control, hash, json, math, net, power, regex, temporal,
+    temporal_add, text, text_more,
 };
 use crate::collation::Collation;
 use crate::datum::Datum;
@@ -291,6 +291,8 @@ impl Compiler<'_> {
         if let ("unaryminus", [Node::Literal(Literal::Number(text))]) = (name, args) {
             return Ok(number(&format!("-{text}")));
         }
+        power::check(name, &[])?;
+        cipher::check(name, self.session)?;
         let function = find(name).ok_or_else(|| CompileError::Function(name.to_owned()))?;
         let (least, most) = function.args;
         if args.len() < least || args.len() > most {
@@ -300,6 +302,7 @@ impl Compiler<'_> {
             .iter()
             .map(|arg| self.node(arg))
             .collect::<Result<Vec<_>, _>>()?;
+        power::check(name, &args)?;
         let mut ty = (function.ty)(&args);
         if ty.tp == tp::NEW_DECIMAL && name == "div" {
             let increment = i32::from(self.session.div_precision_increment);
@@ -335,6 +338,8 @@ pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
         temporal::CLOCK_FUNCTIONS,
         temporal_add::FUNCTIONS,
         hash::FUNCTIONS,
+        cipher::FUNCTIONS,
+        power::FUNCTIONS,
         net::FUNCTIONS,
         regex::FUNCTIONS,
     ]

@@ -3,7 +3,7 @@
 use super::EvalError;
 use super::compare::bool_datum;
 use super::compile::{Call, Eval, Expr, Function, MANY, Value as Outcome, wrong_arguments};
-use super::convert::{Ctx, invalid_json, json_datum, text_datum};
+use super::convert::{Ctx, invalid_json, json_datum, text_datum, unsupported};
 use super::json_path::{Leg, Path};
 use super::types::{Ty, coercibility};
 use crate::collation::Collation;
@@ -77,6 +77,17 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     function("json_remove", (2, MANY), document, remove),
     function("json_array_append", (3, MANY), document, append),
+    function("json_array_insert", (3, MANY), document, array_insert),
+    function("json_storage_free", (1, 1), int, |ctx, call| {
+        Ok(ctx
+            .json(&call.args[0])?
+            .map_or(Datum::Null, |_| Datum::Int(0)))
+    }),
+    function("json_storage_size", (1, 1), int, |ctx, call| {
+        Ok(ctx.json(&call.args[0])?.map_or(Datum::Null, |value| {
+            Datum::Int(json::encode(&value).len() as i64)
+        }))
+    }),
     function("json_merge_patch", (2, MANY), document, merge_patch),
     function("json_merge_preserve", (2, MANY), document, merge_preserve),
     function("json_merge", (2, MANY), document, merge_preserve),
@@ -503,6 +514,58 @@ fn remove(ctx: &Ctx<'_>, call: &Call) -> Outcome {
             return Err(EvalError::new(WHOLE_DOCUMENT, message));
         }
         take_out(&path.legs, &mut value);
+    }
+    Ok(json_datum(value))
+}
+
+/// Puts a value before a cell of an array, or behind its last one. Where there is no array nothing happens.
+fn put_before(legs: &[Leg], value: &mut Value, new: Value) -> Result<(), EvalError> {
+    match (legs, value) {
+        ([Leg::Index(index)], Value::Array(items)) => {
+            // The server reads beyond its array here.
+            let at = index
+                .place(items.len())
+                .ok_or_else(|| unsupported("json_array_insert before the first cell"))?;
+            items.insert(at.min(items.len()), new);
+        }
+        ([Leg::Key(key), rest @ ..], Value::Object(members)) => {
+            if let Some(member) = members.get_mut(key) {
+                return put_before(rest, member, new);
+            }
+        }
+        ([Leg::Index(index), rest @ ..], Value::Array(items)) => {
+            if let Some(item) = index.place(items.len()).and_then(|at| items.get_mut(at)) {
+                return put_before(rest, item, new);
+            }
+        }
+        // A value that is no array is an array of one.
+        ([Leg::Index(index), rest @ ..], other)
+            if !rest.is_empty() && index.place(1) == Some(0) =>
+        {
+            return put_before(rest, other, new);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn array_insert(ctx: &Ctx<'_>, call: &Call) -> Outcome {
+    const NO_CELL: u16 = 3165;
+    let Some(mut value) = ctx.json(&call.args[0])? else {
+        return Ok(Datum::Null);
+    };
+    for pair in call.args[1..].chunks(2) {
+        let [at, new] = pair else {
+            return Err(wrong_arguments("json_array_insert"));
+        };
+        let Some(path) = single_path(ctx, at)? else {
+            return Ok(Datum::Null);
+        };
+        if !matches!(path.legs.last(), Some(Leg::Index(_))) {
+            let message = "A path expression is not a path to a cell in an array.";
+            return Err(EvalError::new(NO_CELL, message));
+        }
+        put_before(&path.legs, &mut value, element(ctx, new)?)?;
     }
     Ok(json_datum(value))
 }

@@ -1,5 +1,4 @@
-//! Arithmetic and mathematics. EXP, LOG, POW and the trigonometric functions are left out on purpose: their
-//! last bit depends on the library that computes them, and TiDB's is another one than ours.
+//! Arithmetic and mathematics. EXP, LOG and the trigonometric functions are left out on purpose; `power` says why.
 
 use super::EvalError;
 use super::compile::{Call, Eval, Expr, Function, Value, out_of_range};

@@ -7,6 +7,7 @@
 //! (`math`, `text`, `json`, `temporal`, …); each group ends in a table of names that [`compile`] searches.
 
 mod cast;
+mod cipher;
 mod compare;
 mod compile;
 mod control;
@@ -19,6 +20,7 @@ mod lex;
 mod math;
 mod net;
 mod parse;
+mod power;
 mod regex;
 mod temporal;
 mod temporal_add;

@@ -74,6 +74,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
             Some(Ipv6Addr::from(octets).to_string().into_bytes())
         })))
     }),
+    function("is_ipv4_compat", (1, 1), boolean, |ctx, call| {
+        begins_with(ctx, call, &[0; 12])
+    }),
+    function("is_ipv4_mapped", (1, 1), boolean, |ctx, call| {
+        begins_with(ctx, call, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff])
+    }),
     function("is_ipv4", (1, 1), boolean, |ctx, call| {
         is(ctx, call, |text| text.parse::<Ipv4Addr>().is_ok())
     }),
@@ -81,6 +87,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
         is(ctx, call, |text| text.parse::<Ipv6Addr>().is_ok())
     }),
 ];
+
+/// Whether the bytes of an address of version 6 begin so.
+fn begins_with(ctx: &Ctx<'_>, call: &Call, head: &[u8; 12]) -> Value {
+    let bytes = ctx.text(&call.args[0])?;
+    let holds = bytes.is_some_and(|bytes| bytes.len() == 16 && bytes.starts_with(head));
+    Ok(Datum::Int(i64::from(holds)))
+}
 
 fn is(ctx: &Ctx<'_>, call: &Call, holds: fn(&str) -> bool) -> Value {
     let text = ctx.string(&call.args[0])?;
