@@ -66,7 +66,9 @@ impl MyDecimal {
             mul_pow10(&mut big, group);
             add_small(&mut big, word as u32);
         }
-        Self::from_big(negative, big, scale).ok()
+        // A shape with more words than a number has would lose digits; no column has such a one.
+        let value = Self::from_big(negative, big, scale).ok()?;
+        (usize::from(value.scale) == scale).then_some(value)
     }
 }
 

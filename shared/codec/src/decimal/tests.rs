@@ -131,3 +131,19 @@ proptest! {
         let _ = MyDecimal::parse(&text);
     }
 }
+
+#[test]
+fn a_fixed_form_with_more_words_than_a_number_has_is_refused() {
+    // Found by fuzzing: 31 integer and 49 fraction digits take ten words, and the last ones were dropped.
+    let mut bytes = vec![0x62, 0x32];
+    bytes.extend([0xff; 11]);
+    bytes.push(0x67);
+    bytes.extend([0xff; 13]);
+    bytes.extend([1, 3]);
+    bytes.extend([0xff; 7]);
+    assert_eq!(MyDecimal::decode(80, 49, &mut bytes.as_slice()), None);
+    let mut ones = Vec::new();
+    let value = MyDecimal::parse("1".repeat(35).as_bytes()).0;
+    value.encode(65, 30, &mut ones);
+    assert!(MyDecimal::decode(65, 30, &mut ones.as_slice()).is_some());
+}

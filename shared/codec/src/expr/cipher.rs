@@ -96,7 +96,10 @@ pub(super) fn check(name: &str, session: &Session) -> Result<(), CompileError> {
     Ok(())
 }
 
-fn aes(ctx: &Ctx<'_>, call: &Call, cipher: fn(Mode, &[u8], &[u8]) -> Option<Vec<u8>>) -> Value {
+/// From key and text to text; `None` is NULL.
+type Cipher = fn(Mode, &[u8], &[u8]) -> Option<Vec<u8>>;
+
+fn aes(ctx: &Ctx<'_>, call: &Call, cipher: Cipher) -> Value {
     let (text, password) = (ctx.encoded(&call.args[0])?, ctx.encoded(&call.args[1])?);
     let (Some(text), Some(password), Some(mode)) = (text, password, Mode::of(ctx.session)) else {
         return Ok(Datum::Null);
@@ -171,7 +174,7 @@ mod tests {
         for len in 0..50 {
             let text: Vec<u8> = (0..len).collect();
             let secret = encrypt::<aes::Aes192>(&[7; 24], &text);
-            assert!(secret.len() > text.len() && secret.len() % 16 == 0);
+            assert!(secret.len() > text.len() && secret.len().is_multiple_of(16));
             assert_eq!(decrypt::<aes::Aes192>(&[7; 24], &secret), Some(text));
             assert_eq!(decrypt::<aes::Aes192>(&[7; 24], &secret[1..]), None);
         }
