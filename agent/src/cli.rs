@@ -2,6 +2,7 @@
 
 use crate::clusters::Clusters;
 use crate::home::Home;
+use crate::run_store::RunStore;
 use crate::runs::RunServer;
 use crate::session;
 use crate::worker::{Agent, AgentConfig};
@@ -57,6 +58,16 @@ pub struct AgentArgs {
     /// What other agents are told instead of the address listened on
     #[arg(long, value_name = "ADDR")]
     advertise: Option<String>,
+
+    /// Object store that keeps a copy of every run, such as s3://bucket/prefix: when an agent dies with its disk,
+    /// nothing is encoded again. The same for all agents. Credentials belong into the environment
+    #[arg(
+        long,
+        value_name = "URI",
+        env = "THUNDERHEAD_RUN_STORE",
+        hide_env_values = true
+    )]
+    run_store: Option<String>,
 
     /// Source directories or URIs that this agent can read; repeat it; default: all
     #[arg(long, value_name = "ROOT")]
@@ -115,6 +126,7 @@ async fn live(args: &AgentArgs) -> Result<()> {
     };
     // Says now what is wrong with the files.
     Connector::new(&security)?;
+    let run_store = args.run_store.as_deref().map(RunStore::open).transpose()?;
     let home = Home::open(&args.sort_dir)?;
     let listener = Listener::bind(&args.listen, &security).await?;
     let address = match &args.advertise {
@@ -135,6 +147,7 @@ async fn live(args: &AgentArgs) -> Result<()> {
         security: security.clone(),
         peer_patience: args.peer_patience,
         grace: args.grace,
+        run_store,
         hands_back_when_full: true,
     };
     let clusters = Clusters::connecting(security.clone(), REGIONS_IN_FLIGHT, cancel.clone());

@@ -13,7 +13,7 @@ use thunderhead_types::{Error, ErrorKind, Result};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// A process that did not run for so long counts as suspended. Less than a lease, more than any hiccup.
+/// A process that did not run for so long counts as suspended, until a leader says how long its lease is.
 const OVERDUE: Duration = Duration::from_secs(5);
 
 /// Where ingest tasks write to.

@@ -15,7 +15,7 @@ use thunderhead_codec::table::{AutoIds, PairSink, RowError, Slot};
 use thunderhead_config::{FieldOptions, SourceFormat};
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
 use thunderhead_source::{ByteSource, Chunk, Place, open_records, source_at, store::with_access};
-use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
+use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result, fail_point};
 use tokio_util::sync::CancellationToken;
 
 /// Part of the agent's memory that all encode slots together may fill with unsorted pairs; the rest is
@@ -81,6 +81,7 @@ fn encode(
                 "stopped on request",
             ));
         }
+        fail_point("read");
         let map = maps.of(reader.columns())?;
         let mut values = Vec::with_capacity(map.width());
         for index in 0..count {
@@ -98,6 +99,7 @@ fn encode(
             rows += 1;
             pairs.spill_full()?;
         }
+        fail_point("encode");
         let offset = reader.offset();
         shared
             .totals
@@ -118,8 +120,16 @@ fn encode(
         .totals
         .kv_bytes
         .fetch_add(checksum.bytes, Ordering::Relaxed);
+    let stored = shared.config.run_store.as_ref().is_some_and(|store| {
+        let kept = store.keep(&runs);
+        if let Err(error) = &kept {
+            tracing::warn!(%error, "runs are not in the run store: they are lost with this agent's disk");
+        }
+        kept.is_ok()
+    });
     let manifest = Manifest {
         runs,
+        stored,
         rows,
         source_bytes: reader.offset() - task.offset,
         checksum: Some(wire::Checksum {

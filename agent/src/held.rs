@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use thunderhead_proto::thunderhead::{HeldAttempt, Manifest};
-use thunderhead_types::{Epoch, Error, ErrorKind, Result};
+use thunderhead_types::{Epoch, Error, ErrorKind, Result, fail_point};
 
 const MANIFEST: &str = "manifest";
 
@@ -46,8 +46,11 @@ pub(crate) fn publish(dir: &Path, manifest: &Manifest) -> Result<()> {
         let mut file = File::create(&unfinished)?;
         file.write_all(&manifest.encode_to_vec())?;
         file.sync_all()?;
+        fail_point("publish");
         fs::rename(&unfinished, dir.join(MANIFEST))?;
-        File::open(dir)?.sync_all()
+        File::open(dir)?.sync_all()?;
+        fail_point("published");
+        Ok(())
     };
     write().map_err(|e: io::Error| disk_error(dir, &e))
 }
@@ -116,6 +119,21 @@ pub(crate) fn drop_runs(ledger: &Ledger, job: &str, tasks: &[u64]) -> Result<()>
         .try_for_each(|task| remove_attempts(ledger, &job_dir, *task))
 }
 
+/// The runs of some tasks, as `JOB/ATTEMPT/NAME.run`.
+pub(crate) fn run_names(job_dir: &Path, job: &str, tasks: &[u64]) -> Vec<String> {
+    let below = |dir: &Path| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    let mut names = Vec::new();
+    let ours = |attempt: &String| task_of(attempt).is_some_and(|task| tasks.contains(&task));
+    for attempt in below(job_dir).filter(ours) {
+        let runs = below(&job_dir.join(&attempt)).filter(|name| name.ends_with(".run"));
+        names.extend(runs.map(|name| format!("{job}/{attempt}/{name}")));
+    }
+    names
+}
+
 fn remove_attempts(ledger: &Ledger, job_dir: &Path, task: u64) -> Result<()> {
     let entries = match fs::read_dir(job_dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -125,6 +143,7 @@ fn remove_attempts(ledger: &Ledger, job_dir: &Path, task: u64) -> Result<()> {
         let entry = entry.map_err(|e| disk_error(job_dir, &e))?;
         if task_of(&entry.file_name().to_string_lossy()) == Some(task) {
             ledger.remove_dir(&entry.path())?;
+            fail_point("drop-runs");
         }
     }
     Ok(())

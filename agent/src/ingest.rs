@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use thunderhead_cluster::PairSource;
 use thunderhead_codec::keys::{self, TableKey};
 use thunderhead_proto::thunderhead::{self as wire, IngestReport, IngestTask};
-use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result};
+use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, fail_point};
 
 /// Runs the task until its range is verified in the cluster.
 pub(crate) async fn run(shared: &Arc<Shared>, task: &IngestTask) -> Result<IngestReport, Failed> {
@@ -34,6 +34,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, task: &IngestTask) -> Result<Inges
     let stats = ingested.map_err(|error| inputs.lost_or(error))?;
 
     let remote = importer.checksum(&range).await?;
+    fail_point("range-checksum");
     if remote != stats.checksum {
         let cause = format!(
             "the cluster holds {} pairs of a range for which {} were written",

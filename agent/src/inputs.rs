@@ -104,7 +104,7 @@ impl Inputs {
             .map(|run| {
                 let (peers, range) = (Arc::clone(&shared.peers), range.clone());
                 async move {
-                    let opened = peers.open(&run.address, &run.path, &range).await;
+                    let opened = peers.open(&run, &range).await;
                     opened.map(|file| (run.path, file))
                 }
             })

@@ -5,6 +5,7 @@
 //! Credit: a block is only asked for when it has a place in the channel to the merge. So a merge that waits for one
 //! run never holds back the stream of another on the same connection.
 
+use crate::run_store::{RunStore, StoredBlocks};
 use crate::sort::{BlockMeta, BlockStream, RemoteBlocks, RunFile, SortError};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thunderhead_cluster::{Connector, Security, Waited};
 use thunderhead_proto::thunderhead::{
-    DescribeRun, KeyRange as WireRange, OpenRun, ReadRun, RunSlice, read_run,
+    self as wire, DescribeRun, KeyRange as WireRange, OpenRun, ReadRun, RunSlice, read_run,
     runs_client::RunsClient,
 };
 use thunderhead_types::{Error, KeyRange};
@@ -42,6 +43,8 @@ pub(crate) struct Peers {
     security: Security,
     /// How long another agent may give nothing before its runs count as lost.
     patience: Duration,
+    /// Where runs of agents that are gone are read.
+    store: Option<RunStore>,
     channels: Mutex<HashMap<String, Channel>>,
     /// What merges have waited for blocks of other agents.
     pub(crate) waited: Waited,
@@ -66,10 +69,11 @@ impl From<Status> for Trouble {
 
 impl Peers {
     /// No connections yet; certificates are read for each new one.
-    pub(crate) fn new(security: Security, patience: Duration) -> Self {
+    pub(crate) fn new(security: Security, patience: Duration, store: Option<RunStore>) -> Self {
         Self {
             security,
             patience,
+            store,
             channels: Mutex::default(),
             waited: Waited::default(),
         }
@@ -94,25 +98,33 @@ impl Peers {
         Ok(RunsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// Opens the part of a run that may hold keys of `range`.
+    /// Opens the part of a run that may hold keys of `range`: at the agent that has it, or in the run store.
     pub(crate) async fn open(
         self: &Arc<Self>,
-        address: &str,
-        path: &str,
+        named: &wire::RemoteRun,
         range: &KeyRange,
     ) -> Result<RunFile, SortError> {
         let run = RemoteRun {
             peers: Arc::clone(self),
-            address: address.to_owned(),
-            path: path.to_owned(),
+            address: named.address.clone(),
+            path: named.path.clone(),
             runtime: Handle::current(),
+            store: self.store.clone().filter(|_| named.stored),
+            stored: None,
         };
         let started = Instant::now();
         loop {
-            match run.describe(range).await {
+            let trouble = match run.describe(range).await {
                 Ok(slice) => return Ok(run.opened(slice, range)),
-                Err(trouble) => run.pause(trouble, started).await?,
+                Err(trouble) => trouble,
+            };
+            if let Some(store) = run.store.clone() {
+                run.says_that_it_is_gone(&trouble);
+                let (path, range) = (run.path.clone(), range.clone());
+                let opened = tokio::task::spawn_blocking(move || store.open_run(&path, &range));
+                return opened.await.unwrap_or_else(|panic| Err(run.ended(panic)));
             }
+            run.pause(trouble, started).await?;
         }
     }
 }
@@ -124,10 +136,17 @@ struct RemoteRun {
     address: String,
     path: String,
     runtime: Handle,
+    /// Where it lies, too.
+    store: Option<RunStore>,
+    /// Its blocks there, once they are known.
+    stored: Option<StoredBlocks>,
 }
 
 impl RemoteRun {
     async fn describe(&self, range: &KeyRange) -> Result<RunSlice, Trouble> {
+        if self.address.is_empty() {
+            return Err(Trouble::Away("the agent is not there".to_owned()));
+        }
         let mut client = self.client()?;
         let request = DescribeRun {
             path: self.path.clone(),
@@ -148,7 +167,26 @@ impl RemoteRun {
             .map_err(|e| Trouble::Away(e.to_string()))
     }
 
-    fn opened(self, slice: RunSlice, range: &KeyRange) -> RunFile {
+    fn says_that_it_is_gone(&self, trouble: &Trouble) {
+        let cause = match trouble {
+            Trouble::Gone(status) => status.message(),
+            Trouble::Away(cause) => cause,
+        };
+        tracing::info!(
+            self.address,
+            cause,
+            "a run is read in the run store: its agent does not give it"
+        );
+    }
+
+    fn ended(&self, why: impl std::fmt::Display) -> SortError {
+        SortError::PeerLost {
+            address: self.address.clone(),
+            cause: why.to_string(),
+        }
+    }
+
+    fn opened(mut self, slice: RunSlice, range: &KeyRange) -> RunFile {
         let blocks = slice.blocks.into_iter().map(|block| BlockMeta {
             first_key: block.first_key.into(),
             offset: block.offset,
@@ -158,11 +196,14 @@ impl RemoteRun {
             kv_bytes: block.kv_bytes,
             crc: block.crc,
         });
+        let blocks: Vec<BlockMeta> = blocks.collect();
+        let store = self.store.as_ref();
+        self.stored = store.map(|store| store.blocks(&self.path, &blocks, slice.first_block));
         RunFile::remote(
             PathBuf::from(&self.path),
             range.clone(),
             slice.first_block,
-            blocks.collect(),
+            blocks,
             slice.upper.into(),
             Arc::new(self),
         )
@@ -206,8 +247,47 @@ impl RemoteRun {
             if next > before {
                 silent_since = Instant::now();
             }
+            if let Some(stored) = self.stored.clone() {
+                self.says_that_it_is_gone(&trouble);
+                // Every place in the channel may be one that a block was asked for.
+                places.clear();
+                return self.send_stored(stored, next, end, &to).await;
+            }
             if let Err(lost) = self.pause(trouble, silent_since).await {
+                // Waiting for another place than those would never end.
+                places.clear();
                 let _ = to.send(Err(lost)).await;
+                return;
+            }
+        }
+    }
+
+    /// Sends blocks `[next, end)` from the run store.
+    async fn send_stored(
+        &self,
+        stored: StoredBlocks,
+        next: u32,
+        end: u32,
+        to: &mpsc::Sender<Result<Bytes, SortError>>,
+    ) {
+        let mut blocks = stored.open(next, end);
+        for _ in next..end {
+            let fetched = tokio::task::spawn_blocking(move || {
+                let block = blocks.next_block();
+                (blocks, block)
+            });
+            let block = match fetched.await {
+                Ok((rest, block)) => {
+                    blocks = rest;
+                    block
+                }
+                Err(panic) => {
+                    let _ = to.send(Err(self.ended(panic))).await;
+                    return;
+                }
+            };
+            let failed = block.is_err();
+            if to.send(block).await.is_err() || failed {
                 return;
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use thunderhead_proto::thunderhead::{
     BlockInfo, DescribeRun, ReadRun, RunChunk, RunSlice, read_run, runs_server::Runs,
 };
-use thunderhead_types::KeyRange;
+use thunderhead_types::{KeyRange, fail_point};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -145,6 +145,7 @@ async fn serve(
             if to.send(Ok(RunChunk { block, data })).await.is_err() {
                 return Ok(());
             }
+            fail_point("serve-run");
         }
         credit -= end - next;
         next = end;

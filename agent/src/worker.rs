@@ -10,6 +10,7 @@
 use crate::clusters::Clusters;
 use crate::inputs::Failed;
 use crate::peers::Peers;
+use crate::run_store::RunStore;
 use crate::sort::Ledger;
 use crate::work::{AttemptId, Outcome, Work};
 use crate::{conflict, encode, held, ingest};
@@ -23,7 +24,7 @@ use thunderhead_proto::thunderhead::{
     self as wire, AgentMessage, CoordinatorMessage, EncodeTask, Hello, IngestTask, Progress,
     agent_message::Body, coordinator_message::Body as Order,
 };
-use thunderhead_types::{Epoch, Error, ErrorKind, Result};
+use thunderhead_types::{Epoch, Error, ErrorKind, Result, fail_point};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +68,8 @@ pub struct AgentConfig {
     pub peer_patience: Duration,
     /// How long tasks may go on after a request to stop.
     pub grace: Duration,
+    /// Where runs are kept, too.
+    pub run_store: Option<RunStore>,
     /// A full disk hands encode tasks back, for others to take. An agent that has no others fails instead.
     pub hands_back_when_full: bool,
 }
@@ -169,7 +172,11 @@ impl Agent {
         let ledger = Arc::new(Ledger::open(&config.sort_dir, config.disk_bytes_max)?);
         Ok(Self {
             shared: Arc::new(Shared {
-                peers: Arc::new(Peers::new(config.security.clone(), config.peer_patience)),
+                peers: Arc::new(Peers::new(
+                    config.security.clone(),
+                    config.peer_patience,
+                    config.run_store.clone(),
+                )),
                 config,
                 clusters,
                 ledger,
@@ -450,13 +457,21 @@ impl Agent {
             }
             Some(Order::DropRuns(drop)) => return self.drop_runs(&drop, reports).await,
             Some(Order::Cancel(cancel)) => self.work.cancel_task(&cancel.job_id, cancel.task_id),
-            Some(Order::Recorded(recorded)) => self.work.recorded(&recorded),
+            Some(Order::Recorded(recorded)) => {
+                fail_point("recorded");
+                self.work.recorded(&recorded);
+            }
             Some(Order::Limit(limit)) => self
                 .shared
                 .clusters
                 .limit(&limit.job_id, limit.store_bytes_per_second),
             Some(Order::Drain(_)) if matches!(self.leave, Leave::Not | Leave::DiskFull) => {
                 return Ok(self.begin_to_leave(Leave::Drained, reports).await);
+            }
+            Some(Order::Welcome(welcome)) => {
+                if let Some(pulse) = self.shared.clusters.pulse() {
+                    pulse.set_overdue(Duration::from_millis(welcome.lease_ms));
+                }
             }
             Some(Order::Drain(_)) | None => {}
         }
@@ -472,6 +487,17 @@ impl Agent {
         }
     }
 
+    /// Deletes what this agent keeps of dropped runs in the run store; of a whole job, what all agents do.
+    fn forget_stored(&self, drop: &wire::DropRuns) {
+        let Some(store) = self.shared.config.run_store.clone() else {
+            return;
+        };
+        let (job, tasks) = (drop.job_id.clone(), drop.task_ids.clone());
+        let dir = held::job_dir(&self.shared.config.sort_dir, &job);
+        let names = (!tasks.is_empty()).then(|| held::run_names(&dir, &job, &tasks));
+        tokio::task::spawn_blocking(move || store.forget(&job, names.as_deref()));
+    }
+
     async fn drop_runs(
         &mut self,
         drop: &wire::DropRuns,
@@ -481,6 +507,7 @@ impl Agent {
             self.work.cancel_all(Some(&drop.job_id));
             self.shared.clusters.forget(&drop.job_id);
         }
+        self.forget_stored(drop);
         let before = self.shared.ledger.used();
         if let Err(error) = held::drop_runs(&self.shared.ledger, &drop.job_id, &drop.task_ids) {
             tracing::warn!(%error, "runs that are no longer needed stay on disk");

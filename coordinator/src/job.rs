@@ -83,9 +83,9 @@ pub struct JobRecord {
     /// `db.table` in lower case, of a fleet's job: no other job may import them meanwhile.
     #[serde(default)]
     pub tables: Vec<String>,
-    /// Limit of bytes per second to each store; 0 = none.
+    /// Limit of bytes per second to each store that was set while it ran, 0 = none; `None` = as configured.
     #[serde(default)]
-    pub store_bytes_per_second: u64,
+    pub store_bytes_per_second: Option<u64>,
     /// What the user asked the fleet for.
     #[serde(default)]
     pub submission: Option<Submission>,

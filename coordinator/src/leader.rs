@@ -26,7 +26,7 @@ use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
 use prost::Message;
 use prost::bytes::Bytes;
-use records::reconcile;
+use records::{is_needed, reconcile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ use thunderhead_proto::thunderhead::{
     self as wire, ClusterSpec, DropRuns, EncodeTask, Failure, IngestTask, RemoteRun, TableSpec,
     coordinator_message::Body as Order,
 };
-use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result};
+use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result, fail_point};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -245,7 +245,8 @@ impl Leader {
         }
         self.away.is_empty()
             || !table.manifests.values().any(|m| {
-                self.away.contains(&m.agent_id)
+                !m.stored
+                    && self.away.contains(&m.agent_id)
                     && m.runs.iter().any(|run| {
                         run.entries > 0 && overlaps(range, &run.first_key, &run.last_key)
                     })
@@ -295,7 +296,7 @@ impl Leader {
         }
     }
 
-    /// Manifests of `agent` that are not among `held` are void; their chunks are open again.
+    /// Manifests of `agent` that are neither among `held` nor in the run store are void; their chunks are open again.
     pub(crate) async fn forget_lost(
         &mut self,
         agent: &str,
@@ -306,9 +307,11 @@ impl Leader {
             if table.record.phase >= Phase::Ingested {
                 continue;
             }
-            for (&number, manifest) in table.manifests.iter().filter(|(_, m)| m.agent_id == agent) {
+            let ours = |m: &wire::Manifest| m.agent_id == agent && !m.stored;
+            for (&number, manifest) in table.manifests.iter().filter(|(_, m)| ours(m)) {
                 let id = TaskRef::Chunk { table: n, number }.id();
-                if !held.contains(&(id, manifest.attempt_dir.clone())) {
+                if !held.contains(&(id, manifest.attempt_dir.clone())) && is_needed(table, manifest)
+                {
                     lost.push(id);
                 }
             }
@@ -373,6 +376,7 @@ impl Leader {
                     agent_id: manifest.agent_id.clone(),
                     address: address_of(&manifest.agent_id),
                     path: run.path.clone(),
+                    stored: manifest.stored,
                     chunk_task_id: TaskRef::Chunk {
                         table: n,
                         number: chunk,
@@ -438,6 +442,7 @@ impl Leader {
                 .put(&key, manifest.encode_to_vec()),
         )
         .await?;
+        fail_point("record-manifest");
         tracing::info!(task = "chunk", task_id, "task recorded");
         self.lost.remove(&(n, number));
         self.ready.clear();
@@ -446,10 +451,11 @@ impl Leader {
         if table.manifests.len() == table.chunks.len() && table.record.phase == Phase::Encoding {
             return self.all_encoded(n).await;
         }
-        if table.record.phase == Phase::Detecting {
-            return self.all_encoded_again(n).await;
+        match table.record.phase {
+            Phase::Detecting => self.all_encoded_again(n).await,
+            Phase::Ingesting => self.go_on_when_ingested(n).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     async fn plan_ranges(&mut self, n: usize) -> Result<()> {
@@ -477,6 +483,7 @@ impl Leader {
             }
         }
         self.commit(txn).await?;
+        fail_point("plan-ranges");
         self.tables[n].record.ranges = ranges.len() as u64;
         self.tables[n].ranges = ranges;
         self.enter_phase(n, Phase::Ingesting).await?;
@@ -509,10 +516,12 @@ impl Leader {
             Phase::Detecting => self.conflicts_recorded(n).await,
             Phase::Ingesting => {
                 self.push_ranges(n);
-                Ok(())
+                // A former leader may have recorded the last report and nothing more.
+                self.go_on_when_ingested(n).await
             }
             Phase::Ingested => {
                 self.enter_phase(n, Phase::Finished).await?;
+                fail_point("finished");
                 self.tables[n].elapsed =
                     self.started[n].map_or(Duration::ZERO, |start| start.elapsed());
                 let ids = self.tables[n]
@@ -564,16 +573,25 @@ impl Leader {
                 .put(&key, report.encode_to_vec()),
         )
         .await?;
+        fail_point("record-report");
         tracing::info!(task = "range", task_id, "task recorded");
         self.tables[n].reports.insert(number, report);
-        if self.tables[n].reports.len() < self.tables[n].ranges.len() {
+        self.go_on_when_ingested(n).await
+    }
+
+    /// Ends the ingest of a table none of whose ranges is open. A chunk that was lost is waited for: without its
+    /// manifest nobody knows what should be there.
+    async fn go_on_when_ingested(&mut self, n: usize) -> Result<()> {
+        let table = &self.tables[n];
+        if table.reports.len() < table.ranges.len() || table.manifests.len() < table.chunks.len() {
             return Ok(());
         }
-        if let Err(error) = reconcile(&self.tables[n]) {
+        if let Err(error) = reconcile(table) {
             self.fail(error);
             return Ok(());
         }
         self.enter_phase(n, Phase::Ingested).await?;
+        fail_point("all-ingested");
         self.start_finish(n)
     }
 

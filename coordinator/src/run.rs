@@ -20,7 +20,7 @@ use thunderhead_codec::schema::TableInfo;
 use thunderhead_config::{Job, Level, SourceTree, fingerprint};
 use thunderhead_proto::thunderhead::ClusterSpec;
 use thunderhead_source::store::scan as scan_source;
-use thunderhead_types::{Clock, Epoch, Error, ErrorKind, Result, SystemClock};
+use thunderhead_types::{Clock, Epoch, Error, ErrorKind, Result, SystemClock, fail_point};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +90,7 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
     };
     let put = Txn::default().put(job::job_key(&job_id), job::to_json(&record)?);
     let sizing = Sizing::here(job);
-    let prepared = begin(
+    let begun = begin(
         job,
         &tree,
         (store.as_ref(), epoch),
@@ -99,7 +99,14 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
         sizing,
         put,
     )
-    .await?;
+    .await;
+    let prepared = match begun {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            close_left_open(job, &job_id, store.as_ref()).await;
+            return Err(error);
+        }
+    };
     let guards = open_guards(&target, &prepared).await?;
     let leading = lead(
         job,
@@ -125,6 +132,7 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
     let forget = Txn::default()
         .delete(job::job_key(&job_id))
         .delete(format!("{}/", job::job_key(&job_id)));
+    fail_point("clean-up");
     commit(store.as_ref(), epoch, forget).await?;
     Ok(Report::new(
         &job_id,
@@ -156,10 +164,23 @@ pub(crate) struct FleetRun {
 /// Runs a job on a fleet to its end, or continues one.
 pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Vec<job::Table>> {
     let stop = run.stop.clone();
-    let (target, prepared) = tokio::select! {
-        started = begin_in_fleet(&run) => started.map_err(not_begun)?,
+    let started = tokio::select! {
+        started = begin_in_fleet(&run) => started.map_err(not_begun),
         () = stop.cancelled() => {
-            return Err(Error::new(ErrorKind::Cancelled, "", "the job was cancelled"));
+            Err(Error::new(ErrorKind::Cancelled, "", "the job was cancelled"))
+        }
+    };
+    let (target, prepared) = match started {
+        Ok(started) => started,
+        // What cannot begin yet is tried again.
+        Err(error) if error.place == NOT_BEGUN => return Err(error),
+        Err(error) => {
+            let fenced = error.kind == ErrorKind::Cancelled && !stop.is_cancelled();
+            // The next leader's guards have the same names.
+            if !fenced && !run.fleet.is_over() {
+                close_left_open(&run.job, &run.job_id, run.store.as_ref()).await;
+            }
+            return Err(error);
         }
     };
     let workers = job::workers(run.store.as_ref(), &run.job_id).await?;
@@ -170,10 +191,10 @@ pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Vec<job::Table>> {
         tables: prepared.tables,
         steps: target.steps(),
         progress: run.progress.clone(),
-        store_bytes_per_second: match run.record.store_bytes_per_second {
-            0 => run.job.ingest.store_bytes_per_second,
-            changed => changed,
-        },
+        store_bytes_per_second: run
+            .record
+            .store_bytes_per_second
+            .unwrap_or(run.job.ingest.store_bytes_per_second),
         paused: run.record.state == JobState::Paused,
         agents: workers,
     };
@@ -288,9 +309,19 @@ async fn open_guards(target: &Target, prepared: &Prepared) -> Result<Guards> {
         .iter()
         .map(|t| usize::try_from(t.ranges).unwrap_or(usize::MAX))
         .sum();
-    target
+    let guards = target
         .open_guards(&prepared.job_id, &spaces, commit_ts, regions)
-        .await
+        .await?;
+    fail_point("guards");
+    Ok(guards)
+}
+
+/// A job that ends before it goes on: what a former leader, or a killed process, left open must not wait for its
+/// time to run out.
+async fn close_left_open(job: &Job, job_id: &str, store: &dyn StateStore) {
+    if let Err(error) = close_guards(job, job_id, store).await {
+        tracing::warn!(%error, job_id, "guards in the cluster are left to expire");
+    }
 }
 
 /// Takes down what another leader of a job left open in the cluster.
@@ -330,6 +361,7 @@ async fn guarded(
     if led.handed_on {
         drop(guards);
     } else {
+        fail_point("close-guards");
         guards.close().await;
     }
     led.result
@@ -357,8 +389,10 @@ async fn record(
         .iter()
         .map(|&n| (n, &prepared.tables[n]))
         .collect();
+    fail_point("commit-ts");
     for txn in job::record_tables(&prepared.job_id, &fresh)? {
         commit(store, epoch, txn).await?;
+        fail_point("plan");
     }
     Ok(())
 }
@@ -413,6 +447,7 @@ async fn lead_here(
         security: Security::default(),
         peer_patience: Duration::ZERO,
         grace: Duration::ZERO,
+        run_store: None,
         hands_back_when_full: false,
         ingest_slots: u32::try_from(job.ingest.range_concurrency)
             .unwrap_or(1)

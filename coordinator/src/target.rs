@@ -17,7 +17,7 @@ use thunderhead_codec::time::Zone;
 use thunderhead_config::{IngestFiles, Job, Level, SourceTable, TlsFiles};
 use thunderhead_proto::thunderhead::{ClusterSpec, EncodeTask};
 use thunderhead_types::{
-    Checksum, Clock, Error, ErrorKind, KeyRange, Result, SystemClock, Timestamp, crc64,
+    Checksum, Clock, Error, ErrorKind, KeyRange, Result, SystemClock, Timestamp, crc64, fail_point,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -328,13 +328,17 @@ impl Steps for TargetSteps {
     }
 
     async fn split(&self, _: &Table, borders: Vec<Vec<u8>>) -> Result<()> {
-        self.importer.split_and_scatter(&borders).await.map(drop)
+        fail_point("split");
+        self.importer.split_and_scatter(&borders).await?;
+        fail_point("scattered");
+        Ok(())
     }
 
     async fn finish(&self, table: &Table, ingested: Checksum) -> Result<()> {
         let (database, name) = (&table.record.database, &table.record.table);
         self.still_the_same(table).await?;
         self.rebase(table).await?;
+        fail_point("rebase");
         match self.verify(table, ingested).await {
             Err(error) if self.checksum == Level::Required => return Err(error),
             Err(error) => {
@@ -342,6 +346,7 @@ impl Steps for TargetSteps {
             }
             Ok(()) => {}
         }
+        fail_point("checksum");
         if self.analyze == Level::Off {
             return Ok(());
         }

@@ -124,6 +124,7 @@ impl Fixture {
                         address: held.address.clone(),
                         path: run.path.clone(),
                         chunk_task_id: held.chunk,
+                        ..RemoteRun::default()
                     });
                 }
             }

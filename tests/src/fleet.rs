@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
+use thunderhead_net::Security;
 
 /// How long anything in a test's fleet may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,8 +29,10 @@ pub fn free_port() -> u16 {
 /// A single etcd server.
 pub struct Etcd {
     child: Child,
+    dir: PathBuf,
     host: String,
-    port: u16,
+    ports: (u16, u16),
+    security: Security,
 }
 
 impl Drop for Etcd {
@@ -47,14 +50,47 @@ impl Etcd {
 
     /// On an address of this machine.
     pub fn start_on(dir: &Path, host: &str) -> io::Result<Self> {
-        let (client, peer) = (free_port(), free_port());
-        let (client_url, peer_url) = (
-            format!("http://{host}:{client}"),
-            format!("http://{host}:{peer}"),
-        );
+        let ports = (free_port(), free_port());
+        Self::start_with(dir, host, ports, &Security::default())
+    }
+
+    /// With certificates, which it also asks its clients for.
+    pub fn start_secured(dir: &Path, security: &Security) -> io::Result<Self> {
+        let ports = (free_port(), free_port());
+        Self::start_with(dir, "127.0.0.1", ports, security)
+    }
+
+    /// Kills it and starts it again: same data, same address, the certificates as they are now.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        *self = Self::start_with(&self.dir, &self.host, self.ports, &self.security)?;
+        Ok(())
+    }
+
+    fn start_with(
+        dir: &Path,
+        host: &str,
+        ports: (u16, u16),
+        security: &Security,
+    ) -> io::Result<Self> {
+        let scheme = if security.ca.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let client_url = format!("{scheme}://{host}:{}", ports.0);
+        let peer_url = format!("http://{host}:{}", ports.1);
         std::fs::create_dir_all(dir)?;
         let log = std::fs::File::create(dir.join("etcd.log"))?;
-        let child = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        if let (Some(ca), Some(cert), Some(key)) = (&security.ca, &security.cert, &security.key) {
+            command.arg("--client-cert-auth");
+            command.arg("--trusted-ca-file").arg(ca);
+            command.arg("--cert-file").arg(cert);
+            command.arg("--key-file").arg(key);
+        }
+        let child = command
             .arg("--data-dir")
             .arg(dir.join("data"))
             .args([
@@ -81,18 +117,25 @@ impl Etcd {
             })?;
         let etcd = Self {
             child,
+            dir: dir.to_owned(),
             host: host.to_owned(),
-            port: client,
+            ports,
+            security: security.clone(),
         };
         wait_until("etcd to listen", PATIENCE, || {
-            std::net::TcpStream::connect((host, client)).is_ok()
+            std::net::TcpStream::connect((host, ports.0)).is_ok()
         })?;
         Ok(etcd)
     }
 
     /// Its address for clients.
     pub fn url(&self) -> String {
-        format!("http://{}:{}", self.host, self.port)
+        let scheme = if self.security.ca.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}:{}", self.host, self.ports.0)
     }
 
     /// Names of all keys.
@@ -153,12 +196,6 @@ pub async fn tables(sandbox_args: &[&str], rows: u64) -> Bench {
     }
     bench.file("d.heap.csv", text);
     bench
-}
-
-async fn sums(bench: &Bench) -> Vec<Vec<String>> {
-    let mut sums = bench.query("ADMIN CHECKSUM TABLE d.t").await;
-    sums.extend(bench.query("ADMIN CHECKSUM TABLE d.heap").await);
-    sums
 }
 
 /// What one process makes of the same files.
@@ -223,6 +260,15 @@ impl Fleet {
 
     /// Starts coordinator `n`.
     pub fn coordinator(&self, n: usize) -> Process {
+        self.start_coordinator(n, None)
+    }
+
+    /// Starts it with a fail point armed.
+    pub fn armed_coordinator(&self, n: usize, point: &str) -> Process {
+        self.start_coordinator(n, Some(point))
+    }
+
+    fn start_coordinator(&self, n: usize, point: Option<&str>) -> Process {
         let log = self.bench.path(&format!("coordinator-{n}.log"));
         let url = self.etcd.url();
         let args = [
@@ -240,7 +286,21 @@ impl Fleet {
             "--log",
             "info",
         ];
-        Process::start_in(self.namespace(n).as_deref(), &args, &log).expect("a coordinator starts")
+        let started = match point {
+            Some(point) => Process::start_armed(point, &args, &log),
+            None => Process::start_in(self.namespace(n).as_deref(), &args, &log),
+        };
+        started.expect("a coordinator starts")
+    }
+
+    /// The coordinator that leads: the one whose log says so last. Logs begin anew with each process.
+    pub fn leader(&self) -> Option<usize> {
+        let elected = |n: &usize| {
+            let path = self.bench.path(&format!("coordinator-{n}.log"));
+            let log = std::fs::read_to_string(path).unwrap_or_default();
+            log.rfind("this coordinator leads") > log.rfind("the term ended")
+        };
+        (0..self.addresses.len()).rfind(elected)
     }
 
     /// Where all coordinators are.
@@ -272,6 +332,20 @@ impl Fleet {
 
     /// Starts an agent.
     pub fn agent(&self, name: &str, extra: &[&str]) -> Process {
+        self.start_agent(name, None, extra)
+    }
+
+    /// Starts it with a fail point armed.
+    pub fn armed_agent(&self, name: &str, point: &str, extra: &[&str]) -> Process {
+        self.start_agent(name, Some(("THUNDERHEAD_FAIL_POINT", point)), extra)
+    }
+
+    /// Starts an agent that keeps its runs in this store, too.
+    pub fn storing_agent(&self, name: &str, run_store: &str, extra: &[&str]) -> Process {
+        self.start_agent(name, Some(("THUNDERHEAD_RUN_STORE", run_store)), extra)
+    }
+
+    fn start_agent(&self, name: &str, variable: Option<(&str, &str)>, extra: &[&str]) -> Process {
         let log = self.bench.path(&format!("agent-{name}.log"));
         let (address, dir) = (self.address(), self.sort_dir(name));
         let dir = dir.to_str().expect("a UTF-8 path");
@@ -292,7 +366,11 @@ impl Fleet {
             .map(|network| format!("{}:0", network.address(host)));
         args.extend(listen.iter().flat_map(|listen| ["--listen", listen]));
         args.extend(extra);
-        Process::start_in(self.namespace(host).as_deref(), &args, &log).expect("an agent starts")
+        let started = match variable {
+            Some(variable) => Process::start_with(variable, &args, &log),
+            None => Process::start_in(self.namespace(host).as_deref(), &args, &log),
+        };
+        started.expect("an agent starts")
     }
 
     /// Runs a command that asks the fleet.
@@ -334,6 +412,12 @@ impl Fleet {
         self.json(&["status", job])
     }
 
+    /// Agents that take tasks.
+    pub fn active(&self) -> usize {
+        let agents = self.agents().unwrap_or_default();
+        agents.iter().filter(|a| a["state"] == "active").count()
+    }
+
     /// Polls until `done` holds; shows every log when it does not in time.
     #[track_caller]
     pub fn wait(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
@@ -360,16 +444,20 @@ impl Fleet {
     /// Waits for the job's end, which must be success, and gives its report.
     #[track_caller]
     pub fn wait_finished(&self, job: &str) -> Value {
-        let mut last = Value::Null;
-        self.wait("the job to end", |fleet| {
-            if let Some(status) = fleet.status(job) {
-                last = status["job"].clone();
+        let (mut last, mut status) = (Value::Null, Value::Null);
+        let ended = wait_until("the job to end", PATIENCE, || {
+            if let Some(now) = self.status(job) {
+                last = now["job"].clone();
+                status = now;
             }
             !matches!(
                 last["state"].as_str(),
                 None | Some("running" | "cancelling")
             )
         });
+        if let Err(error) = ended {
+            panic!("{error}\n{status:#}\n{}", self.logs());
+        }
         assert_eq!(last["state"], "finished", "{last:#}\n{}", self.logs());
         last["report"].clone()
     }
@@ -397,13 +485,41 @@ impl Fleet {
         let bench = &self.bench;
         assert_eq!(sums(bench).await, expected);
         bench.sql(&["ADMIN CHECK TABLE d.t, d.heap"]).await;
-        assert_eq!(bench.control("GET", RULES, "").await.trim(), "[]");
-        assert_eq!(
-            bench.control("GET", "/sandbox/panics", "").await.trim(),
-            "[]"
-        );
+        nothing_is_open(bench).await;
         let mut left = self.etcd.keys().await;
-        left.retain(|key| key.contains("/jobs/"));
+        left.retain(|key| key.contains("/jobs/") || key.contains("/parts/"));
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+/// What `ADMIN CHECKSUM TABLE` says of both tables: equal sums, of tables with equal ids, are equal pairs.
+pub async fn sums(bench: &Bench) -> Vec<Vec<String>> {
+    let mut sums = bench.query("ADMIN CHECKSUM TABLE d.t").await;
+    sums.extend(bench.query("ADMIN CHECKSUM TABLE d.heap").await);
+    sums
+}
+
+/// Asserts that no store panicked and that nothing of a job is open in the cluster: no label rule, no import mode, no
+/// reserved range, no paused scheduler, nothing that holds back garbage collection.
+pub async fn nothing_is_open(bench: &Bench) {
+    assert_eq!(bench.control("GET", RULES, "").await.trim(), "[]");
+    let state = bench.control("GET", "/sandbox/state", "").await;
+    let state: Value = serde_json::from_str(&state).expect("JSON");
+    for none in ["panics", "gc_barriers", "paused_schedulers"] {
+        assert_eq!(state[none], serde_json::json!([]), "{none} in {state}");
+    }
+    for store in state["stores"].as_array().into_iter().flatten() {
+        assert_eq!(store["import_mode"], false, "{store}");
+        assert_eq!(store["force_partition_ranges"], 0, "{store}");
+    }
+}
+
+/// Finished files in the stores' import directories that nobody has ingested.
+pub async fn import_files(bench: &Bench) -> u64 {
+    let state = bench.control("GET", "/sandbox/state", "").await;
+    let state: Value = serde_json::from_str(&state).expect("JSON");
+    let stores = state["stores"].as_array().into_iter().flatten();
+    stores
+        .filter_map(|store| store["import_files"].as_u64())
+        .sum()
 }

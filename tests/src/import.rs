@@ -139,6 +139,19 @@ impl Bench {
         Process::start(&all, log)
     }
 
+    /// The same with a fail point armed.
+    pub fn start_import_armed(
+        &self,
+        point: &str,
+        args: &[&str],
+        log: &Path,
+    ) -> io::Result<Process> {
+        let config = self.config();
+        let mut all = vec!["import", "--config", config.to_str().expect("a UTF-8 path")];
+        all.extend_from_slice(args);
+        Process::start_armed(point, &all, log)
+    }
+
     /// An HTTP request to the sandbox's own control API on the PD port.
     pub async fn control(&self, method: &str, path: &str, body: &str) -> String {
         let url = format!("http://{}{path}", self.sandbox.pd);

@@ -30,8 +30,27 @@ impl Process {
         Self::start_in(None, args, log)
     }
 
+    /// Starts it with a fail point armed, written as in `THUNDERHEAD_FAIL_POINT`.
+    pub fn start_armed(point: &str, args: &[&str], log: &Path) -> io::Result<Self> {
+        Self::launch(None, Some(("THUNDERHEAD_FAIL_POINT", point)), args, log)
+    }
+
+    /// Starts it with a variable in its environment.
+    pub fn start_with(variable: (&str, &str), args: &[&str], log: &Path) -> io::Result<Self> {
+        Self::launch(None, Some(variable), args, log)
+    }
+
     /// Starts it in a network namespace.
     pub fn start_in(namespace: Option<&str>, args: &[&str], log: &Path) -> io::Result<Self> {
+        Self::launch(namespace, None, args, log)
+    }
+
+    fn launch(
+        namespace: Option<&str>,
+        variable: Option<(&str, &str)>,
+        args: &[&str],
+        log: &Path,
+    ) -> io::Result<Self> {
         let out = std::fs::File::create(log)?;
         let mut command = match namespace {
             None => Command::new(binary()),
@@ -42,6 +61,9 @@ impl Process {
                 command
             }
         };
+        if let Some((name, value)) = variable {
+            command.env(name, value);
+        }
         let child = command
             .args(args)
             .stdin(Stdio::null())
@@ -76,6 +98,17 @@ impl Process {
         let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed())
             .expect("a child has a pid");
         Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// Whether it stands still (SIGSTOP).
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        // The name, in parentheses, may hold anything; the state is the first field behind it.
+        stat.is_ok_and(|stat| {
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('T'))
+        })
     }
 
     /// SIGKILL, and waits until the process is gone.

@@ -57,6 +57,21 @@ impl S3 {
         assert!(answer.status().is_success(), "{key}: {}", answer.status());
     }
 
+    /// Names of all objects below a prefix.
+    pub async fn list(&self, prefix: &str) -> Vec<String> {
+        let url = format!("{}/{BUCKET}?list-type=2&prefix={prefix}", self.endpoint);
+        let answer = http_client()
+            .get(url)
+            .send()
+            .await
+            .expect("gofakes3 answers");
+        let text = answer.text().await.expect("a body");
+        text.split("<Key>")
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()))
+            .collect()
+    }
+
     /// The URI of a key, with credentials as users write them.
     pub fn uri(&self, key: &str) -> String {
         format!(

@@ -1,133 +1,345 @@
-//! kill -9 at every stage of a job, of every role, again and again on one fleet: the table is always the same, and
-//! nothing is left in etcd, in PD or in the stores' import directories. `THUNDERHEAD_KILLS=all` runs every pair of
-//! stage and role (`make test-kill`), without it a few.
+//! The kill matrix: at every fail point of the product each role that reaches it is killed (SIGKILL) or suspended
+//! (SIGSTOP), then restarted, replaced or continued, and the job ends. The tables must be those of one undisturbed
+//! process in a cluster of its own, pair by pair, `ADMIN CHECK TABLE` must agree, and nothing may be left in etcd, PD
+//! or the stores. `THUNDERHEAD_KILLS=all` runs everything (`make test-kill`), without it a few.
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::Write;
-use thunderhead_tests::fleet::Fleet;
+use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+use thunderhead_tests::fleet::{Fleet, import_files, nothing_is_open, sums, tables};
 use thunderhead_tests::import::Bench;
 use thunderhead_tests::process::Process;
 
-const ROWS: u64 = 20_000;
-const FILES: u64 = 6;
+const ROWS: u64 = 40_000;
 const SMALL: [&str; 4] = ["--memory", "64MiB", "--threads", "1"];
-/// Several ranges of one small table.
-const SETTINGS: [&str; 1] = ["tikv-importer.region-split-size=1MiB"];
+/// A dozen chunks and ranges of little data.
+const SETTINGS: [&str; 3] = [
+    "mydumper.max-region-size=128KiB",
+    "tikv-importer.region-split-size=1MiB",
+    "thunderhead.ingest=write",
+];
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Places in an agent, in the order in which a task comes by; `:2` is the second visit.
+const AGENT_POINTS: [&str; 15] = [
+    "read",
+    "encode",
+    "spill",
+    "sync",
+    "rename",
+    "publish",
+    "published",
+    "recorded:2",
+    "serve-run",
+    "write",
+    "written",
+    "ingest-sent",
+    "ingest-acknowledged",
+    "range-checksum",
+    "drop-runs",
+];
+
+/// Places in a coordinator, in the order in which a job comes by.
+const COORDINATOR_POINTS: [&str; 16] = [
+    "submit",
+    "commit-ts",
+    "plan",
+    "guards",
+    "hand-out",
+    "record-manifest",
+    "plan-ranges",
+    "split",
+    "scattered",
+    "record-report:2",
+    "all-ingested",
+    "rebase",
+    "checksum",
+    "finished",
+    "close-guards",
+    "forget",
+];
+
+/// Places that only a fleet has, or only a process that works by itself.
+const FLEET_ONLY: [&str; 3] = ["serve-run", "submit", "forget"];
+const ONE_PROCESS_ONLY: [&str; 1] = ["clean-up"];
+/// Places on the way of files that we build ourselves.
+const UPLOAD_POINTS: [&str; 2] = ["upload:2", "uploaded"];
+/// The job is over there: nothing is left to go on with, so the table is only looked at.
+const AFTER_THE_END: [&str; 1] = ["forgotten"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Role {
-    Coordinator,
+    /// Killed and started again on its disk.
     Agent,
+    /// Killed with its disk, another one comes.
     AgentWithDisk,
+    /// Suspended until it is given up, then continued.
+    SuspendedAgent,
+    /// The leader, killed; another one takes over.
+    Leader,
+    /// The leader, suspended until another one leads, then continued.
+    SuspendedLeader,
+    /// `thunderhead import`, killed and run again.
+    OneProcess,
 }
 
-/// What must have happened before the kill: a number of the job's progress.
-const STAGES: [(&str, u64); 6] = [
-    ("chunks_running", 1),
-    ("chunks_done", 1),
-    ("chunks_done", FILES - 1),
-    ("ranges_running", 1),
-    ("ranges_done", 1),
-    ("ranges_done", 4),
+struct Case {
+    role: Role,
+    point: &'static str,
+}
+
+fn matrix() -> Vec<Case> {
+    let case = |role| move |point| Case { role, point };
+    let mut cases = Vec::new();
+    for role in [Role::Agent, Role::AgentWithDisk, Role::SuspendedAgent] {
+        cases.extend(AGENT_POINTS.map(case(role)));
+    }
+    for role in [Role::Leader, Role::SuspendedLeader] {
+        cases.extend(COORDINATOR_POINTS.map(case(role)));
+        cases.extend(AFTER_THE_END.map(case(role)));
+    }
+    let here = AGENT_POINTS.into_iter().chain(COORDINATOR_POINTS);
+    let here = here.filter(|point| !FLEET_ONLY.contains(point));
+    cases.extend(
+        here.chain(ONE_PROCESS_ONLY)
+            .chain(UPLOAD_POINTS)
+            .map(|point| case(Role::OneProcess)(point)),
+    );
+    cases
+}
+
+/// What `make test` runs of it: each role once, at the places that have cost most thought.
+const FEW: [(Role, &str); 9] = [
+    (Role::Agent, "ingest-sent"),
+    (Role::AgentWithDisk, "written"),
+    (Role::AgentWithDisk, "serve-run"),
+    (Role::SuspendedAgent, "written"),
+    (Role::Leader, "plan-ranges"),
+    (Role::SuspendedLeader, "record-report:2"),
+    (Role::OneProcess, "rename"),
+    (Role::OneProcess, "ingest-acknowledged"),
+    (Role::OneProcess, "clean-up"),
 ];
 
-async fn started() -> Fleet {
-    let bench = Bench::start(&[]);
-    let table =
-        "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, a VARCHAR(64), b INT, KEY b (b))";
-    bench.sql(&["CREATE DATABASE d", table]).await;
-    for file in 0..FILES {
-        let mut text = "id,a,b\n".to_owned();
-        for i in 0..ROWS {
-            let id = (i * FILES + file).wrapping_mul(7_368_787) % 15_485_863;
-            writeln!(text, "{id},{:x}{:x},{}", id * id, id * 31, id % 1000).unwrap();
+fn name_of(point: &str) -> &str {
+    point.split(':').next().unwrap()
+}
+
+#[test]
+fn every_fail_point_of_the_product_is_in_the_matrix() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut found = BTreeSet::new();
+    let mut open: Vec<_> = ["agent/src", "coordinator/src", "shared"]
+        .map(|dir| root.join(dir))
+        .into();
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("fail.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for (at, _) in text.match_indices("fail_point(\"") {
+                    let name = &text[at + "fail_point(\"".len()..];
+                    let name = name.split('"').next().unwrap().to_owned();
+                    assert!(found.insert(name.clone()), "{name} is there twice");
+                }
+            }
         }
-        bench.file(&format!("d.t.{file:03}.csv"), text);
     }
-    Fleet::start(bench, 2)
+    let tried: BTreeSet<String> = matrix()
+        .iter()
+        .map(|case| name_of(case.point).to_owned())
+        .collect();
+    assert_eq!(found, tried);
 }
 
-async fn imported(fleet: &Fleet) -> Vec<Vec<String>> {
-    fleet.bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
-    let mut rows = fleet
-        .bench
-        .query("SELECT COUNT(*), SUM(b), MIN(a), MAX(id) FROM d.t")
-        .await;
-    let pairs = fleet.bench.query("ADMIN CHECKSUM TABLE d.t").await;
-    rows.push(pairs[0][3..].to_vec());
-    rows
+/// The cluster of the fleet and, in step with it, one whose tables an undisturbed process fills: equal statements
+/// give the tables equal ids, hence equal keys.
+struct Rig {
+    fleet: Fleet,
+    agents: [Process; 2],
+    /// Name of the agent that dies; another one after it died with its disk.
+    dying: String,
+    twin: Bench,
 }
 
-async fn nothing_is_left(fleet: &Fleet) {
-    let keys = fleet.etcd.keys().await;
-    let left = |key: &&String| key.contains("/jobs/") || key.contains("/parts/");
-    assert_eq!(keys.iter().find(left), None);
-    let rules = fleet
-        .bench
-        .control("GET", "/pd/api/v1/config/region-label/rules", "")
-        .await;
-    assert!(!rules.contains("thunderhead"), "{rules}");
+impl Rig {
+    async fn start() -> Self {
+        let fleet = Fleet::start(tables(&[], ROWS).await, 2);
+        let agents = ["a0", "stays"].map(|name| fleet.agent(name, &SMALL));
+        Self {
+            fleet,
+            agents,
+            dying: "a0".to_owned(),
+            twin: tables(&[], ROWS).await,
+        }
+    }
+
+    /// Empties the tables and gives what one process makes of the source.
+    async fn next_tables(&self) -> Vec<Vec<String>> {
+        let empty = ["TRUNCATE TABLE d.t", "TRUNCATE TABLE d.heap"];
+        self.fleet.bench.sql(&empty).await;
+        self.twin.sql(&empty).await;
+        self.twin.import(&import_args()).succeeds();
+        sums(&self.twin).await
+    }
+
+    fn two_agents(&self) {
+        self.fleet.wait("two agents", |fleet| fleet.active() == 2);
+    }
+
+    /// An agent dies, or is suspended for longer than its lease.
+    fn agent_case(&mut self, role: Role, n: usize, point: &str) {
+        let fleet = &self.fleet;
+        self.agents[0].kill().unwrap();
+        let armed = if role == Role::SuspendedAgent {
+            format!("{point}=stop")
+        } else {
+            point.to_owned()
+        };
+        self.agents[0] = fleet.armed_agent(&self.dying, &armed, &SMALL);
+        self.two_agents();
+        let job = fleet.submit(&SETTINGS);
+        let agent = &mut self.agents[0];
+        if role == Role::SuspendedAgent {
+            let id = std::fs::read_to_string(fleet.sort_dir(&self.dying).join("agent-id")).unwrap();
+            fleet.wait("the agent to stand still", |_| agent.is_stopped());
+            fleet.wait("it to be given up", |fleet| {
+                let agents = fleet.agents().unwrap_or_default();
+                agents
+                    .iter()
+                    .all(|a| a["agent"] != id.trim() || a["state"] == "lost")
+            });
+            agent.signal(Signal::CONT).unwrap();
+        } else {
+            fleet.wait("the agent to die", |_| agent.ended().unwrap().is_some());
+            if role == Role::AgentWithDisk {
+                std::fs::remove_dir_all(fleet.sort_dir(&self.dying)).unwrap();
+                self.dying = format!("a{}", n + 1);
+            }
+            self.agents[0] = fleet.agent(&self.dying, &SMALL);
+        }
+        fleet.wait_finished(&job);
+    }
+
+    /// The leader dies, or is suspended until another one leads.
+    fn leader_case(&mut self, role: Role, point: &str) {
+        let suspended = role == Role::SuspendedLeader;
+        let armed = if suspended {
+            format!("{point}=stop")
+        } else {
+            point.to_owned()
+        };
+        // The armed one waits for the lead, gets it, and then has somebody who waits for it in turn.
+        let former = self.fleet.leader().unwrap_or(0);
+        let leader = 1 - former;
+        let fleet = &mut self.fleet;
+        drop(fleet.coordinators[leader].take());
+        let process = fleet.armed_coordinator(leader, &armed);
+        fleet.coordinators[leader] = Some(process);
+        fleet.wait("the armed coordinator to listen", |fleet| {
+            log(fleet, leader).contains("listening on")
+        });
+        let mut process = fleet.coordinators[former].take().unwrap();
+        process.signal(Signal::TERM).unwrap();
+        process.wait(PATIENCE).unwrap();
+        fleet.wait("the armed coordinator to lead", |fleet| {
+            log(fleet, leader).contains("this coordinator leads")
+        });
+        let process = fleet.coordinator(former);
+        fleet.coordinators[former] = Some(process);
+        self.two_agents();
+        let fleet = &mut self.fleet;
+        let job = fleet.submit(&SETTINGS);
+        let mut process = fleet.coordinators[leader].take().unwrap();
+        if suspended {
+            fleet.wait("the leader to stand still", |_| process.is_stopped());
+            fleet.wait("the other to lead", |fleet| {
+                log(fleet, former).contains("this coordinator leads")
+            });
+            process.signal(Signal::CONT).unwrap();
+            fleet.wait_finished(&job);
+            fleet.wait("the former leader to notice", |fleet| {
+                log(fleet, leader).contains("the term ended")
+            });
+        } else {
+            fleet.wait("the leader to die", |_| process.ended().unwrap().is_some());
+            fleet.wait_finished(&job);
+            process = fleet.coordinator(leader);
+        }
+        fleet.coordinators[leader] = Some(process);
+    }
+
+    /// A process that works by itself dies; the same command goes on.
+    async fn one_process_case(&self, point: &str) {
+        let bench = &self.fleet.bench;
+        let path = bench.path("import.log");
+        let mut args = import_args();
+        if UPLOAD_POINTS.contains(&point) {
+            args.extend(["--set", "thunderhead.ingest=upload"]);
+        }
+        let mut process = bench.start_import_armed(point, &args, &path).unwrap();
+        let status = process.wait(PATIENCE).unwrap();
+        assert_eq!(status.code(), None, "it was not killed: {status}");
+        bench.import(&args).succeeds();
+        nothing_is_open(bench).await;
+    }
 }
 
-/// The coordinator that leads: the one whose log says so last.
-fn leader_of(fleet: &Fleet) -> usize {
-    let text = |n: usize| {
-        std::fs::read_to_string(fleet.bench.path(&format!("coordinator-{n}.log")))
-            .unwrap_or_default()
-    };
-    let elected = |n: &usize| {
-        let log = text(*n);
-        log.rfind("this coordinator leads") > log.rfind("the term ended")
-    };
-    (0..fleet.coordinators.len()).rfind(elected).unwrap_or(0)
+fn import_args() -> Vec<&'static str> {
+    let mut args = vec!["--no-progress"];
+    SETTINGS
+        .iter()
+        .for_each(|setting| args.extend(["--set", setting]));
+    args
+}
+
+fn log(fleet: &Fleet, coordinator: usize) -> String {
+    let path = fleet.bench.path(&format!("coordinator-{coordinator}.log"));
+    std::fs::read_to_string(path).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_killed_at_whatever_stage_the_table_is_the_same() {
-    let mut fleet = started().await;
-    let mut agents: Vec<Process> = (0..2)
-        .map(|n| fleet.agent(&n.to_string(), &SMALL))
-        .collect();
-    let job = fleet.submit(&SETTINGS);
-    fleet.wait_finished(&job);
-    let expected = imported(&fleet).await;
-
+async fn whoever_dies_or_sleeps_at_whatever_step_the_tables_are_those_of_one_process() {
     let all = std::env::var("THUNDERHEAD_KILLS").is_ok_and(|kills| kills == "all");
-    let roles = [Role::Coordinator, Role::Agent, Role::AgentWithDisk];
-    let matrix = STAGES
-        .iter()
-        .flat_map(|stage| roles.map(|role| (stage, role)));
-    let mut kills = 0;
-    for (n, ((field, least), role)) in matrix.enumerate() {
-        if !all && !matches!(n, 4 | 9 | 14) {
+    let only = std::env::var("THUNDERHEAD_KILL").ok();
+    let mut rig = Rig::start().await;
+    rig.two_agents();
+    let (mut killed, mut suspended) = (0, 0);
+    for (n, Case { role, point }) in matrix().into_iter().enumerate() {
+        let wanted = match &only {
+            Some(only) => name_of(point) == only || format!("{role:?}@{point}") == *only,
+            None => all || FEW.contains(&(role, point)),
+        };
+        if !wanted {
             continue;
         }
-        fleet.bench.sql(&["TRUNCATE TABLE d.t"]).await;
-        let job = fleet.submit(&SETTINGS);
-        fleet.wait_progress(&job, field, *least);
+        let start = std::time::Instant::now();
+        println!("{role:?} at {point}");
+        let expected = rig.next_tables().await;
         match role {
-            Role::Coordinator => {
-                let leader = leader_of(&fleet);
-                let mut dying = fleet.coordinators[leader].take().unwrap();
-                dying.kill().unwrap();
-                fleet.coordinators[leader] = Some(fleet.coordinator(leader));
+            Role::Agent | Role::AgentWithDisk | Role::SuspendedAgent => {
+                rig.agent_case(role, n, point);
             }
-            Role::Agent | Role::AgentWithDisk => {
-                agents[0].kill().unwrap();
-                if role == Role::AgentWithDisk {
-                    std::fs::remove_dir_all(fleet.sort_dir("0")).unwrap();
-                }
-                agents[0] = fleet.agent("0", &SMALL);
-            }
+            Role::Leader | Role::SuspendedLeader => rig.leader_case(role, point),
+            Role::OneProcess => rig.one_process_case(point).await,
         }
-        kills += 1;
-        fleet.wait_finished(&job);
-        assert_eq!(
-            imported(&fleet).await,
-            expected,
-            "{role:?} killed at {field} {least}"
+        rig.fleet.is_complete_and_clean(&expected).await;
+        match role {
+            Role::SuspendedAgent | Role::SuspendedLeader => suspended += 1,
+            _ => killed += 1,
+        }
+        let files = import_files(&rig.fleet.bench).await;
+        println!(
+            "  {:.1} s, {files} import files",
+            start.elapsed().as_secs_f64()
         );
-        nothing_is_left(&fleet).await;
     }
-    println!("{kills} kills, {kills} times the same table");
+    println!(
+        "{killed} kills, {suspended} suspensions: {} times the tables of one process",
+        killed + suspended
+    );
 }

@@ -9,17 +9,28 @@ use thunderhead_cluster::Security;
 use thunderhead_coordinator::store::{
     Commit, EmbeddedStore, EtcdConfig, EtcdStore, StateStore, Txn, Versioned,
 };
+use thunderhead_tests::certificates::{authority, write};
 use thunderhead_tests::fleet::Etcd;
 
 const TTL: Duration = Duration::from_secs(2);
 
 fn etcd_store(etcd: &Etcd, prefix: &str, address: &str) -> EtcdStore {
+    secured_store(etcd, prefix, address, Security::default(), TTL)
+}
+
+fn secured_store(
+    etcd: &Etcd,
+    prefix: &str,
+    address: &str,
+    security: Security,
+    ttl: Duration,
+) -> EtcdStore {
     let config = EtcdConfig {
         urls: vec![etcd.url()],
-        security: Security::default(),
+        security,
         login: None,
     };
-    EtcdStore::new(config, prefix, address, TTL).unwrap()
+    EtcdStore::new(config, prefix, address, ttl).unwrap()
 }
 
 async fn done(store: &dyn StateStore, epoch: u64, txn: Txn) -> u64 {
@@ -202,4 +213,28 @@ async fn a_leader_that_resigns_is_followed_at_once() {
     second.lead().await.unwrap();
     assert!(start.elapsed() < TTL, "{:?}", start.elapsed());
     assert_eq!(second.leader().await.unwrap().unwrap().address, "b:1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_takes_new_certificates_for_etcd_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new, foreign) = (authority(), authority(), authority());
+    let server = write(dir.path(), "etcd", &old, &old);
+    let ours = write(dir.path(), "ours", &old, &old);
+    let mut etcd = Etcd::start_secured(dir.path(), &server).unwrap();
+    let ttl = Duration::from_secs(30);
+    let store = secured_store(&etcd, "/p", "a:1", ours, ttl);
+    let epoch = store.lead().await.unwrap();
+    done(&store, epoch, Txn::default().put("k", "1")).await;
+
+    // Everybody gets certificates of a new authority; only etcd is started again.
+    write(dir.path(), "etcd", &new, &new);
+    write(dir.path(), "ours", &new, &new);
+    etcd.restart().unwrap();
+    done(&store, epoch, Txn::default().put("k", "2")).await;
+    assert_eq!(value(&store, "k").await.unwrap(), b"2");
+    // Who has a certificate of somebody else is not let in.
+    let stranger = write(dir.path(), "stranger", &new, &foreign);
+    let stranger = secured_store(&etcd, "/p", "b:1", stranger, ttl);
+    assert!(stranger.get("k").await.is_err());
 }

@@ -360,7 +360,7 @@ impl Losers {
         let file = if run.agent_id == shared.config.id {
             RunFile::open(Path::new(&run.path), &all)
         } else {
-            shared.peers.open(&run.address, &run.path, &all).await
+            shared.peers.open(run, &all).await
         };
         let file = Arc::new(file.map_err(|error| inputs.lost_or(error.into()))?);
         let load = {

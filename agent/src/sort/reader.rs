@@ -54,36 +54,28 @@ impl RunFile {
     /// Opens the run at `path` for the keys of `range`, and checks that it is complete.
     pub fn open(path: &Path, range: &KeyRange) -> Result<RunFile> {
         let file = File::open(path).map_err(SortError::io(path, "open the run"))?;
-        let read = |target: &mut [u8], offset| {
-            file.read_exact_at(target, offset)
-                .map_err(SortError::io(path, "read the run"))
-        };
         let len = file
             .metadata()
             .map_err(SortError::io(path, "read the run"))?
             .len();
-        if len < (HEADER.len() + FOOTER_LEN) as u64 {
-            return Err(SortError::corrupt(
-                path,
-                "footer",
-                "the file is not a complete run",
-            ));
-        }
-        let (mut header, mut footer) = ([0; HEADER.len()], [0; FOOTER_LEN]);
-        read(&mut header, 0)?;
-        if header != *HEADER {
-            return Err(SortError::corrupt(
-                path,
-                "header",
-                "not a run of this version",
-            ));
-        }
-        read(&mut footer, len - FOOTER_LEN as u64)?;
-        let footer = Footer::decode(&footer, len, path)?;
-        let mut index = vec![0; footer.index_len as usize];
-        read(&mut index, footer.index_offset)?;
-        let (blocks, last_key) = decode_index(&index, &footer, path)?;
+        let read = |target: &mut [u8], offset| file.read_exact_at(target, offset);
+        let (blocks, last_key) = read_index(path, len, read)?;
         Ok(Self::part(path, range, blocks, last_key))
+    }
+
+    /// Opens a run of `len` bytes that lies in a store: `read` fills a slice from an offset of the file, `blocks`
+    /// makes the reader of its blocks.
+    pub fn stored(
+        path: &Path,
+        range: &KeyRange,
+        len: u64,
+        read: impl Fn(&mut [u8], u64) -> std::io::Result<()>,
+        reader: impl FnOnce(&[BlockMeta], u32) -> Arc<dyn RemoteBlocks>,
+    ) -> Result<RunFile> {
+        let (blocks, last_key) = read_index(path, len, read)?;
+        let mut run = Self::part(path, range, blocks, last_key);
+        run.remote = Some(reader(&run.blocks, run.first_block));
+        Ok(run)
     }
 
     fn part(
@@ -208,6 +200,38 @@ impl RunFile {
             compare_end: false,
         }
     }
+}
+
+/// Blocks and last key of a run of `len` bytes, after checking that it is complete.
+fn read_index(
+    path: &Path,
+    len: u64,
+    read: impl Fn(&mut [u8], u64) -> std::io::Result<()>,
+) -> Result<(Vec<BlockMeta>, Vec<u8>)> {
+    let read = |target: &mut [u8], offset| {
+        read(target, offset).map_err(SortError::io(path, "read the run"))
+    };
+    if len < (HEADER.len() + FOOTER_LEN) as u64 {
+        return Err(SortError::corrupt(
+            path,
+            "footer",
+            "the file is not a complete run",
+        ));
+    }
+    let (mut header, mut footer) = ([0; HEADER.len()], [0; FOOTER_LEN]);
+    read(&mut header, 0)?;
+    if header != *HEADER {
+        return Err(SortError::corrupt(
+            path,
+            "header",
+            "not a run of this version",
+        ));
+    }
+    read(&mut footer, len - FOOTER_LEN as u64)?;
+    let footer = Footer::decode(&footer, len, path)?;
+    let mut index = vec![0; footer.index_len as usize];
+    read(&mut index, footer.index_offset)?;
+    decode_index(&index, &footer, path)
 }
 
 /// Pairs of a key range of one run.

@@ -12,6 +12,7 @@ use super::buffer::SortBuffer;
 use super::error::{Result, SortError};
 use super::format::{BLOCK_BYTES, BlockMeta, Footer, HEADER, encode_index, put_pair};
 use super::ledger::{Ledger, Reservation};
+use thunderhead_types::fail_point;
 
 /// Space is reserved in steps of this size, so that the ledger is asked rarely.
 const RESERVE_STEP: u64 = 8 << 20;
@@ -161,6 +162,7 @@ impl RunWriter {
             crc: crc32fast::hash(bytes),
         });
         self.output.write(bytes)?;
+        fail_point("spill");
         self.last_key.clear();
         self.last_key
             .extend_from_slice(&self.payload[self.last.clone()]);
@@ -233,10 +235,12 @@ impl Output {
         self.file
             .sync_all()
             .map_err(SortError::io(&self.path, "sync the run"))?;
+        fail_point("sync");
         if let Some(unfinished) = &self.unfinished.0 {
             fs::rename(unfinished, &self.path)
                 .map_err(SortError::io(&self.path, "rename the run"))?;
         }
+        fail_point("rename");
         self.unfinished.0 = None;
         self.space.commit(self.written);
         let dir = self

@@ -401,6 +401,7 @@ fn agents_text(agents: &[AgentStatus]) -> String {
             "ingesting",
             "read",
             "ingested",
+            "waits for (ms/s)",
         ]
         .map(str::to_owned),
     ];
@@ -417,9 +418,29 @@ fn agents_text(agents: &[AgentStatus]) -> String {
             format!("{}/{}", a.ingesting, a.ingest_slots),
             format!("{}/s", human_bytes(a.source_bytes_per_second as u64)),
             format!("{}/s", human_bytes(a.ingested_bytes_per_second as u64)),
+            waits_text(a),
         ]);
     }
     aligned(&rows)
+}
+
+/// The links an agent waited on of late, the worst first.
+fn waits_text(agent: &AgentStatus) -> String {
+    let mut waits: Vec<_> = agent
+        .blocked_ms_per_second
+        .iter()
+        .filter(|(_, ms)| **ms > 0)
+        .collect();
+    waits.sort_by_key(|(_, ms)| std::cmp::Reverse(**ms));
+    let waits: Vec<String> = waits
+        .iter()
+        .map(|(link, ms)| format!("{link} {ms}"))
+        .collect();
+    if waits.is_empty() {
+        "-".to_owned()
+    } else {
+        waits.join(", ")
+    }
 }
 
 async fn status(client: &Client, remote: &Remote, job: &str, watch: bool) -> Result<()> {
@@ -524,6 +545,31 @@ mod tests {
         let text = "[tidb]\nhost = \"h\"\npassword = \"s3cret\"\n[mydumper]\nfilter = [\"a.*\"]\n";
         let kept = without_password(text).unwrap();
         assert!(!kept.contains("s3cret") && kept.contains("host = \"h\"") && kept.contains("a.*"));
+    }
+
+    #[test]
+    fn an_agent_shows_its_throughput_and_what_it_waits_for() {
+        let agent = AgentStatus {
+            agent: "host-1".to_owned(),
+            state: "disk full".to_owned(),
+            reason: "the disk of its sort directory is full".to_owned(),
+            source_bytes_per_second: 5e6,
+            ingested_bytes_per_second: 7e6,
+            blocked_ms_per_second: [("merge", 0), ("TiKV", 300), ("agents", 40)]
+                .map(|(link, ms)| (link.to_owned(), ms))
+                .into(),
+            ..AgentStatus::default()
+        };
+        let text = agents_text(&[agent]);
+        for part in [
+            "host-1",
+            "disk full: the disk of its sort directory is full",
+            "5.0 MB/s",
+            "7.0 MB/s",
+            "TiKV 300, agents 40",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::job::{self, TaskRef};
 use crate::scheduler::{Attempt, TaskKind};
 use crate::store::{Commit, Txn};
 use std::collections::BTreeSet;
-use thunderhead_types::{Error, ErrorKind, Result};
+use thunderhead_types::{Error, ErrorKind, Result, fail_point};
 use tokio::time::Instant;
 
 impl Fleet {
@@ -93,7 +93,7 @@ impl Fleet {
         );
         let members = &self.members;
         let address_of = |agent: &str| {
-            let member = members.get(agent);
+            let member = members.get(agent).filter(|m| m.here());
             member.map_or_else(String::new, |m| m.hello.address.clone())
         };
         let order = job
@@ -103,6 +103,7 @@ impl Fleet {
             member.busy(attempt.kind, 1);
             member.send(self.epoch, order);
         }
+        fail_point("hand-out");
         Ok(())
     }
 

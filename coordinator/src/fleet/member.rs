@@ -41,6 +41,18 @@ pub(super) struct Member {
     /// Totals at an earlier moment and that moment, for rates.
     before: (Progress, Instant),
     rates: (f64, f64),
+    /// Waited of late, ms a second, by link.
+    waits: BTreeMap<String, u64>,
+}
+
+/// Time waited by link.
+fn blocked(totals: &Progress) -> [(&'static str, u64); 4] {
+    [
+        ("merge", totals.blocked_on_pairs_ms),
+        ("TiKV", totals.blocked_on_stores_ms),
+        ("limit", totals.blocked_on_limit_ms),
+        ("agents", totals.blocked_on_agents_ms),
+    ]
 }
 
 impl Member {
@@ -60,6 +72,7 @@ impl Member {
             totals: Progress::default(),
             before: (Progress::default(), now),
             rates: (0.0, 0.0),
+            waits: BTreeMap::new(),
         }
     }
 
@@ -136,6 +149,12 @@ impl Member {
                 rate(self.totals.source_bytes, self.before.0.source_bytes),
                 rate(self.totals.ingested_bytes, self.before.0.ingested_bytes),
             );
+            let waited = blocked(&self.totals)
+                .into_iter()
+                .zip(blocked(&self.before.0));
+            self.waits = waited
+                .map(|((link, now), (_, then))| (link.to_owned(), rate(now, then) as u64))
+                .collect();
             self.before = (self.totals, now);
         }
         let state = match self.state {
@@ -160,14 +179,10 @@ impl Member {
             source_bytes_per_second: self.rates.0,
             ingested_bytes_per_second: self.rates.1,
             silent_ms: u64::try_from(now.duration_since(self.seen).as_millis()).unwrap_or(u64::MAX),
-            blocked_ms: [
-                ("merge", self.totals.blocked_on_pairs_ms),
-                ("TiKV", self.totals.blocked_on_stores_ms),
-                ("limit", self.totals.blocked_on_limit_ms),
-                ("agents", self.totals.blocked_on_agents_ms),
-            ]
-            .map(|(link, ms)| (link.to_owned(), ms))
-            .into(),
+            blocked_ms: blocked(&self.totals)
+                .map(|(link, ms)| (link.to_owned(), ms))
+                .into(),
+            blocked_ms_per_second: self.waits.clone(),
         }
     }
 }

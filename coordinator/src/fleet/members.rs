@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{
     AgentMessage, ConflictReport, DropRuns, Failure, HeldAttempt, Hello, IngestReport, Limit,
-    Manifest, Recorded, agent_message::Body, coordinator_message::Body as Order,
+    Manifest, Recorded, Welcome, agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 use tokio::time::Instant;
@@ -305,6 +305,9 @@ impl Fleet {
         member.lapsed = false;
         member.state = State::Active;
         member.reason.clear();
+        // Counted from what the leader hears last, an agent has a heartbeat more than its lease.
+        let lease_ms = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
+        member.send(self.epoch, Order::Welcome(Welcome { lease_ms }));
         for at in 0..self.jobs.len() {
             self.reconcile(agent, at).await?;
         }

@@ -278,6 +278,8 @@ pub struct Fleet {
     events: mpsc::Receiver<Event>,
     status: watch::Sender<Arc<FleetStatus>>,
     published: Instant,
+    /// What the last publication took: it grows with the number of tasks.
+    publish_cost: Duration,
     /// Something happened since tasks were handed out last.
     stirred: bool,
     /// The only agent of a process has ended.
@@ -317,6 +319,7 @@ impl Fleet {
             events,
             status,
             published: Instant::now(),
+            publish_cost: Duration::ZERO,
             stirred: true,
             deserted: false,
             over,
@@ -591,11 +594,13 @@ impl Fleet {
         job.leader.progress().publish(job.leader.snapshot());
     }
 
-    /// Publishes jobs that changed and the status of all; at most once a tick unless asked to.
+    /// Publishes jobs that changed and the status of all; unless asked to, at most once a tick and with a hundredth
+    /// of the time.
     fn publish(&mut self, now: bool) {
-        if !now && self.published.elapsed() < TICK {
+        if !now && self.published.elapsed() < TICK.max(self.publish_cost * 100) {
             return;
         }
+        let began = std::time::Instant::now();
         self.published = Instant::now();
         for at in 0..self.jobs.len() {
             if self.jobs[at].dirty {
@@ -618,6 +623,7 @@ impl Fleet {
             agents,
             jobs,
         }));
+        self.publish_cost = began.elapsed();
     }
 
     fn job_status(&self, job: &Led, agents: &[AgentStatus]) -> JobStatus {
@@ -638,12 +644,12 @@ impl Fleet {
         JobStatus {
             paused: job.paused,
             waiting_for: waiting_for.to_owned(),
-            store_bytes_per_second: job.store_bytes_per_second,
             ..JobStatus::new(
                 leader.job_id(),
                 &leader.progress().latest(),
                 leader.retries.clone(),
                 leader.scheduler.attempts_in_flight().map(|(_, a)| a.kind),
+                job.store_bytes_per_second,
                 agents,
             )
         }

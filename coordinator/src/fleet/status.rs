@@ -6,6 +6,9 @@ use crate::scheduler::TaskKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// What agents must wait on a link each second, over all of them, for it to be named.
+const WAITING_MS: u64 = 100;
+
 /// The whole fleet at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FleetStatus {
@@ -55,6 +58,9 @@ pub struct AgentStatus {
     pub silent_ms: u64,
     /// Time its threads waited on full or empty links, by link, since it started.
     pub blocked_ms: BTreeMap<String, u64>,
+    /// Of late; more than 1000 when several waited at a time.
+    #[serde(default)]
+    pub blocked_ms_per_second: BTreeMap<String, u64>,
 }
 
 /// One job being led.
@@ -111,6 +117,7 @@ impl JobStatus {
         snapshot: &Snapshot,
         retries: BTreeMap<String, u64>,
         running: impl Iterator<Item = TaskKind>,
+        store_bytes_per_second: u64,
         agents: &[AgentStatus],
     ) -> Self {
         let (mut chunks_running, mut ranges_running) = (0, 0);
@@ -135,6 +142,7 @@ impl JobStatus {
             kv_bytes: s.kv_bytes_planned,
             kv_bytes_done: s.kv_bytes_ingested,
             retries,
+            store_bytes_per_second,
             ..Self::default()
         };
         status.stage = status.find_stage().to_owned();
@@ -180,7 +188,7 @@ impl JobStatus {
 
     fn find_bottleneck(&self, agents: &[AgentStatus]) -> String {
         let mut blocked: BTreeMap<&str, u64> = BTreeMap::new();
-        for (link, ms) in agents.iter().flat_map(|a| &a.blocked_ms) {
+        for (link, ms) in agents.iter().flat_map(|a| &a.blocked_ms_per_second) {
             *blocked.entry(link).or_default() += ms;
         }
         let worst = blocked.into_iter().max_by_key(|(_, ms)| *ms);
@@ -208,7 +216,7 @@ impl JobStatus {
             "encoding and ingesting share the agents"
         };
         match worst {
-            Some((link, ms)) if ms > 1000 => format!("{name}; most waiting: {link}"),
+            Some((link, ms)) if ms > WAITING_MS => format!("{name}; most waiting: {link}"),
             _ => name.to_owned(),
         }
     }
@@ -246,13 +254,21 @@ mod tests {
             &half_read(),
             BTreeMap::new(),
             std::iter::empty(),
+            0,
             &agents,
         );
         assert_eq!(
             (status.stage.as_str(), status.eta_seconds),
             ("encoding", Some(10))
         );
-        let idle = JobStatus::new("j", &half_read(), BTreeMap::new(), std::iter::empty(), &[]);
+        let idle = JobStatus::new(
+            "j",
+            &half_read(),
+            BTreeMap::new(),
+            std::iter::empty(),
+            0,
+            &[],
+        );
         assert_eq!(idle.eta_seconds, None);
     }
 
@@ -264,6 +280,7 @@ mod tests {
                 &half_read(),
                 BTreeMap::new(),
                 std::iter::empty(),
+                0,
                 agents,
             )
             .bottleneck
@@ -271,7 +288,36 @@ mod tests {
         assert_eq!(name(&[]), "no agent is connected");
         assert_eq!(name(&[agent(1.0)]), "encoding: every encode slot is in use");
         let mut waiting = agent(1.0);
-        waiting.blocked_ms.insert("source".to_owned(), 5000);
-        assert!(name(&[waiting]).ends_with("most waiting: source"));
+        waiting.blocked_ms_per_second.insert("TiKV".to_owned(), 700);
+        assert!(name(&[waiting]).ends_with("most waiting: TiKV"));
+    }
+
+    #[test]
+    fn a_limit_that_every_slot_waits_for_is_the_bottleneck() {
+        let ingesting = Snapshot {
+            chunks: 1,
+            chunks_done: 1,
+            ranges: 9,
+            ..Snapshot::default()
+        };
+        let busy = AgentStatus {
+            ingesting: 4,
+            ingest_slots: 4,
+            ..agent(0.0)
+        };
+        let name = |limit| {
+            let running = std::iter::repeat_n(TaskKind::Ingest, 4);
+            JobStatus::new(
+                "j",
+                &ingesting,
+                BTreeMap::new(),
+                running,
+                limit,
+                std::slice::from_ref(&busy),
+            )
+            .bottleneck
+        };
+        assert_eq!(name(0), "TiKV: every ingest slot is in use");
+        assert_eq!(name(1 << 20), "the limit of bytes per store");
     }
 }

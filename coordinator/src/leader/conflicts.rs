@@ -111,7 +111,10 @@ impl Leader {
                 .all(|report| here(&report.agent_id));
         }
         table.manifests.len() == table.chunks.len()
-            && table.manifests.values().all(|m| here(&m.agent_id))
+            && table
+                .manifests
+                .values()
+                .all(|m| m.stored || here(&m.agent_id))
     }
 
     /// The order for an attempt at a conflict task.
@@ -129,6 +132,7 @@ impl Leader {
             address: address_of(agent),
             path: run.path.clone(),
             chunk_task_id: task,
+            stored: false,
         };
         let order = ConflictTask {
             task_id: task(number),
@@ -171,7 +175,10 @@ impl Leader {
                 .runs
                 .iter()
                 .filter(|run| run.entries > 0 && overlaps(&range, &run.first_key, &run.last_key));
-            remote_runs.extend(runs.map(|run| held(&manifest.agent_id, chunk, run)));
+            remote_runs.extend(runs.map(|run| RemoteRun {
+                stored: manifest.stored,
+                ..held(&manifest.agent_id, chunk, run)
+            }));
         }
         let KeyRange { start, end } = range;
         ConflictTask {
@@ -422,6 +429,7 @@ impl Leader {
                 number: TaskRef::SETTLE,
             }
             .id(),
+            stored: false,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What the leader reads out of its records: whose attempts count, where runs lie, and whether what was ingested is
 //! what was encoded.
 
-use super::{Leader, conflicts};
+use super::{Leader, conflicts, overlaps};
 use crate::job::{Phase, Table, TaskRef};
 use std::collections::BTreeSet;
 use thunderhead_proto::thunderhead as wire;
@@ -60,6 +60,16 @@ pub fn checksum(message: Option<wire::Checksum>) -> Checksum {
         kvs: c.kvs,
         bytes: c.bytes,
     }
+}
+
+/// Whether somebody will still read the runs of a manifest: while ranges are ingested only those that are open do.
+pub(super) fn is_needed(table: &Table, manifest: &wire::Manifest) -> bool {
+    table.record.phase != Phase::Ingesting
+        || table.open_ranges().any(|number| {
+            let (range, _) = &table.ranges[&number];
+            let mut runs = manifest.runs.iter().filter(|run| run.entries > 0);
+            runs.any(|run| overlaps(range, &run.first_key, &run.last_key))
+        })
 }
 
 /// What was ingested, after proving that it is what was encoded: nothing lost, nothing doubled.

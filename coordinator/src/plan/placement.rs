@@ -152,6 +152,72 @@ mod tests {
         assert!(skew(&t, &homes, 8) <= 1.05, "{}", skew(&t, &homes, 8));
     }
 
+    /// Files of very different sizes are cut to chunks, chunks go to whoever is free, keys follow Zipf's law; planned
+    /// by the product's own planner.
+    #[test]
+    fn a_table_of_skewed_files_and_skewed_keys_is_shared_evenly() {
+        const CHUNK: u64 = 256;
+        const BLOCK: u64 = 1 << 20;
+        for agents in [2usize, 4, 8] {
+            // Ten times as much in one file as in each other.
+            let chunks_of = |file: u64| if file == 0 { 10 * 4 } else { 4 };
+            let mut table = Table::new(table_record(), Vec::new());
+            let chunks: u64 = (0..11).map(chunks_of).sum();
+            for chunk in 0..chunks {
+                let mut keys: Vec<u64> = (0..CHUNK)
+                    .map(|i| {
+                        // About 1/x: half of all keys lie in a thousandth of the space.
+                        let u = ((i * 2_654_435_761 + chunk * 40_503) % 65_536) as f64 / 65_536.0;
+                        (2f64.powf(40.0 * u)) as u64
+                    })
+                    .collect();
+                keys.sort_unstable();
+                let blocks: Vec<RunBlock> = keys
+                    .iter()
+                    .map(|&k| RunBlock {
+                        first_key: key(k).into(),
+                        raw_bytes: BLOCK,
+                        ..RunBlock::default()
+                    })
+                    .collect();
+                let run = Run {
+                    entries: CHUNK,
+                    first_key: key(keys[0]).into(),
+                    last_key: key(keys[keys.len() - 1]).into(),
+                    blocks,
+                    ..Run::default()
+                };
+                // One agent is three times as fast as the others.
+                let agent = (chunk as usize % (agents + 2)).saturating_sub(2);
+                let manifest = Manifest {
+                    agent_id: format!("a{agent}"),
+                    runs: vec![run],
+                    ..Manifest::default()
+                };
+                table.manifests.insert(chunk, manifest);
+            }
+            let runs: Vec<Run> = table
+                .manifests
+                .values()
+                .flat_map(|m| m.runs.clone())
+                .collect();
+            let whole = KeyRange::new(key(0), Vec::new());
+            let planned = crate::plan::ranges::plan_ranges(&whole, &runs, 72 << 20);
+            for (number, part) in (0..).zip(planned) {
+                table
+                    .ranges
+                    .insert(number, (part.range, part.expected_bytes));
+            }
+            let homes = homes(&table, &self::agents(agents));
+            let skew = skew(&table, &homes, agents);
+            assert!(
+                skew <= 1.05,
+                "{agents} agents, {} ranges: {skew}",
+                table.ranges.len()
+            );
+        }
+    }
+
     #[test]
     fn agents_that_hold_nothing_get_their_share_too() {
         let t = table(100, |_| 0, |_| 7);

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thunderhead_config::{Job, Level, fingerprint};
-use thunderhead_types::{Clock, Error, ErrorKind, Result, SystemClock};
+use thunderhead_types::{Clock, Error, ErrorKind, Result, SystemClock, fail_point};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -252,13 +252,14 @@ impl Jobs {
             state: JobState::Running,
             error: None,
             tables,
-            store_bytes_per_second: 0,
+            store_bytes_per_second: None,
             submission: Some(Submission {
                 password: None,
                 ..submission
             }),
         };
         self.store_record(&id, &record).await?;
+        fail_point("submit");
         self.entries.lock().insert(
             id.clone(),
             Entry {
@@ -335,7 +336,7 @@ impl Jobs {
 
     pub(super) async fn limit(&self, id: &str, bytes: u64) -> Result<()> {
         let id = self.find(id)?;
-        self.change(&id, |record| record.store_bytes_per_second = bytes)
+        self.change(&id, |record| record.store_bytes_per_second = Some(bytes))
             .await?;
         self.fleet.limit(&id, bytes).await
     }
@@ -550,7 +551,9 @@ impl Jobs {
         {
             txn = txn.delete(key.clone());
         }
+        fail_point("forget");
         self.commit(txn).await?;
+        fail_point("forgotten");
         self.entries.lock().remove(id);
         self.shared.passwords.write().remove(id);
         Ok(())

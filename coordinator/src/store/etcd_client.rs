@@ -26,11 +26,18 @@ pub struct EtcdConfig {
 }
 
 struct Shared {
-    members: Vec<(String, Channel)>,
+    connector: Connector,
+    members: Vec<Member>,
     current: AtomicUsize,
     login: Option<(String, String)>,
     token: Mutex<Option<String>>,
     timeout: Duration,
+}
+
+/// One server of the cluster and the connection to it.
+struct Member {
+    url: String,
+    channel: Mutex<Channel>,
 }
 
 /// Cheap to clone.
@@ -44,15 +51,15 @@ impl EtcdClient {
             return Err(Error::new(ErrorKind::Config, "etcd", "no address is given"));
         }
         let connector = Connector::new(&config.security)?;
-        let connect = |url: &String| {
-            let endpoint = connector.endpoint(url)?;
-            Ok((
-                url.clone(),
-                endpoint.connect_timeout(timeout).connect_lazy(),
-            ))
+        let member = |url: &String| {
+            Ok(Member {
+                url: url.clone(),
+                channel: Mutex::new(connect(&connector, url, timeout)?),
+            })
         };
         Ok(Self(Arc::new(Shared {
-            members: config.urls.iter().map(connect).collect::<Result<_>>()?,
+            members: config.urls.iter().map(member).collect::<Result<_>>()?,
+            connector,
             current: AtomicUsize::new(0),
             login: config.login,
             token: Mutex::new(None),
@@ -126,9 +133,10 @@ impl EtcdClient {
     ) -> Result<A> {
         let shared = &self.0;
         let at = shared.current.load(Ordering::Relaxed) % shared.members.len();
-        let (url, channel) = &shared.members[at];
+        let member = &shared.members[at];
+        let channel = member.channel.lock().clone();
         let once = async || {
-            self.log_in(channel).await?;
+            self.log_in(&channel).await?;
             let mut request = Request::new(message.clone());
             if let Some(token) = shared.token.lock().clone()
                 && let Ok(token) = token.parse()
@@ -153,7 +161,15 @@ impl EtcdClient {
         }
         answer.map_err(|status| {
             shared.current.fetch_add(1, Ordering::Relaxed);
-            explain(url, &status)
+            // A new connection is made with the certificates as they are now.
+            if matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::DeadlineExceeded
+            ) && let Ok(fresh) = connect(&shared.connector, &member.url, shared.timeout)
+            {
+                *member.channel.lock() = fresh;
+            }
+            explain(&member.url, &status)
         })
     }
 
@@ -175,6 +191,12 @@ impl EtcdClient {
         *self.0.token.lock() = Some(answer.into_inner().token);
         Ok(())
     }
+}
+
+/// Connects when it is used first.
+fn connect(connector: &Connector, url: &str, timeout: Duration) -> Result<Channel> {
+    let endpoint = connector.endpoint(url)?.connect_timeout(timeout);
+    Ok(endpoint.connect_lazy())
 }
 
 fn kv(channel: Channel) -> KvClient<Channel> {

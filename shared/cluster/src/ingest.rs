@@ -21,7 +21,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use thunderhead_proto::import_sstpb;
 use thunderhead_proto::import_sstpb::import_sst_client::ImportSstClient;
 use thunderhead_proto::import_sstpb::{IngestRequest, MultiIngestRequest};
-use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, Timestamp, crc64, next_key};
+use thunderhead_types::{
+    Checksum, Error, ErrorKind, KeyRange, Result, Timestamp, crc64, fail_point, next_key,
+};
 
 use crate::feed::{Feed, Mark};
 use crate::gate::How;
@@ -226,7 +228,10 @@ impl Importer {
             };
             stats.bytes += slice.tally.bytes;
             match self.ingest_slice(&work, &slice, stats, patience).await? {
-                Outcome::Ingested => patience.progress(),
+                Outcome::Ingested => {
+                    fail_point("ingest-acknowledged");
+                    patience.progress();
+                }
                 Outcome::Lost(refusal) => {
                     stats.retries += 1;
                     stats.rewrites += 1;
@@ -383,6 +388,7 @@ impl Importer {
                     let reply = ImportSstClient::new(target.channel)
                         .multi_ingest(request)
                         .await?;
+                    fail_point("ingest-sent");
                     Ok((reply.into_inner().error, ()))
                 })
                 .await;

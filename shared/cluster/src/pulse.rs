@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub struct Pulse {
     start: Instant,
     last_ms: AtomicU64,
-    overdue: Duration,
+    overdue_ms: AtomicU64,
 }
 
 impl Pulse {
@@ -18,21 +18,31 @@ impl Pulse {
         Self {
             start: Instant::now(),
             last_ms: AtomicU64::new(0),
-            overdue,
+            overdue_ms: AtomicU64::new(whole_ms(overdue)),
         }
+    }
+
+    /// From now on, without a beat for `overdue`.
+    pub fn set_overdue(&self, overdue: Duration) {
+        self.overdue_ms.store(whole_ms(overdue), Ordering::SeqCst);
     }
 
     /// Whether the last beat is recent.
     pub fn is_steady(&self) -> bool {
-        let last = Duration::from_millis(self.last_ms.load(Ordering::SeqCst));
-        self.start.elapsed().saturating_sub(last) < self.overdue
+        let last = self.last_ms.load(Ordering::SeqCst);
+        let since = whole_ms(self.start.elapsed()).saturating_sub(last);
+        since < self.overdue_ms.load(Ordering::SeqCst)
     }
 
     /// A beat. Whoever beats looks first whether it was steady, and ends what was in work if not.
     pub fn beat(&self) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.store(now, Ordering::SeqCst);
+        self.last_ms
+            .store(whole_ms(self.start.elapsed()), Ordering::SeqCst);
     }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -47,5 +57,7 @@ mod tests {
         assert!(!pulse.is_steady());
         pulse.beat();
         assert!(pulse.is_steady());
+        pulse.set_overdue(Duration::ZERO);
+        assert!(!pulse.is_steady(), "a shorter lease holds at once");
     }
 }

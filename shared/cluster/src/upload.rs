@@ -16,7 +16,7 @@ use futures::future::try_join_all;
 use thunderhead_proto::import_sstpb::SstMeta;
 use thunderhead_proto::kvrpcpb::ApiVersion;
 use thunderhead_sst::SstContent;
-use thunderhead_types::{Error, ErrorKind, KeyRange, Result, next_key};
+use thunderhead_types::{Error, ErrorKind, KeyRange, Result, fail_point, next_key};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -179,6 +179,7 @@ impl Importer {
                 meta.set_api_version(ApiVersion::V2);
             }
         }
+        fail_point("uploaded");
         Ok(Slice {
             metas,
             first: built.first(),
@@ -221,7 +222,10 @@ impl Importer {
                 return Err(WriteError::Refused(Refusal::unknown_store(store)));
             };
             let status = match self.upload_once(channel, store, meta, content).await? {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    fail_point("upload");
+                    return Ok(());
+                }
                 Err(status) => status,
             };
             let Some(reaction) = of_upload_status(&status) else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thunderhead_proto::{import_sstpb, metapb};
-use thunderhead_types::{Checksum, Error, KeyRange};
+use thunderhead_types::{Checksum, Error, KeyRange, fail_point};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -100,6 +100,7 @@ impl Importer {
         let (mut tally, mut batch) = (Checksum::default(), first);
         let complete = loop {
             streams.send(&batch.message, &self.limits, waits).await?;
+            fail_point("write");
             tally.merge(&batch.tally);
             if tally.bytes >= slice_bytes {
                 break false;
@@ -112,6 +113,7 @@ impl Importer {
         let last = batch.last;
         let finished = streams.finish(&first_mark, &last);
         let metas = waits.stores.during(finished).await?;
+        fail_point("written");
         Ok(Some(Slice {
             metas,
             first: first_mark,

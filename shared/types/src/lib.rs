@@ -4,11 +4,13 @@
 mod checksum;
 mod clock;
 mod error;
+mod fail;
 mod range;
 
 pub use checksum::{Checksum, crc64};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use fail::fail_point;
 pub use range::{KeyRange, next_key};
 
 /// A TSO timestamp: `physical_ms << 18 | logical`.

@@ -12,6 +12,7 @@ mod list;
 mod location;
 mod object;
 mod redact;
+mod shelf;
 
 use std::future::Future;
 use std::io;
@@ -22,6 +23,7 @@ use tokio::runtime::Runtime;
 pub use list::{list, scan, with_access};
 pub use location::{Location, LocationError};
 pub(crate) use object::RemoteFile;
+pub use shelf::Shelf;
 
 /// Requests wait for the network, not for a processor.
 const THREADS: usize = 2;
