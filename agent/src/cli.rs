@@ -150,7 +150,12 @@ async fn live(args: &AgentArgs) -> Result<()> {
         run_store,
         hands_back_when_full: true,
     };
-    let clusters = Clusters::connecting(security.clone(), REGIONS_IN_FLIGHT, cancel.clone());
+    let clusters = Clusters::connecting(
+        security.clone(),
+        REGIONS_IN_FLIGHT,
+        crate::sst_dir(&home.dir),
+        cancel.clone(),
+    );
     let agent = Agent::new(config, clusters, cancel.clone())?;
     tracing::info!(id = home.id, address, "agent");
     let runs = RunsServer::new(RunServer::new(&home.dir));

@@ -3,10 +3,11 @@
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thunderhead_cluster::{
-    Importer, ImporterOptions, PdClient, Pulse, RetryPolicy, Security, Waits,
+    Importer, ImporterOptions, IngestPath, PdClient, Pulse, RetryPolicy, Security, Waits,
 };
 use thunderhead_proto::thunderhead::TableSpec;
 use thunderhead_types::{Error, ErrorKind, Result};
@@ -30,6 +31,8 @@ enum Reach {
 struct Connecting {
     security: Security,
     regions_in_flight: usize,
+    /// Where table files are built.
+    sst_dir: PathBuf,
     /// Of `regions_in_flight`, over all jobs.
     slots: Arc<Semaphore>,
     cancel: CancellationToken,
@@ -54,16 +57,18 @@ impl Clusters {
     }
 
     /// Connects to the cluster that a task names, with these certificates and so many regions in flight over all
-    /// jobs.
+    /// jobs. Table files are built in `sst_dir`.
     pub fn connecting(
         security: Security,
         regions_in_flight: usize,
+        sst_dir: PathBuf,
         cancel: CancellationToken,
     ) -> Self {
         Self {
             reach: Reach::Connecting(Connecting {
                 security,
                 regions_in_flight,
+                sst_dir,
                 slots: Arc::new(Semaphore::new(regions_in_flight.max(1))),
                 cancel,
                 pulse: Arc::new(Pulse::new(OVERDUE)),
@@ -174,6 +179,8 @@ impl Connecting {
             slots: Some(Arc::clone(&self.slots)),
             waits: Arc::clone(&self.waits),
             pulse: Some(Arc::clone(&self.pulse)),
+            path: IngestPath::of_name(&cluster.ingest),
+            sst_dir: Some(self.sst_dir.clone()),
             ..ImporterOptions::default()
         };
         Ok(Arc::new(Importer::new(pd, options, self.cancel.clone())))

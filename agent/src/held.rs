@@ -60,12 +60,19 @@ pub(crate) fn scratch_dir(sort_dir: &Path) -> PathBuf {
     sort_dir.join("merge")
 }
 
+/// Directory of table files on their way to stores; they live no longer than that.
+pub fn sst_dir(sort_dir: &Path) -> PathBuf {
+    sort_dir.join("ssts")
+}
+
 /// Removes what a killed process left unfinished. Goes before the ledger is opened, which counts what it finds as
 /// used, and before any task.
 pub(crate) fn sweep(sort_dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(scratch_dir(sort_dir)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk_error(sort_dir, &e)),
-        _ => {}
+    for dir in [scratch_dir(sort_dir), sst_dir(sort_dir)] {
+        match fs::remove_dir_all(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk_error(sort_dir, &e)),
+            _ => {}
+        }
     }
     attempts(sort_dir, |unfinished| fs::remove_dir_all(unfinished)).map(drop)
 }

@@ -58,6 +58,9 @@ pub(crate) async fn run(shared: &Arc<Shared>, task: &IngestTask) -> Result<Inges
         ssts: stats.ssts,
         regions: stats.regions,
         retries: stats.retries,
+        left_files: stats.strays > 0,
+        path: importer.ingest_path(),
+        sent_bytes: stats.bytes,
     })
 }
 

@@ -26,6 +26,7 @@ mod worker;
 pub use cli::{AgentArgs, run_agent};
 pub use clusters::Clusters;
 pub use fields::check_fields;
+pub use held::sst_dir;
 pub use run_store::RunStore;
 pub use sample::{Sample, sample};
 pub use worker::{Agent, AgentConfig, SessionEnd};

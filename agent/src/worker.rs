@@ -169,6 +169,8 @@ impl Agent {
         std::fs::create_dir_all(&config.sort_dir)
             .map_err(|e| held::disk_error(&config.sort_dir, &e))?;
         held::sweep(&config.sort_dir)?;
+        let sst_dir = held::sst_dir(&config.sort_dir);
+        std::fs::create_dir(&sst_dir).map_err(|e| held::disk_error(&sst_dir, &e))?;
         let ledger = Arc::new(Ledger::open(&config.sort_dir, config.disk_bytes_max)?);
         Ok(Self {
             shared: Arc::new(Shared {

@@ -104,6 +104,8 @@ pub struct Table {
     pub ranges: BTreeMap<u64, (KeyRange, u64)>,
     /// Ingested ranges by number.
     pub reports: BTreeMap<u64, IngestReport>,
+    /// How often a range was handed out, and which one that was.
+    pub begun: BTreeMap<u64, (u32, KeyRange)>,
     /// Time from its first task to `Finished` under this leader; not recorded.
     pub elapsed: Duration,
     /// The search for conflicts; not recorded.
@@ -120,6 +122,7 @@ impl Table {
             manifests: BTreeMap::new(),
             ranges: BTreeMap::new(),
             reports: BTreeMap::new(),
+            begun: BTreeMap::new(),
             elapsed: Duration::ZERO,
             detection: Detection::default(),
         }
@@ -139,6 +142,17 @@ impl Table {
             .keys()
             .copied()
             .filter(|n| !self.reports.contains_key(n))
+    }
+
+    /// Ranges of which some attempt may have left files with stores.
+    pub fn broken_off(&self) -> impl Iterator<Item = KeyRange> + '_ {
+        self.begun.iter().filter_map(|(number, (attempts, range))| {
+            let clean = self
+                .reports
+                .get(number)
+                .is_some_and(|report| *attempts == 1 && !report.left_files);
+            (!clean).then(|| range.clone())
+        })
     }
 
     /// ``db.table`` for people.
@@ -210,7 +224,7 @@ pub fn table_key(job: &str, n: usize) -> String {
     format!("jobs/{job}/t/{n:05}")
 }
 
-/// Key of an item of a table: `c`hunk, `m`anifest, `r`ange, `i`ngest report.
+/// Key of an item of a table: `c`hunk, `m`anifest, `r`ange, its `b`eginnings, `i`ngest report.
 pub fn item_key(job: &str, table: usize, kind: char, number: u64) -> String {
     format!("jobs/{job}/t/{table:05}/{kind}/{number:012}")
 }
@@ -296,6 +310,26 @@ pub fn put_range(
     txn.put(item_key(job, table, 'r', number), message.encode_to_vec())
 }
 
+/// Adds the write of how often a range was handed out.
+pub fn put_begun(
+    txn: Txn,
+    job: &str,
+    table: usize,
+    number: u64,
+    attempts: u32,
+    range: &KeyRange,
+) -> Txn {
+    let message = IngestTask {
+        attempt: attempts,
+        range: Some(thunderhead_proto::thunderhead::KeyRange {
+            start: range.start.clone().into(),
+            end: range.end.clone().into(),
+        }),
+        ..IngestTask::default()
+    };
+    txn.put(item_key(job, table, 'b', number), message.encode_to_vec())
+}
+
 /// Reads a job back; `None` when the store knows no such job.
 pub async fn load(store: &dyn StateStore, job: &str) -> Result<Option<(JobRecord, Vec<Table>)>> {
     let Some(found) = store.get(&job_key(job)).await? else {
@@ -342,6 +376,12 @@ fn read_item(
                 number,
                 (KeyRange::new(range.start, range.end), task.expected_bytes),
             );
+        }
+        "b" => {
+            let task = IngestTask::decode(value)?;
+            let range = task.range.unwrap_or_default();
+            let begun = (task.attempt, KeyRange::new(range.start, range.end));
+            table.begun.insert(number, begun);
         }
         _ => drop(table.reports.insert(number, IngestReport::decode(value)?)),
     }
@@ -439,6 +479,19 @@ pub(crate) mod tests {
         let mut txns = record_tables("j", &[(0, &table)]).unwrap();
         let mut txn = Txn::default().put(job_key("j"), serde_json::to_vec(&job).unwrap());
         txn = put_range(txn, "j", 0, 3, &KeyRange::new(*b"a", *b"b"), 77);
+        for (number, attempts, left_files) in
+            [(3, 1, None), (4, 1, Some(false)), (5, 2, Some(false))]
+        {
+            let range = KeyRange::new([number as u8], [number as u8 + 1]);
+            txn = put_begun(txn, "j", 0, number, attempts, &range);
+            if let Some(left_files) = left_files {
+                let report = IngestReport {
+                    left_files,
+                    ..IngestReport::default()
+                };
+                txn = txn.put(item_key("j", 0, 'i', number), report.encode_to_vec());
+            }
+        }
         txn = txn.put(
             item_key("j", 0, 'm', 1),
             Manifest {
@@ -466,5 +519,11 @@ pub(crate) mod tests {
         assert_eq!(read[0].ranges[&3], (KeyRange::new(*b"a", *b"b"), 77));
         assert_eq!(read[0].open_chunks().collect::<Vec<_>>(), [0]);
         assert_eq!(read[0].open_ranges().collect::<Vec<_>>(), [3]);
+        // One that did not end, and one that was begun twice; a report may also say so itself.
+        let broken_off = |table: &Table| table.broken_off().map(|r| r.start[0]).collect::<Vec<_>>();
+        assert_eq!(broken_off(&read[0]), [3, 5]);
+        let mut said = read[0].clone();
+        said.reports.get_mut(&4).unwrap().left_files = true;
+        assert_eq!(broken_off(&said), [3, 4, 5]);
     }
 }

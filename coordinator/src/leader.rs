@@ -557,6 +557,20 @@ impl Leader {
         }
     }
 
+    /// Records that an attempt at a range begins, before it does: it may leave files with stores.
+    pub(crate) async fn begin(&mut self, task_id: u64) -> Result<()> {
+        let TaskRef::Range { table: n, number } = TaskRef::from_id(task_id) else {
+            return Ok(());
+        };
+        let table = &self.tables[n];
+        let range = table.ranges[&number].0.clone();
+        let attempts = table.begun.get(&number).map_or(0, |begun| begun.0) + 1;
+        let txn = job::put_begun(Txn::default(), &self.job_id, n, number, attempts, &range);
+        self.commit(txn).await?;
+        self.tables[n].begun.insert(number, (attempts, range));
+        Ok(())
+    }
+
     /// Records a range's report. The range must be open.
     pub(crate) async fn ingested(
         &mut self,

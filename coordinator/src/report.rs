@@ -6,6 +6,7 @@ use crate::job::Table;
 use crate::leader::checksum;
 use crate::usage;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 use thunderhead_types::Checksum;
@@ -29,6 +30,8 @@ pub struct TableReport {
     pub ssts: u64,
     /// Regions ingested into.
     pub regions: u64,
+    /// Bytes sent to each replica: pairs, or the files built from them.
+    pub sent_bytes: u64,
     /// Byte-identical pairs of which one was kept.
     pub collapsed_pairs: u64,
     /// Keys that rows shared.
@@ -50,8 +53,8 @@ pub struct Report {
     pub job: String,
     /// Whether the checksum of each table was compared with the cluster.
     pub verified: bool,
-    /// Which way pairs took into TiKV, and why.
-    pub ingest: String,
+    /// Which way pairs took into TiKV and why, with the number of ranges that did.
+    pub ingest: BTreeMap<String, u64>,
     /// Seconds in this process.
     pub seconds: f64,
     /// CPU seconds of this process.
@@ -64,13 +67,11 @@ pub struct Report {
 
 impl Report {
     /// Sums up a finished job.
-    pub fn new(
-        job: &str,
-        tables: &[Table],
-        verified: bool,
-        ingest: String,
-        elapsed: Duration,
-    ) -> Self {
+    pub fn new(job: &str, tables: &[Table], verified: bool, elapsed: Duration) -> Self {
+        let mut ingest = BTreeMap::new();
+        for report in tables.iter().flat_map(|t| t.reports.values()) {
+            *ingest.entry(report.path.clone()).or_default() += 1;
+        }
         Self {
             job: job.to_owned(),
             verified,
@@ -130,7 +131,15 @@ impl Report {
             self.cpu_seconds / (source.max(1) as f64 / 1e9),
             human_bytes(self.peak_rss_bytes)
         );
-        let _ = writeln!(text, "ingested by {}", self.ingest);
+        let _ = writeln!(
+            text,
+            "{} of pairs; {} sent to each replica",
+            human_bytes(sum(|t| t.kv_bytes)),
+            human_bytes(sum(|t| t.sent_bytes))
+        );
+        for (path, ranges) in &self.ingest {
+            let _ = writeln!(text, "ranges ingested: {ranges} by {path}");
+        }
         for t in self.tables.iter().filter(|t| t.conflicts > 0) {
             let _ = writeln!(
                 text,
@@ -144,13 +153,14 @@ impl Report {
 
 fn table_report(table: &Table) -> TableReport {
     let (mut ingested, mut collapsed) = (Checksum::default(), Checksum::default());
-    let (mut ssts, mut regions, mut retries) = (0, 0, 0);
+    let (mut ssts, mut regions, mut retries, mut sent_bytes) = (0, 0, 0, 0);
     for report in table.reports.values() {
         ingested.merge(&checksum(report.checksum));
         collapsed.merge(&checksum(report.collapsed));
         ssts += report.ssts;
         regions += report.regions;
         retries += report.retries;
+        sent_bytes += report.sent_bytes;
     }
     let resolution = table.record.resolution.as_ref();
     TableReport {
@@ -162,6 +172,7 @@ fn table_report(table: &Table) -> TableReport {
         checksum: format!("{:016x}", ingested.crc64_xor),
         ssts,
         regions,
+        sent_bytes,
         collapsed_pairs: collapsed.kvs,
         conflicts: resolution.map_or(0, Resolution::groups),
         conflicting_rows: resolution.map_or(0, |r| r.rows),

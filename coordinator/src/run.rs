@@ -117,16 +117,8 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
         progress,
         stop.clone(),
     );
-    let tables = guarded(guards, &stop, leading).await;
-    // Also of attempts that failed or were cancelled, by this process or one before.
-    let left = target.importer.discard_orphans().await;
-    if left > 0 {
-        tracing::warn!(
-            left,
-            "files stay in stores' import directories until the job is run again"
-        );
-    }
-    let tables = tables?;
+    let end = (&target, store.as_ref() as &dyn StateStore, job_id.as_str());
+    let tables = guarded(guards, &stop, leading, end).await?;
 
     // The job is done: its state would only keep a later job with the same files from starting.
     let forget = Txn::default()
@@ -138,7 +130,6 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
         &job_id,
         &tables,
         job.checksum != Level::Off,
-        target.importer.ingest_path(),
         start.elapsed(),
     ))
 }
@@ -198,7 +189,8 @@ pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Vec<job::Table>> {
         paused: run.record.state == JobState::Paused,
         agents: workers,
     };
-    guarded(guards, &stop, lead_in_fleet(&run, new_job)).await
+    let end = (&target, run.store.as_ref(), run.job_id.as_str());
+    guarded(guards, &stop, lead_in_fleet(&run, new_job), end).await
 }
 
 /// What did not begin for want of the cluster may be tried again.
@@ -339,6 +331,7 @@ pub(crate) async fn close_guards(job: &Job, job_id: &str, store: &dyn StateStore
         let guards = target
             .open_guards(job_id, &spaces, commit_ts, usize::MAX)
             .await?;
+        retire_files(&target, &tables).await;
         guards.close().await;
     }
     Ok(())
@@ -349,6 +342,7 @@ async fn guarded(
     guards: Guards,
     stop: &CancellationToken,
     leading: impl Future<Output = Led>,
+    (target, store, job_id): (&Target, &dyn StateStore, &str),
 ) -> Result<Vec<job::Table>> {
     tokio::pin!(leading);
     let led = tokio::select! {
@@ -361,10 +355,34 @@ async fn guarded(
     if led.handed_on {
         drop(guards);
     } else {
+        match &led.result {
+            Ok(tables) => retire_files(target, tables).await,
+            Err(_) => match job::load(store, job_id).await {
+                Ok(Some((_, tables))) => retire_files(target, &tables).await,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "files of broken-off attempts are left with stores");
+                }
+            },
+        }
         fail_point("close-guards");
         guards.close().await;
     }
     led.result
+}
+
+/// Attempts that were broken off, under this leader or another, may have left files with stores.
+async fn retire_files(target: &Target, tables: &[job::Table]) {
+    let ranges: Vec<_> = tables.iter().flat_map(job::Table::broken_off).collect();
+    if ranges.is_empty() {
+        return;
+    }
+    let left = target.importer.retire_files(&ranges).await;
+    tracing::info!(
+        ranges = ranges.len(),
+        left,
+        "files of broken-off attempts are given to the next sweep of their stores"
+    );
 }
 
 /// Takes one commit_ts for each fresh table and records the plan, before anything is done.

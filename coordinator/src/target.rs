@@ -7,8 +7,8 @@ use crate::leader::Steps;
 use async_trait::async_trait;
 use std::sync::Arc;
 use thunderhead_cluster::{
-    GuardOptions, Guards, IdKind, Importer, ImporterOptions, IngestPath, Ledger, PdClient,
-    RetryPolicy, Security, SqlTls, TaskInfo, TidbClient, TidbOptions,
+    GuardOptions, Guards, IdKind, Importer, ImporterOptions, IngestPath, PdClient, RetryPolicy,
+    Security, SqlTls, TaskInfo, TidbClient, TidbOptions,
 };
 use thunderhead_codec::keys;
 use thunderhead_codec::schema::TableInfo;
@@ -24,11 +24,16 @@ use tokio_util::sync::CancellationToken;
 /// A range fills most of a region, and leaves room for what TiKV adds to it.
 const RANGE_SHARE_OF_REGION: f64 = 0.75;
 
-/// Names of files that may lie in stores' import directories; in the sort directory.
-const LEDGER_FILE: &str = "sent-files";
-
 /// Regions written to at a time by one process: each holds a merge open and buffers requests for every peer.
 pub(crate) const REGIONS_IN_FLIGHT: usize = 4;
+
+fn path(job: &Job) -> IngestPath {
+    match job.ingest.files {
+        IngestFiles::Write => IngestPath::Write,
+        IngestFiles::Upload => IngestPath::Upload,
+        IngestFiles::Auto => IngestPath::Auto,
+    }
+}
 
 /// An open target.
 pub(crate) struct Target {
@@ -59,13 +64,8 @@ impl Target {
             retry,
             slice_bytes,
             regions_in_flight: REGIONS_IN_FLIGHT,
-            path: match job.ingest.files {
-                IngestFiles::Write => IngestPath::Write,
-                IngestFiles::Upload => IngestPath::Upload,
-                IngestFiles::Auto => IngestPath::Auto,
-            },
-            sst_dir: Some(job.sorted_kv_dir.clone()),
-            ledger: Ledger::open(Some(job.sorted_kv_dir.join(LEDGER_FILE)))?,
+            path: path(job),
+            sst_dir: Some(thunderhead_agent::sst_dir(&job.sorted_kv_dir)),
             ..ImporterOptions::default()
         };
         let importer = Arc::new(Importer::new(Arc::clone(&pd), options, cancel));
@@ -101,6 +101,7 @@ impl Target {
             cluster_id: self.pd.cluster_id(),
             retry_ms: u64::try_from(job.retry_time.as_millis()).unwrap_or(u64::MAX),
             slice_bytes: job.ingest.region_split_bytes.map_or(0, slice),
+            ingest: path(job).name().to_owned(),
         }
     }
 

@@ -6,6 +6,7 @@ use mysql_async::prelude::Queryable;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A sandbox with a source directory and a configuration beside it.
@@ -102,6 +103,21 @@ impl Bench {
         rows.into_iter()
             .map(|row| row.unwrap().into_iter().map(text).collect())
             .collect()
+    }
+
+    /// Waits until no store has a file that no ingest took: they sweep every ten seconds.
+    pub async fn no_import_files(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let state = self.control("GET", "/sandbox/state", "").await;
+            let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");
+            let stores = state["stores"].as_array().expect("stores");
+            if stores.len() == 3 && stores.iter().all(|store| store["import_files"] == 0) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{state:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Writes the configuration and gives its path.

@@ -10,7 +10,15 @@
 //! | disk or memory short (F16, F17) | `a_full_disk_…`, `write_streams_that_break_…` |
 //! | PD moves, is away, its timestamps jump or end (F18–F21) | `cluster_services`, `pairs_keep_flowing_while_pd_is_away` |
 //! | streams dropped, stores restarted between write and ingest (F22, F25) | `write_streams_…`, `a_store_that_restarts_…` |
+//! | upload told twice, follower applies late (F23, F23b) | `cluster_upload` |
+//! | agent dies between write and ingest (F24) | `cluster_upload`, `fleet_kill` |
+//! | finished file lost, bytes damaged on the way (F26, F27) | `cluster_upload` |
 //! | another API version, calls that old servers lack (F28, F29) | `another_api_version_…`, `pairs_over_many_regions_…` |
+//! | PD without leaders, with holes, with a scatter that never ends, a safe point that moved on (F30–F33) | `cluster_services` |
+//! | clocks of agents differ (F34) | none: no decision looks at a local clock |
+//! | stored data differs (F35) | `checksums_survive_…` |
+//!
+//! What touches data goes both ways, through `Write` and through `Upload`.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -18,8 +26,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use thunderhead_cluster::{
-    Importer, ImporterOptions, IngestStats, MemoryPairs, PairSource, PdClient, RetryPolicy,
-    Security,
+    Importer, ImporterOptions, IngestPath, IngestStats, MemoryPairs, PairSource, PdClient,
+    RetryPolicy, Security,
 };
 use thunderhead_codec::keys;
 use thunderhead_sandbox::{Action, Fault, Point, RegionErrorKind, Sandbox, SandboxConfig};
@@ -27,11 +35,13 @@ use thunderhead_types::{Checksum, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
 const TABLE: i64 = 105;
+const PATHS: [IngestPath; 2] = [IngestPath::Write, IngestPath::Upload];
 
 struct Rig {
     sandbox: Sandbox,
     pd: Arc<PdClient>,
     importer: Arc<Importer>,
+    path: IngestPath,
     _dir: TempDir,
 }
 
@@ -49,8 +59,9 @@ fn tally() -> Checksum {
     sum
 }
 
-fn options() -> ImporterOptions {
+fn options(path: IngestPath) -> ImporterOptions {
     ImporterOptions {
+        path,
         retry: RetryPolicy {
             max_elapsed: Duration::from_secs(30),
         },
@@ -69,8 +80,10 @@ impl Rig {
         let pd = PdClient::connect_with(&urls, &Security::default(), options.retry)
             .await
             .unwrap();
+        let path = options.path;
         let importer = Arc::new(Importer::new(pd.clone(), options, CancellationToken::new()));
         Rig {
+            path,
             sandbox,
             pd,
             importer,
@@ -90,6 +103,23 @@ impl Rig {
         self.ingest_at(self.pd.tso().await?).await
     }
 
+    /// A message of data, as a point of faults.
+    fn data(&self) -> Point {
+        match self.path {
+            IngestPath::Write => Point::WriteBatch,
+            _ => Point::UploadData,
+        }
+    }
+
+    /// Nothing of what the stats are of was sent twice: it is what an ingest without trouble sends.
+    async fn sent_once(&self, stats: &IngestStats) {
+        self.sandbox.clear_faults();
+        let clean = self.ingest().await.unwrap();
+        // Files of the same pairs differ by their ids and timestamps.
+        let close = stats.bytes.abs_diff(clean.bytes) < 200;
+        assert!(stats.rewrites == 0 && close, "{stats:?} {clean:?}");
+    }
+
     /// What leaders hold is what was sent, and no store died of a file.
     async fn holds_all(&self) {
         self.sandbox.clear_faults();
@@ -101,147 +131,152 @@ impl Rig {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ingest_that_is_not_answered_in_time_is_asked_for_again_with_the_same_files() {
-    let impatient = ImporterOptions {
-        ingest_deadline: Duration::from_millis(300),
-        ..options()
-    };
-    let rig = Rig::with(3, impatient).await;
-    for point in [Point::Ingest, Point::IngestDone] {
-        let late = Action::Delay { ms: 2000 };
-        rig.sandbox.add_fault(Fault::new(point, late, 1));
-        let stats = rig.ingest().await.unwrap();
-        assert_eq!(
-            (stats.rewrites, stats.bytes),
-            (0, tally().bytes),
-            "{point:?} {stats:?}"
-        );
-        assert!(stats.retries >= 1);
-        rig.holds_all().await;
+    for path in PATHS {
+        let impatient = ImporterOptions {
+            ingest_deadline: Duration::from_millis(300),
+            ..options(path)
+        };
+        let rig = Rig::with(3, impatient).await;
+        for point in [Point::Ingest, Point::IngestDone] {
+            let late = Action::Delay { ms: 2000 };
+            rig.sandbox.add_fault(Fault::new(point, late, 1));
+            let stats = rig.ingest().await.unwrap();
+            assert!(stats.retries >= 1, "{point:?}");
+            rig.sent_once(&stats).await;
+            rig.holds_all().await;
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_are_gone_prove_nothing_when_no_ingest_is_in_doubt() {
-    let rig = Rig::with(3, options()).await;
-    let commit_ts = rig.pd.tso().await.unwrap();
-    rig.ingest_at(commit_ts).await.unwrap();
-    // The same pairs are there already; a slice whose files are gone is written again all the same.
-    let gone = Action::RegionError {
-        error: RegionErrorKind::FileNotExist,
-        backoff_ms: 0,
-    };
-    rig.sandbox.add_fault(Fault::new(Point::Ingest, gone, 1));
-    let stats = rig.ingest_at(commit_ts).await.unwrap();
-    assert_eq!(stats.rewrites, 1, "{stats:?}");
-    rig.holds_all().await;
+    for path in PATHS {
+        let rig = Rig::with(3, options(path)).await;
+        let commit_ts = rig.pd.tso().await.unwrap();
+        rig.ingest_at(commit_ts).await.unwrap();
+        // The same pairs are there already; a slice whose files are gone is written again all the same.
+        let gone = Action::RegionError {
+            error: RegionErrorKind::FileNotExist,
+            backoff_ms: 0,
+        };
+        rig.sandbox.add_fault(Fault::new(Point::Ingest, gone, 1));
+        let stats = rig.ingest_at(commit_ts).await.unwrap();
+        assert_eq!(stats.rewrites, 1, "{stats:?}");
+        rig.holds_all().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_slow_holds_back_and_nothing_is_sent_twice() {
-    let rig = Rig::with(3, options()).await;
-    let mut slow = Fault::new(Point::WriteBatch, Action::Delay { ms: 100 }, 0);
-    slow.matching.store = Some(2);
-    rig.sandbox.add_fault(slow);
-    let stats = rig.ingest().await.unwrap();
-    assert_eq!(
-        (stats.retries, stats.bytes),
-        (0, tally().bytes),
-        "{stats:?}"
-    );
-    assert!(rig.sandbox.faults()[0].fired > 0);
-    rig.holds_all().await;
+    for path in PATHS {
+        let rig = Rig::with(3, options(path)).await;
+        let mut slow = Fault::new(rig.data(), Action::Delay { ms: 100 }, 0);
+        slow.matching.store = Some(2);
+        rig.sandbox.add_fault(slow);
+        let stats = rig.ingest().await.unwrap();
+        assert_eq!(stats.retries, 0, "{stats:?}");
+        assert!(rig.sandbox.faults()[0].fired > 0);
+        rig.sent_once(&stats).await;
+        rig.holds_all().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_scaled_in_is_replaced_by_what_pd_knows_now() {
-    let one_by_one = ImporterOptions {
-        regions_in_flight: 1,
-        ..options()
-    };
-    let rig = Rig::with(4, one_by_one).await;
-    let borders: Vec<_> = (0..8).map(|i| keys::record_key(TABLE, i * 250)).collect();
-    rig.importer.split_and_scatter(&borders).await.unwrap();
-    let slowly = Action::Delay { ms: 100 };
-    rig.sandbox
-        .add_fault(Fault::new(Point::WriteBatch, slowly, 0));
-    // All regions are known when the first is written; then the store goes and PD forgets it.
-    let remove = async {
-        while rig.sandbox.faults()[0].fired == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert!(rig.sandbox.remove_store(2).unwrap());
-    };
-    let (stats, ()) = tokio::join!(rig.ingest(), remove);
-    let stats = stats.unwrap();
-    assert!(stats.retries >= 1, "{stats:?}");
-    rig.holds_all().await;
+    for path in PATHS {
+        let one_by_one = ImporterOptions {
+            regions_in_flight: 1,
+            ..options(path)
+        };
+        let rig = Rig::with(4, one_by_one).await;
+        let borders: Vec<_> = (0..8).map(|i| keys::record_key(TABLE, i * 250)).collect();
+        rig.importer.split_and_scatter(&borders).await.unwrap();
+        let slowly = Action::Delay { ms: 100 };
+        rig.sandbox.add_fault(Fault::new(rig.data(), slowly, 0));
+        // All regions are known when the first is written; then the store goes and PD forgets it.
+        let remove = async {
+            while rig.sandbox.faults()[0].fired == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(rig.sandbox.remove_store(2).unwrap());
+        };
+        let (stats, ()) = tokio::join!(rig.ingest(), remove);
+        let stats = stats.unwrap();
+        assert!(stats.retries >= 1, "{stats:?}");
+        rig.holds_all().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pairs_keep_flowing_while_pd_is_away() {
-    let rig = Rig::with(3, options()).await;
-    let commit_ts = rig.pd.tso().await.unwrap();
-    rig.ingest_at(commit_ts).await.unwrap();
-    let away = Action::Status {
-        code: "unavailable".to_owned(),
-        message: "PD is away".to_owned(),
-    };
-    for point in [Point::Pd, Point::Regions, Point::Tso] {
-        rig.sandbox.add_fault(Fault::new(point, away.clone(), 0));
-    }
-    let ingest = rig.ingest_at(commit_ts);
-    let back = async {
-        // Long enough for many refusals, much less than the importer's patience.
-        while rig.sandbox.faults().iter().map(|f| f.fired).sum::<u64>() < 3 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    for path in PATHS {
+        let rig = Rig::with(3, options(path)).await;
+        let commit_ts = rig.pd.tso().await.unwrap();
+        rig.ingest_at(commit_ts).await.unwrap();
+        let away = Action::Status {
+            code: "unavailable".to_owned(),
+            message: "PD is away".to_owned(),
+        };
+        for point in [Point::Pd, Point::Regions, Point::Tso] {
+            rig.sandbox.add_fault(Fault::new(point, away.clone(), 0));
         }
-        rig.sandbox.clear_faults();
-    };
-    let stats = tokio::select! {
-        stats = ingest => stats,
-        stats = async { back.await; rig.ingest_at(commit_ts).await } => stats,
-    };
-    assert_eq!(stats.unwrap().checksum, tally());
-    rig.holds_all().await;
+        let ingest = rig.ingest_at(commit_ts);
+        let back = async {
+            // Long enough for many refusals, much less than the importer's patience.
+            while rig.sandbox.faults().iter().map(|f| f.fired).sum::<u64>() < 3 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            rig.sandbox.clear_faults();
+        };
+        let stats = tokio::select! {
+            stats = ingest => stats,
+            stats = async { back.await; rig.ingest_at(commit_ts).await } => stats,
+        };
+        assert_eq!(stats.unwrap().checksum, tally());
+        rig.holds_all().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_restarts_between_write_and_ingest_keeps_its_finished_files() {
-    let rig = Rig::with(3, options()).await;
-    // The leader dies at the ingest, when every peer has finished its files, and comes back.
-    rig.sandbox
-        .add_fault(Fault::new(Point::Ingest, Action::StopStore, 1));
-    let revive = async {
-        let dead = loop {
-            let state = rig.sandbox.state().unwrap();
-            if let Some(store) = state.stores.iter().find(|store| !store.alive) {
-                break store.id;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    for path in PATHS {
+        let rig = Rig::with(3, options(path)).await;
+        // The leader dies at the ingest, when every peer has finished its files, and comes back.
+        rig.sandbox
+            .add_fault(Fault::new(Point::Ingest, Action::StopStore, 1));
+        let revive = async {
+            let dead = loop {
+                let state = rig.sandbox.state().unwrap();
+                if let Some(store) = state.stores.iter().find(|store| !store.alive) {
+                    break store.id;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            rig.sandbox.start_store(dead).unwrap();
         };
-        rig.sandbox.start_store(dead).unwrap();
-    };
-    let (stats, ()) = tokio::join!(rig.ingest(), revive);
-    let stats = stats.unwrap();
-    assert_eq!(
-        (stats.rewrites, stats.bytes),
-        (0, tally().bytes),
-        "{stats:?}"
-    );
-    rig.holds_all().await;
+        let (stats, ()) = tokio::join!(rig.ingest(), revive);
+        let stats = stats.unwrap();
+        rig.sent_once(&stats).await;
+        rig.holds_all().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_api_version_is_told_at_once() {
-    let rig = Rig::with(3, options()).await;
-    let refused = Action::Status {
-        code: "unknown".to_owned(),
-        message: "IncompatibleApiVersion".to_owned(),
-    };
-    rig.sandbox
-        .add_fault(Fault::new(Point::WriteOpen, refused, 0));
-    let error = rig.ingest().await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Cluster);
-    assert!(error.place.contains("store"), "{error}");
-    assert!(error.advice.to_lowercase().contains("api"), "{error}");
+    for path in PATHS {
+        let rig = Rig::with(3, options(path)).await;
+        let refused = Action::Status {
+            code: "unknown".to_owned(),
+            message: "IncompatibleApiVersion".to_owned(),
+        };
+        let open = match path {
+            IngestPath::Write => Point::WriteOpen,
+            _ => Point::UploadOpen,
+        };
+        rig.sandbox.add_fault(Fault::new(open, refused, 0));
+        let error = rig.ingest().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Cluster);
+        assert!(error.place.contains("store"), "{error}");
+        assert!(error.advice.to_lowercase().contains("api"), "{error}");
+    }
 }

@@ -1,14 +1,16 @@
-//! Files that are built once and sent to every peer, and files that nobody ingests: the cluster client's
-//! `Upload` path and its ledger against the sandbox, whose stores die of a bad or missing file as TiKV's do.
+//! Files that are built once and sent to every peer, and files that nobody ingests: what only the cluster
+//! client's `Upload` path has, and what broken-off attempts leave on either path, against the sandbox, whose
+//! stores die of a bad or missing file as TiKV's do. What both paths have in common is in `cluster_import`,
+//! `cluster_outages` and `cluster_random_faults`.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use thunderhead_cluster::{
-    Importer, ImporterOptions, IngestPath, IngestStats, Ledger, MemoryPairs, PairSource, PdClient,
+    Importer, ImporterOptions, IngestPath, IngestStats, MemoryPairs, PairSource, PdClient,
     RetryPolicy, Security,
 };
 use thunderhead_codec::keys;
@@ -48,7 +50,6 @@ fn options(path: IngestPath, dir: &Path) -> ImporterOptions {
         scatter_patience: Duration::from_secs(10),
         path,
         sst_dir: Some(dir.to_owned()),
-        ledger: Ledger::open(Some(dir.join("files"))).unwrap(),
         ..ImporterOptions::default()
     }
 }
@@ -56,6 +57,11 @@ fn options(path: IngestPath, dir: &Path) -> ImporterOptions {
 /// Files of the same pairs differ by their ids and timestamps.
 fn about(bytes: u64, expected: u64) -> bool {
     bytes.abs_diff(expected) < 200
+}
+
+/// Every second instead of every ten minutes, as `cleanup-import-sst-interval` of TiKV would.
+fn sweep_often(config: &mut SandboxConfig) {
+    config.sweep_interval = Duration::from_secs(1);
 }
 
 fn region_error(error: RegionErrorKind) -> Action {
@@ -67,15 +73,22 @@ fn region_error(error: RegionErrorKind) -> Action {
 
 impl Rig {
     async fn new(path: IngestPath) -> Rig {
+        Rig::with(path, |_| {}, |_| {}).await
+    }
+
+    async fn with(
+        path: IngestPath,
+        tweak: impl FnOnce(&mut SandboxConfig),
+        choose: impl FnOnce(&mut ImporterOptions),
+    ) -> Rig {
         let dir = TempDir::new().unwrap();
         let mut config = SandboxConfig::new(dir.path().join("sandbox"));
-        config.profile = Profile::V9_0;
-        // What is swept away on its own proves nothing.
-        config.sweep_interval = Duration::from_secs(3600);
+        tweak(&mut config);
         let sandbox = Sandbox::start(config).await.unwrap();
         let sst_dir = dir.path().join("sort");
         std::fs::create_dir_all(&sst_dir).unwrap();
-        let options = options(path, &sst_dir);
+        let mut options = options(path, &sst_dir);
+        choose(&mut options);
         let urls = [sandbox.addresses().pd.clone()];
         let pd = PdClient::connect_with(&urls, &Security::default(), options.retry)
             .await
@@ -89,10 +102,27 @@ impl Rig {
         }
     }
 
-    /// Another process of the same job, with what the one before left in its directory.
-    fn successor(&self, path: IngestPath, cancel: &CancellationToken) -> Arc<Importer> {
+    /// Another process of the same job.
+    fn successor(&self, path: IngestPath) -> Arc<Importer> {
         let options = options(path, &self.dir.path().join("sort"));
-        Arc::new(Importer::new(self.pd.clone(), options, cancel.clone()))
+        let cancel = CancellationToken::new();
+        Arc::new(Importer::new(self.pd.clone(), options, cancel))
+    }
+
+    /// The store that leads the table's first region.
+    async fn leader(&self) -> u64 {
+        let key = keys::record_key(TABLE, 0);
+        let region = self.importer.regions().locate(&key).await.unwrap();
+        region.leader.unwrap().store_id
+    }
+
+    /// Stores sweep their import directories empty.
+    async fn no_orphans(&self) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !self.orphans().is_empty() {
+            assert!(Instant::now() < end, "{:?}", self.orphans());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn ingest(&self) -> IngestStats {
@@ -145,8 +175,7 @@ async fn files_built_once_arrive_on_every_store() {
         assert_eq!(held.unwrap(), tally(), "store {store}");
     }
     let left = std::fs::read_dir(rig.dir.path().join("sort")).unwrap();
-    let left: Vec<_> = left.flatten().map(|e| e.file_name()).collect();
-    assert_eq!(left, ["files"], "built files are removed");
+    assert_eq!(left.count(), 0, "built files are removed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,40 +242,171 @@ async fn a_region_that_changes_gets_the_built_files_cut_again() {
         (Point::UploadData, Action::Split),
         (Point::UploadData, Action::ConfChange),
     ] {
-        let rig = Rig::new(IngestPath::Upload).await;
+        let rig = Rig::with(IngestPath::Upload, sweep_often, |_| {}).await;
         // Data, so that a split has something to halve.
         rig.ingest().await;
         let name = format!("{point:?} {action:?}");
         rig.sandbox.add_fault(Fault::new(point, action, 1));
         let stats = rig.ingest().await;
         assert!(stats.retries >= 1, "{name} {stats:?}");
-        assert_eq!(rig.importer.discard_orphans().await, 0, "{name}");
+        rig.no_orphans().await;
     }
+}
+
+/// The `nth` ingest from now on; the first is the canary of `Write`, the second that of `Upload`.
+fn at_ingest(nth: u64, point: Point, action: Action) -> Fault {
+    let mut fault = Fault::new(point, action, 1);
+    fault.matching.nth = Some(nth);
+    fault
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upload_is_taken_after_a_canary_of_each_kind() {
     let rig = Rig::new(IngestPath::Auto).await;
+    let before = rig.importer.ingest_path();
+    assert!(before.starts_with("write: too few"), "{before}");
+    // One range, and more that wait for the canaries of the first.
     let source: Arc<dyn PairSource> = Arc::new(MemoryPairs::new(records()));
     let ts = rig.pd.tso().await.unwrap();
-    let mut all = IngestStats::default();
-    for i in 0..3 {
-        let range = KeyRange::new(
-            keys::record_key(TABLE, i * 1000),
-            keys::record_key(TABLE, (i + 1) * 1000),
-        );
-        let before = rig.importer.ingest_path();
-        assert!(before.starts_with("write"), "{before}");
-        let stats = rig.importer.ingest_range(&range, ts, source.clone()).await;
-        all.merge(&stats.unwrap());
-        if i == 1 {
-            break;
-        }
-    }
+    let borders = [0, 1000, 2000].map(|i| keys::record_key(TABLE, i));
+    let ends = [&borders[1..], &[keys::table_range(TABLE).end]].concat();
+    let ranges = borders.into_iter().zip(ends);
+    let ranges: Vec<_> = ranges.map(|(a, b)| KeyRange::new(a, b)).collect();
+    let ingest = |n: usize| rig.importer.ingest_range(&ranges[n], ts, source.clone());
+    let (first, second, third) = tokio::join!(ingest(0), ingest(1), ingest(2));
+    let mut all = first.unwrap();
+    all.merge(&second.unwrap());
+    all.merge(&third.unwrap());
+    let path = rig.importer.ingest_path();
+    assert!(path.starts_with("upload: the first pairs"), "{path}");
+    // Half of the first range went as pairs, the rest as files.
+    assert!(all.bytes < tally().bytes / 3, "{all:?}");
+    rig.holds_all(&all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_the_leader_cannot_read_harms_no_store_and_all_goes_through_write() {
+    let rig = Rig::with(IngestPath::Auto, sweep_often, |_| {}).await;
+    let junk = Action::Status {
+        code: "unknown".to_owned(),
+        message: "EngineTraits(Corruption: Bad table magic number)".to_owned(),
+    };
+    rig.sandbox.add_fault(at_ingest(2, Point::Ingest, junk));
+    let stats = rig.ingest().await;
+    let path = rig.importer.ingest_path();
+    assert!(path.starts_with("write: the pairs that tried"), "{path}");
+    assert!(stats.strays > 0, "{stats:?}");
+    assert_eq!(
+        rig.importer.retire_files(&[keys::table_range(TABLE)]).await,
+        0
+    );
+    rig.no_orphans().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_whose_reply_is_lost_is_found_in_the_cluster() {
+    let rig = Rig::new(IngestPath::Auto).await;
+    let lost = at_ingest(2, Point::IngestDone, Action::DropReply);
+    rig.sandbox.add_fault(lost);
+    let stats = rig.ingest().await;
+    assert!(stats.retries >= 1 && stats.rewrites == 0, "{stats:?}");
     let path = rig.importer.ingest_path();
     assert!(path.starts_with("upload"), "{path}");
-    let range = KeyRange::new(keys::record_key(TABLE, 2000), Vec::new());
-    let range = KeyRange::new(range.start, keys::table_range(TABLE).end);
-    all.merge(&rig.importer.ingest_range(&range, ts, source).await.unwrap());
-    rig.holds_all(&all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_on_which_upload_was_not_tried_gets_pairs_through_write() {
+    for profile in [Profile::V7_5, Profile::V8_1, Profile::V8_5] {
+        let rig = Rig::with(IngestPath::Auto, |c| c.profile = profile, |_| {}).await;
+        assert_eq!(rig.ingest().await.bytes, tally().bytes);
+        let path = rig.importer.ingest_path();
+        let why = format!("not tried on version {}", profile.version());
+        assert!(path.starts_with("write") && path.contains(&why), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_waited_too_long_are_sent_again_under_another_name() {
+    let short = |options: &mut ImporterOptions| options.upload_age_max = Duration::from_secs(2);
+    let rig = Rig::with(IngestPath::Upload, sweep_often, short).await;
+    let busy = Action::RegionError {
+        error: RegionErrorKind::ServerIsBusy,
+        backoff_ms: 1200,
+    };
+    rig.sandbox.add_fault(Fault::new(Point::Ingest, busy, 2));
+    let stats = rig.ingest().await;
+    assert_eq!((stats.rewrites, stats.strays), (1, 1), "{stats:?}");
+    assert!(!rig.orphans().is_empty());
+    assert_eq!(
+        rig.importer.retire_files(&[keys::table_range(TABLE)]).await,
+        0
+    );
+    rig.no_orphans().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_applies_late_finds_its_file_whatever_the_client_repeats() {
+    let rig = Rig::new(IngestPath::Upload).await;
+    let leader = rig.leader().await;
+    let mut late = Fault::new(Point::Apply, Action::Delay { ms: 1500 }, 0);
+    late.matching.store = Some(leader % 3 + 1);
+    rig.sandbox.add_fault(late);
+    rig.sandbox
+        .add_fault(Fault::new(Point::IngestDone, Action::DropReply, 1));
+    let stats = rig.ingest().await;
+    assert_eq!(stats.rewrites, 0, "{stats:?}");
+    for store in 1..=3 {
+        let end = Instant::now() + Duration::from_secs(10);
+        let held = || rig.sandbox.store_checksum(store, &keys::table_range(TABLE));
+        while held().unwrap() != tally() {
+            assert!(Instant::now() < end, "store {store}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finished_file_that_a_follower_loses_kills_its_store_on_either_path() {
+    for (path, point) in [
+        (IngestPath::Write, Point::WriteDone),
+        (IngestPath::Upload, Point::UploadDone),
+    ] {
+        let rig = Rig::new(path).await;
+        let leader = rig.leader().await;
+        let mut lost = Fault::new(point, Action::LoseFile, 1);
+        lost.matching.store = Some(leader % 3 + 1);
+        rig.sandbox.add_fault(lost);
+        let source: Arc<dyn PairSource> = Arc::new(MemoryPairs::new(records()));
+        let (ts, range) = (rig.pd.tso().await.unwrap(), keys::table_range(TABLE));
+        let done = rig.importer.ingest_range(&range, ts, source).await;
+        // A quorum has the pairs, and the reply says so; the store is gone.
+        assert_eq!(done.unwrap().checksum, tally());
+        let panics = rig.sandbox.panics();
+        assert_eq!(panics.len(), 1, "{path:?} {panics:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_broken_off_at_any_moment_leave_no_file_on_any_store() {
+    for path in [IngestPath::Write, IngestPath::Upload] {
+        let rig = Rig::with(path, sweep_often, |_| {}).await;
+        let borders: Vec<_> = (0..6).map(|i| keys::record_key(TABLE, i * 500)).collect();
+        rig.importer.split_and_scatter(&borders).await.unwrap();
+        let source: Arc<dyn PairSource> = Arc::new(MemoryPairs::new(records()));
+        let (ts, range) = (rig.pd.tso().await.unwrap(), keys::table_range(TABLE));
+        let mut left_behind = 0;
+        for kill in 0..100u64 {
+            let importer = rig.successor(path);
+            let killed_after = Duration::from_micros(kill * 997 % 61_000);
+            let work = importer.ingest_range(&range, ts, source.clone());
+            let _ = tokio::time::timeout(killed_after, work).await;
+            left_behind += usize::from(!rig.orphans().is_empty());
+        }
+        assert!(left_behind > 0, "{path:?}: nothing was ever left behind");
+        let last = rig.successor(path);
+        let stats = last.ingest_range(&range, ts, source).await.unwrap();
+        assert_eq!(last.retire_files(&[range]).await, 0);
+        rig.no_orphans().await;
+        rig.holds_all(&stats).await;
+    }
 }

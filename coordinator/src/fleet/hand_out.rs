@@ -80,6 +80,7 @@ impl Fleet {
         if !job.workers.contains(&attempt.agent) {
             record_worker(self.store.as_ref(), self.epoch, job, &attempt.agent).await?;
         }
+        job.leader.begin(task_id).await?;
         let task = match attempt.kind {
             TaskKind::Encode => "chunk",
             TaskKind::Ingest => "range",

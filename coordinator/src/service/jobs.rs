@@ -491,13 +491,7 @@ impl Jobs {
             stop: cancel.clone(),
         })
         .await?;
-        let report = Report::new(
-            id,
-            &tables,
-            verified,
-            "write: agents of a fleet".to_owned(),
-            start.elapsed(),
-        );
+        let report = Report::new(id, &tables, verified, start.elapsed());
         serde_json::to_value(&report).map_err(|e| Error::new(ErrorKind::Internal, "report", e))
     }
 

@@ -3,24 +3,28 @@
 //! only taken where it was tried, and only after it was tried on the cluster at hand:
 //!
 //! 1. every store has a version of [`TRIED`], and there is no columnar one;
-//! 2. one range went through `Write`, and TiKV's checksum of it is ours;
-//! 3. the next went through `Upload` with a meta of another API version, for which the leader opens and
-//!    reads each file before it proposes anything, and its checksum is ours, too.
+//! 2. the first pairs of the first range go through `Write`, and TiKV's checksum of them is ours;
+//! 3. the next pairs go through `Upload` with a meta of another API version, for which the leader opens and
+//!    reads each file before it proposes anything, and their checksum is ours, too.
 //!
-//! Ranges that come meanwhile go through `Write`.
+//! Everything else waits for that: it is half a megabyte. Each agent of a fleet tries for itself, because it
+//! is its own files that have to be good.
+
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use thunderhead_types::Result;
+use thunderhead_types::{Error, ErrorKind, KeyRange, Result, Timestamp, next_key};
 
 use crate::importer::Importer;
 use crate::ingest::IngestStats;
+use crate::pairs::{MemoryPairs, PairBatch, PairSource};
 use crate::store::is_tiflash;
 
-/// Versions on which files of ours were ingested, and how that was tried.
+/// Versions on which files that a client built were ingested, and how that was tried.
 const TRIED: [(&str, &str); 1] = [(
     "9.0.",
-    "live: 9.0.0-beta.2, three stores, 2 million rows, ADMIN CHECK TABLE and checksums, also after restarts, \
-     full compaction and auto-split; files of RocksDB's own writer, to which ours are compared byte by byte in layout",
+    "on 9.0.0-beta.2, three stores, up to 2 million rows: ADMIN CHECK TABLE and checksums, also after restarts and a \
+     full compaction; with files of RocksDB's own writer",
 )];
 
 /// How pairs become files of the stores.
@@ -33,6 +37,26 @@ pub enum IngestPath {
     Upload,
     /// `Upload` where it was tried and proves itself, else `Write`.
     Auto,
+}
+
+impl IngestPath {
+    const NAMES: [(Self, &'static str); 3] = [
+        (Self::Write, "write"),
+        (Self::Upload, "upload"),
+        (Self::Auto, "auto"),
+    ];
+
+    /// As it is written in messages.
+    pub fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(path, _)| *path == self);
+        found.map_or("write", |(_, name)| name)
+    }
+
+    /// The path of that name; `Write`, which works everywhere, for any other.
+    pub fn of_name(name: &str) -> Self {
+        let found = Self::NAMES.iter().find(|(_, known)| *known == name);
+        found.map_or(Self::Write, |(path, _)| *path)
+    }
 }
 
 /// How one range goes.
@@ -48,18 +72,19 @@ pub(crate) enum How {
 #[derive(Clone, Debug, PartialEq)]
 enum State {
     Asked(How),
-    VersionsUnknown,
-    WriteCanaryNext,
-    UploadCanaryNext,
-    /// A canary is on its way.
-    Trying,
-    Proven,
+    Untried,
+    /// How it was tried elsewhere.
+    Proven(&'static str),
     Refused(String),
 }
 
 #[derive(Debug)]
 pub(crate) struct Gate {
     state: Mutex<State>,
+    /// Held by whoever tries.
+    trial: tokio::sync::Mutex<()>,
+    /// Why parts went through `Write` although `Upload` was asked for.
+    fallback: Mutex<Option<String>>,
 }
 
 impl Gate {
@@ -67,72 +92,60 @@ impl Gate {
         let state = match wanted {
             IngestPath::Write => State::Asked(How::Write),
             IngestPath::Upload => State::Asked(How::Upload { checked: false }),
-            IngestPath::Auto => State::VersionsUnknown,
+            IngestPath::Auto => State::Untried,
         };
         Self {
             state: Mutex::new(state),
+            trial: tokio::sync::Mutex::default(),
+            fallback: Mutex::default(),
         }
     }
 
-    /// How the next range goes, and whether it is a canary, to be reported on.
-    fn next(&self) -> (How, bool) {
-        let mut state = self.state.lock();
-        match &*state {
-            State::Asked(how) => (*how, false),
-            State::WriteCanaryNext => {
-                *state = State::Trying;
-                (How::Write, true)
-            }
-            State::UploadCanaryNext => {
-                *state = State::Trying;
-                (How::Upload { checked: true }, true)
-            }
-            State::Proven => (How::Upload { checked: false }, false),
-            State::VersionsUnknown | State::Trying | State::Refused(_) => (How::Write, false),
+    /// How the next range goes.
+    fn next(&self) -> How {
+        match &*self.state.lock() {
+            State::Asked(how) => *how,
+            State::Proven(_) => How::Upload { checked: false },
+            State::Untried | State::Refused(_) => How::Write,
         }
+    }
+
+    fn is_untried(&self) -> bool {
+        *self.state.lock() == State::Untried
     }
 
     /// Nothing more goes through `Upload`, unless it was asked for.
     pub fn refuse(&self, why: String) {
         let mut state = self.state.lock();
-        if !matches!(*state, State::Asked(_) | State::Refused(_)) {
-            tracing::warn!(why, "all that follows goes through Write");
-            *state = State::Refused(why);
+        match &*state {
+            State::Refused(_) => {}
+            State::Asked(_) => *self.fallback.lock() = Some(why),
+            State::Untried | State::Proven(_) => {
+                tracing::warn!(why, "all that follows goes through Write");
+                *state = State::Refused(why);
+            }
         }
     }
 
-    /// What a canary of `how` came to: whether it held pairs at all, and whether they are there.
-    fn tried(&self, how: How, any: bool, there: bool) {
+    fn prove(&self, how_tried: &'static str) {
         let mut state = self.state.lock();
-        if *state != State::Trying {
-            return;
+        if *state == State::Untried {
+            *state = State::Proven(how_tried);
         }
-        *state = match (how, any, there) {
-            (How::Write, false, _) => State::WriteCanaryNext,
-            (How::Upload { .. }, false, _) => State::UploadCanaryNext,
-            (How::Write, true, true) => State::UploadCanaryNext,
-            (How::Upload { .. }, true, true) => State::Proven,
-            (How::Write, true, false) => {
-                State::Refused("the first range did not verify".to_owned())
-            }
-            (How::Upload { .. }, true, false) => {
-                State::Refused("the range that tried Upload did not verify".to_owned())
-            }
-        };
     }
 
     fn words(&self) -> String {
         match &*self.state.lock() {
             State::Asked(How::Write) => "write: as asked for".to_owned(),
-            State::Asked(How::Upload { .. }) => "upload: as asked for".to_owned(),
-            State::Proven => {
-                "upload: after one range each through Write and Upload verified".to_owned()
+            State::Asked(How::Upload { .. }) => match &*self.fallback.lock() {
+                None => "upload: as asked for".to_owned(),
+                Some(why) => format!("upload: as asked for, and in part by write: {why}"),
+            },
+            State::Proven(tried) => {
+                format!("upload: the first pairs of each path verified here; tried {tried}")
             }
             State::Refused(why) => format!("write: {why}"),
-            State::VersionsUnknown => "write: nothing was ingested".to_owned(),
-            State::WriteCanaryNext | State::UploadCanaryNext | State::Trying => {
-                "write: too few ranges to try Upload first".to_owned()
-            }
+            State::Untried => "write: too few pairs to try Upload first".to_owned(),
         }
     }
 }
@@ -143,38 +156,142 @@ impl Importer {
         self.gate.words()
     }
 
-    pub(crate) async fn next_way(&self) -> Result<(How, bool)> {
-        let unknown = *self.gate.state.lock() == State::VersionsUnknown;
-        if unknown {
-            let found = self.untried().await?;
-            let mut state = self.gate.state.lock();
-            if *state == State::VersionsUnknown {
-                *state = found.map_or(State::WriteCanaryNext, State::Refused);
+    /// How the pairs of `range` go; what had to be ingested to find out is in `stats`, and what is left of
+    /// the range comes back.
+    pub(crate) async fn decide(
+        &self,
+        range: &KeyRange,
+        commit_ts: Timestamp,
+        source: &Arc<dyn PairSource>,
+        stats: &mut IngestStats,
+    ) -> Result<(How, KeyRange)> {
+        let mut rest = range.clone();
+        if self.gate.is_untried() {
+            let _turn = self.gate.trial.lock().await;
+            if self.gate.is_untried() {
+                rest = self.try_upload(range, commit_ts, source, stats).await?;
             }
         }
-        Ok(self.gate.next())
+        Ok((self.gate.next(), rest))
     }
 
-    /// Why Upload was not tried on clusters like this one.
-    async fn untried(&self) -> Result<Option<String>> {
+    async fn try_upload(
+        &self,
+        range: &KeyRange,
+        commit_ts: Timestamp,
+        source: &Arc<dyn PairSource>,
+        stats: &mut IngestStats,
+    ) -> Result<KeyRange> {
+        let how_tried = match self.tried().await? {
+            Ok(how_tried) => how_tried,
+            Err(why) => {
+                self.gate.refuse(why);
+                return Ok(range.clone());
+            }
+        };
+        let Some([first, second]) = sample(source, range).await? else {
+            return Ok(range.clone());
+        };
+        let head = KeyRange::new(range.start.clone(), second.start.clone());
+        let next = KeyRange::new(second.start, second.end.clone());
+        let rest = KeyRange::new(second.end, range.end.clone());
+
+        let written = self
+            .ingest_pieces(&head, commit_ts, first.pairs, How::Write)
+            .await?;
+        stats.merge(&written);
+        if self.checksum(&head).await? != written.checksum {
+            self.gate
+                .refuse("the first pairs did not verify".to_owned());
+        }
+        let pairs = Arc::clone(&second.pairs);
+        if self.gate.is_untried() {
+            match self.upload_canary(&next, commit_ts, pairs).await {
+                Ok(uploaded) => {
+                    stats.merge(&uploaded);
+                    self.gate.prove(how_tried);
+                    return Ok(rest);
+                }
+                Err(error) if error.kind == ErrorKind::Cancelled => return Err(error),
+                Err(error) => {
+                    // Its files may lie with stores.
+                    stats.strays += 1;
+                    self.gate
+                        .refuse(format!("the pairs that tried Upload: {}", error.cause));
+                }
+            }
+        }
+        let written = self.ingest_pieces(&next, commit_ts, second.pairs, How::Write);
+        stats.merge(&written.await?);
+        Ok(rest)
+    }
+
+    async fn upload_canary(
+        &self,
+        range: &KeyRange,
+        commit_ts: Timestamp,
+        pairs: Arc<dyn PairSource>,
+    ) -> Result<IngestStats> {
+        let how = How::Upload { checked: true };
+        let stats = self.ingest_pieces(range, commit_ts, pairs, how).await?;
+        if self.checksum(range).await? == stats.checksum {
+            return Ok(stats);
+        }
+        let cause = "the checksum is not that of what was sent";
+        Err(Error::new(ErrorKind::Checksum, "upload", cause))
+    }
+
+    /// How Upload was tried on stores like these, or why it was not.
+    async fn tried(&self) -> Result<Result<&'static str, String>> {
+        let mut how_tried = Err("there is no store".to_owned());
         for store in self.pd.stores().await? {
             if is_tiflash(&store) {
-                return Ok(Some(format!("store {} is columnar", store.id)));
+                return Ok(Err(format!("store {} is columnar", store.id)));
             }
             let version = store.version.trim_start_matches('v');
-            if !TRIED.iter().any(|(tried, _)| version.starts_with(tried)) {
-                return Ok(Some(format!(
+            let Some((_, how)) = TRIED.iter().find(|(tried, _)| version.starts_with(tried)) else {
+                return Ok(Err(format!(
                     "Upload was not tried on version {version} (store {})",
                     store.id
                 )));
-            }
+            };
+            how_tried = Ok(*how);
         }
-        Ok(None)
+        Ok(how_tried)
     }
+}
 
-    pub(crate) fn canary_is_over(&self, how: How, stats: &IngestStats, there: bool) {
-        self.gate.tried(how, stats.checksum.kvs > 0, there);
-    }
+/// Some pairs of a range, and the keys that they lie between.
+struct Sample {
+    start: Vec<u8>,
+    end: Vec<u8>,
+    pairs: Arc<dyn PairSource>,
+}
+
+/// The first batch of the range in two halves; `None` when there are not that many pairs.
+async fn sample(source: &Arc<dyn PairSource>, range: &KeyRange) -> Result<Option<[Sample; 2]>> {
+    let (source, range) = (Arc::clone(source), range.clone());
+    let read = move || -> Result<Option<[Sample; 2]>> {
+        let mut batch = PairBatch::default();
+        source.open(&range)?.next_batch(&mut batch)?;
+        let half = batch.len() / 2;
+        let part = |from: usize, count: usize| {
+            let pairs = batch.iter().skip(from).take(count);
+            let pairs: Vec<_> = pairs.map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+            let (start, end) = (pairs.first()?.0.clone(), next_key(&pairs.last()?.0));
+            Some(Sample {
+                start,
+                end,
+                pairs: Arc::new(MemoryPairs::new(pairs)),
+            })
+        };
+        Ok(part(0, half)
+            .zip(part(half, usize::MAX))
+            .map(<[_; 2]>::from))
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Internal, "sorted pairs", error))?
 }
 
 #[cfg(test)]
@@ -182,33 +299,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn upload_begins_after_a_canary_of_each_kind_and_not_while_one_is_under_way() {
+    fn upload_begins_when_it_is_proven_and_ends_when_it_is_refused() {
         let gate = Gate::new(IngestPath::Auto);
-        assert_eq!(gate.next(), (How::Write, false));
-        *gate.state.lock() = State::WriteCanaryNext;
-        assert_eq!(gate.next(), (How::Write, true));
-        assert_eq!(gate.next(), (How::Write, false));
-        gate.tried(How::Write, true, true);
-        let canary = How::Upload { checked: true };
-        assert_eq!(gate.next(), (canary, true));
-        gate.tried(canary, false, true);
-        assert_eq!(
-            gate.next(),
-            (canary, true),
-            "a range without pairs proves nothing"
-        );
-        assert_eq!(gate.next(), (How::Write, false));
-        gate.tried(canary, true, true);
-        assert_eq!(gate.next(), (How::Upload { checked: false }, false));
+        assert_eq!(gate.next(), How::Write);
+        gate.prove("elsewhere");
+        assert_eq!(gate.next(), How::Upload { checked: false });
+        assert!(gate.words().ends_with("tried elsewhere"));
         gate.refuse("a file was not proved".to_owned());
-        assert_eq!(gate.next(), (How::Write, false));
-        assert!(gate.words().contains("not proved"));
+        gate.prove("elsewhere");
+        assert_eq!(gate.next(), How::Write);
+        assert_eq!(gate.words(), "write: a file was not proved");
     }
 
     #[test]
-    fn what_was_asked_for_stays() {
+    fn what_was_asked_for_stays_and_what_went_otherwise_is_told() {
         let gate = Gate::new(IngestPath::Upload);
         gate.refuse("no".to_owned());
-        assert_eq!(gate.next(), (How::Upload { checked: false }, false));
+        assert_eq!(gate.next(), How::Upload { checked: false });
+        assert!(gate.words().ends_with("in part by write: no"));
+    }
+
+    #[test]
+    fn a_path_has_a_name_and_an_unknown_name_is_the_path_that_works_everywhere() {
+        for path in [IngestPath::Write, IngestPath::Upload, IngestPath::Auto] {
+            assert_eq!(IngestPath::of_name(path.name()), path);
+        }
+        assert_eq!(IngestPath::of_name(""), IngestPath::Write);
     }
 }

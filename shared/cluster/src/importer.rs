@@ -16,7 +16,6 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::gate::{Gate, IngestPath};
-use crate::ledger::Ledger;
 use crate::limit::StoreLimits;
 use crate::pd::{PdClient, status_text};
 use crate::pulse::Pulse;
@@ -31,8 +30,6 @@ use crate::waits::Waits;
 const REGION_SPLIT_BYTES: u64 = 96 << 20;
 /// Lets servers tell our load from the rest.
 const REQUEST_SOURCE: &str = "external_import";
-/// How a key outside of its region is described.
-pub(crate) const KEY_NOT_IN_REGION: &str = "key not in region";
 
 /// How an importer works. `Default` suits a cluster that serves others, too.
 #[derive(Clone, Debug)]
@@ -62,8 +59,9 @@ pub struct ImporterOptions {
     pub path: IngestPath,
     /// Where files for `Upload` are built; in memory if nowhere.
     pub sst_dir: Option<PathBuf>,
-    /// Which files may have to be removed from stores.
-    pub ledger: Arc<Ledger>,
+    /// How long files that were uploaded may wait for their ingest; their region is looked at again at half of that.
+    /// TiKV sweeps its import directory every ten minutes.
+    pub upload_age_max: Duration,
 }
 
 impl Default for ImporterOptions {
@@ -81,7 +79,7 @@ impl Default for ImporterOptions {
             waits: Arc::default(),
             path: IngestPath::Write,
             sst_dir: None,
-            ledger: Arc::default(),
+            upload_age_max: Duration::from_secs(600),
         }
     }
 }
@@ -354,7 +352,7 @@ pub(crate) fn describe(error: &errorpb::Error) -> String {
     } else if error.epoch_not_match.is_some() {
         "epoch not match"
     } else if error.key_not_in_region.is_some() {
-        return KEY_NOT_IN_REGION.to_owned();
+        return "key not in region".to_owned();
     } else if error.server_is_busy.is_some() {
         "server is busy"
     } else if error.disk_full.is_some() {

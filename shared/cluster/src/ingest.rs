@@ -50,6 +50,8 @@ pub struct IngestStats {
     pub retries: u64,
     /// Slices written again because their files had become useless.
     pub rewrites: u64,
+    /// Slices given up of which files may still lie with stores: their region has the epoch they are for.
+    pub strays: u64,
 }
 
 impl IngestStats {
@@ -61,14 +63,9 @@ impl IngestStats {
         self.bytes += other.bytes;
         self.retries += other.retries;
         self.rewrites += other.rewrites;
+        self.strays += other.strays;
     }
 }
-
-/// Files that we built are looked after again when they get this old before their ingest: TiKV sweeps the
-/// import directory every ten minutes.
-const AGE_SOFT: Duration = Duration::from_secs(300);
-/// At this age they are given up.
-const AGE_HARD: Duration = Duration::from_secs(600);
 
 /// What became of a slice's files.
 pub(crate) enum Outcome {
@@ -96,39 +93,13 @@ impl Importer {
         commit_ts: Timestamp,
         source: Arc<dyn PairSource>,
     ) -> Result<IngestStats> {
-        let (how, canary) = self.next_way().await?;
-        let done = self
-            .ingest_pieces(range, commit_ts, source.clone(), how)
-            .await;
-        if !canary {
-            return done;
-        }
-        let verified = match &done {
-            Ok(stats) => self.checksum(range).await.map(|sum| sum == stats.checksum),
-            Err(error) => Err(error.clone()),
-        };
-        match (verified, how) {
-            (Ok(there), _) if there || how == How::Write => {
-                self.canary_is_over(how, &done.as_ref().copied().unwrap_or_default(), there);
-                done
-            }
-            (_, How::Write) => {
-                self.gate.refuse("the first range failed".to_owned());
-                done
-            }
-            (failed, How::Upload { .. }) => {
-                let why = match failed {
-                    Ok(_) => "the range that tried Upload did not verify".to_owned(),
-                    Err(error) => format!("the range that tried Upload failed: {}", error.cause),
-                };
-                self.gate.refuse(why);
-                self.ingest_pieces(range, commit_ts, source, How::Write)
-                    .await
-            }
-        }
+        let mut stats = IngestStats::default();
+        let (how, rest) = self.decide(range, commit_ts, &source, &mut stats).await?;
+        stats.merge(&self.ingest_pieces(&rest, commit_ts, source, how).await?);
+        Ok(stats)
     }
 
-    async fn ingest_pieces(
+    pub(crate) async fn ingest_pieces(
         &self,
         range: &KeyRange,
         commit_ts: Timestamp,
@@ -172,6 +143,7 @@ impl Importer {
             source: source.clone(),
             carry: VecDeque::new(),
         };
+        let mut left_early = Vec::new();
         while let Some(range) = rest {
             let region = self.regions.locate(&range.start).await?;
             let bound = region.range.intersect(&range).ok_or_else(|| {
@@ -198,7 +170,13 @@ impl Importer {
                         .await?
                 }
             };
+            if reached.as_ref().is_some_and(|key| *key != bound.end) {
+                left_early.push(region.clone());
+            }
             rest = remaining(&range, reached);
+        }
+        for region in left_early {
+            stats.strays += u64::from(self.keeps_epoch(&region).await);
         }
         Ok(stats)
     }
@@ -260,7 +238,6 @@ impl Importer {
         let mut region = work.region.clone();
         // An ingest whose outcome nobody told: only then can "the files are gone" mean that they were taken in.
         let mut untold = false;
-        self.options.ledger.name(slice.uuid()).await?;
         loop {
             if let Some(refusal) = self.too_old(&region, slice).await? {
                 return Ok(Outcome::Lost(refusal));
@@ -268,10 +245,7 @@ impl Importer {
             let single = self.single_ingest.load(Ordering::Relaxed);
             let sent = self.send_ingest(&region, &slice.metas, single);
             let refusal = match self.waits().stores.during(sent).await? {
-                Ok(()) => {
-                    self.options.ledger.end(slice.uuid());
-                    return Ok(Outcome::Ingested);
-                }
+                Ok(()) => return Ok(Outcome::Ingested),
                 Err(refusal) => refusal,
             };
             untold |= refusal.reaction == Reaction::Unknown;
@@ -280,7 +254,6 @@ impl Importer {
                     self.single_ingest.store(true, Ordering::Relaxed);
                 }
                 Reaction::Verify if untold && self.is_present(slice, work.commit_ts).await? => {
-                    self.options.ledger.end(slice.uuid());
                     return Ok(Outcome::Ingested);
                 }
                 Reaction::Verify | Reaction::Rescan(_) => return Ok(Outcome::Lost(refusal)),
@@ -314,14 +287,15 @@ impl Importer {
     /// Why the slice's files cannot be relied on any more, if they are that old.
     async fn too_old(&self, region: &Region, slice: &Slice) -> Result<Option<Refusal>> {
         let age = slice.uploaded.map_or(Duration::ZERO, |at| at.elapsed());
-        if age >= AGE_HARD {
+        let age_max = self.options.upload_age_max;
+        if age >= age_max {
             return Ok(Some(Refusal {
                 reaction: Reaction::Rescan(Vec::new()),
                 cause: format!("files for region {} waited for {age:?}", region.id),
                 store: 0,
             }));
         }
-        if age < AGE_SOFT {
+        if age < age_max / 2 {
             return Ok(None);
         }
         match self.settled(region).await {

@@ -1,145 +1,109 @@
-//! Getting rid of files that no ingest will take in. TiKV has no call that deletes them, and its sweep
-//! leaves them alone while their region keeps its epoch. But an ingest whose range is not the region's is
-//! refused where it is applied, on every peer, and each peer then deletes the file that it names. So that
-//! is what is sent: an ingest that cannot be taken.
-//!
-//! 1. The region has another epoch, or is gone: TiKV's sweep takes the file. Done.
-//! 2. The leader refuses to propose what it has no file for. If an ingest of ours named the uuid before,
-//!    the file was taken in; followers take theirs when they apply that entry. Done. If none did, nobody
-//!    waits for the file: one byte is uploaded to the leader in its place, and 3 follows.
-//! 3. The ingest names a range outside of the region. Every peer that has a file deletes it.
+//! Getting rid of files that no ingest will take in: those of attempts that were broken off. TiKV has no
+//! call that deletes them, and its sweep leaves them alone while their region keeps its epoch. So their
+//! region gets another epoch, by a split. From then on an ingest that names them is refused, whoever sends
+//! it, and the next sweep of each store deletes them, within ten minutes by default. PD merges what
+//! the split left small.
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use thunderhead_proto::import_sstpb::import_sst_client::ImportSstClient;
-use thunderhead_proto::import_sstpb::{self, UploadRequest, upload_request};
-use thunderhead_types::{Error, ErrorKind, Result};
+use thunderhead_types::{KeyRange, Result};
 
-use crate::importer::{Importer, KEY_NOT_IN_REGION};
-use crate::ledger::{Entry, Uuid};
-use crate::pd::status_text;
-use crate::reaction::Reaction;
-use crate::region::{Region, encode_border};
-use crate::retry::{Pace, Patience, RetryPolicy};
+use crate::importer::Importer;
+use crate::region::Region;
 
-/// A file that resists this long is left to TiKV's sweep.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// For everything; the ledger keeps what is left for the next run.
-const ALL: Duration = Duration::from_secs(120);
-/// Files seen to at a time.
-const AT_ONCE: usize = 16;
-const FAMILIES: [&str; 2] = ["write", "default"];
-/// What stands in for a file that the leader lacks.
-const STAND_IN: &[u8] = b"x";
-const STAND_IN_CRC32: u32 = 0x8cdc_1683;
+/// For all ranges of one call.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Regions of so few keys that none of the tried ones lies inside hold no file worth it.
+const TRIES: usize = 8;
 
 impl Importer {
-    /// Has every store delete the files of this and earlier processes that were not ingested. Also works
-    /// after a cancel; must not run beside ingests of the same importer. Returns how many uuids are left.
-    pub async fn discard_orphans(&self) -> usize {
-        let entries = futures::stream::iter(self.options.ledger.entries());
-        let all = entries.for_each_concurrent(AT_ONCE, |(uuid, entry)| async move {
-            match self.discard(uuid, entry).await {
-                Ok(()) => self.options.ledger.end(uuid),
-                Err(error) => tracing::warn!(%error, "files stay until their region changes"),
-            }
-        });
-        if tokio::time::timeout(ALL, all).await.is_err() {
-            tracing::warn!("not all files of broken-off attempts could be removed");
-        }
-        self.options.ledger.entries().len()
-    }
-
-    async fn discard(&self, uuid: Uuid, entry: Entry) -> Result<()> {
-        for cf in FAMILIES {
-            let mut patience = Patience::new(RetryPolicy {
-                max_elapsed: PATIENCE.min(self.options.retry.max_elapsed),
-            });
-            loop {
-                let Some(region) = self.pd.region_by_id(entry.region).await? else {
-                    return Ok(());
-                };
-                let old = region.epoch.version > entry.epoch.version
-                    || region.epoch.conf_ver > entry.epoch.conf_ver;
-                if old {
-                    return Ok(());
-                }
-                let Some(range) = outside(&region) else {
-                    let cause = "a region that holds every key has no range outside of it";
-                    return Err(Error::new(ErrorKind::Cluster, "region", cause));
-                };
-                let meta = import_sstpb::SstMeta {
-                    uuid: uuid.to_vec().into(),
-                    range: Some(range),
-                    crc32: STAND_IN_CRC32,
-                    length: STAND_IN.len() as u64,
-                    cf_name: cf.to_owned(),
-                    region_id: entry.region,
-                    region_epoch: Some(entry.epoch),
-                    ..Default::default()
-                };
-                match self.send_ingest(&region, &[meta.clone()], true).await? {
-                    Ok(()) => break,
-                    // Refused where it was applied; another epoch is seen in the next turn.
-                    Err(refusal) if refusal.cause == KEY_NOT_IN_REGION => break,
-                    Err(refusal) if refusal.reaction == Reaction::Verify => {
-                        if entry.named {
-                            break;
-                        }
-                        if let Err(cause) = self.stand_in(&region, meta).await? {
-                            wait(&mut patience, &region, &cause).await?;
-                        }
+    /// Gives every region of `ranges` another epoch. Also works after a cancel; ingests that run meanwhile
+    /// find their region changed. Returns how many ranges are left to do.
+    pub async fn retire_files(&self, ranges: &[KeyRange]) -> usize {
+        let mut left = ranges.len();
+        let all = async {
+            for range in ranges {
+                match self.retire(range).await {
+                    Ok(()) => left -= 1,
+                    Err(error) => {
+                        tracing::warn!(%error, "files of broken-off attempts stay until their region changes");
                     }
-                    Err(refusal) => wait(&mut patience, &region, &refusal.cause).await?,
                 }
             }
+        };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::warn!("no more time to remove files of broken-off attempts");
         }
-        Ok(())
+        left
     }
 
-    async fn stand_in(
-        &self,
-        region: &Region,
-        meta: import_sstpb::SstMeta,
-    ) -> Result<Result<(), String>> {
-        let Some(leader) = region.leader else {
-            return Ok(Err("no leader".to_owned()));
-        };
-        let Some(channel) = self.stores.channel(leader.store_id).await? else {
-            return Ok(Err("the leader's store is gone".to_owned()));
-        };
-        let messages = [
-            upload_request::Chunk::Meta(meta),
-            upload_request::Chunk::Data(STAND_IN.into()),
-        ];
-        let messages = messages.map(|chunk| UploadRequest { chunk: Some(chunk) });
-        let mut client = ImportSstClient::new(channel);
-        match client.upload(futures::stream::iter(messages)).await {
-            Ok(_) => Ok(Ok(())),
-            Err(status) if status.message().contains("FileExists") => Ok(Ok(())),
-            Err(status) => Ok(Err(status_text(&status))),
+    async fn retire(&self, range: &KeyRange) -> Result<()> {
+        // What the cache knows may be older than the files.
+        let regions = self.regions.scan(range).await?;
+        let keys: Vec<_> = regions
+            .iter()
+            .filter_map(|region| split_key(region, range))
+            .collect();
+        self.split_only(&keys).await
+    }
+
+    /// Whether files sent to `region` may still lie with its stores, as far as PD knows.
+    pub(crate) async fn keeps_epoch(&self, region: &Region) -> bool {
+        match self.pd.region_by_id(region.id).await {
+            Ok(Some(now)) => !now.is_newer_than(region),
+            Ok(None) => false,
+            Err(_) => true,
         }
     }
 }
 
-async fn wait(patience: &mut Patience, region: &Region, cause: &str) -> Result<()> {
-    let waited = patience.wait(Pace::Short, cause).await;
-    crate::importer::give_up_with(waited, crate::importer::place(0, region))
+/// A key inside of the region: a border of `range` where that is one, because nothing of ours crosses it.
+fn split_key(region: &Region, range: &KeyRange) -> Option<Vec<u8>> {
+    let inside = |key: &[u8]| key > &region.range.start[..] && region.range.contains(key);
+    for border in [&range.start, &range.end] {
+        if !border.is_empty() && inside(border) {
+            return Some(border.clone());
+        }
+    }
+    let tried = (0..TRIES).map(|zeros| {
+        let mut key = region.range.start.clone();
+        key.resize(key.len() + zeros, 0);
+        key.push(0x80);
+        key
+    });
+    tried.into_iter().find(|key| inside(key))
 }
 
-/// A range whose end does not lie in the region, so that every peer refuses it.
-fn outside(region: &Region) -> Option<import_sstpb::Range> {
-    let start = encode_border(&region.range.start);
-    let end = encode_border(&region.range.end);
-    // The empty key lies before every region but the first; a region's end is not its own.
-    let end = match (start.is_empty(), end.is_empty()) {
-        (false, _) => Vec::new(),
-        (true, false) => end,
-        (true, true) => return None,
-    };
-    Some(import_sstpb::Range {
-        start: start.into(),
-        end: end.into(),
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thunderhead_proto::metapb::RegionEpoch;
+
+    fn key_for(start: &str, end: &[u8], range: (&str, &str)) -> Option<Vec<u8>> {
+        let region = Region {
+            id: 1,
+            epoch: RegionEpoch::default(),
+            range: KeyRange::new(start, end),
+            peers: Vec::new(),
+            leader: None,
+            pending: Vec::new(),
+            down: Vec::new(),
+        };
+        split_key(&region, &KeyRange::new(range.0, range.1))
+    }
+
+    #[test]
+    fn a_region_is_split_at_a_border_of_the_range_or_else_near_its_start() {
+        assert_eq!(key_for("a", b"z", ("f", "g")), Some(b"f".to_vec()));
+        assert_eq!(key_for("f", b"z", ("f", "g")), Some(b"g".to_vec()));
+        assert_eq!(key_for("", b"", ("f", "")), Some(b"f".to_vec()));
+        assert_eq!(key_for("f", b"g", ("f", "g")), Some(b"f\x80".to_vec()));
+        assert_eq!(key_for("g", b"h", ("f", "i")), Some(b"g\x80".to_vec()));
+        // The region that such a split leaves can be split again.
+        assert_eq!(
+            key_for("f", b"f\x80", ("f", "g")),
+            Some(b"f\0\x80".to_vec())
+        );
+        assert_eq!(key_for("f", b"f\0", ("f", "g")), None);
+    }
 }

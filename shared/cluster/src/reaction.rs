@@ -118,7 +118,10 @@ pub(crate) fn of_status(status: &Status) -> Reaction {
     if text.contains("IncompatibleApiVersion") || text.contains("InvalidKeyMode") {
         return Reaction::Fatal(API_VERSION);
     }
-    // A leader that looks into a file before it proposes anything.
+    // A leader that looks into a file before it proposes anything, and has none.
+    if text.contains("No such file") {
+        return Reaction::Verify;
+    }
     if text.contains("Corruption: ") {
         return Reaction::Fatal(BAD_FILE);
     }

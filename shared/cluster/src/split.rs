@@ -99,6 +99,11 @@ impl Importer {
         Ok(())
     }
 
+    /// Makes every key in `keys` (raw, ascending) the border of a region, and leaves the regions where they are.
+    pub(crate) async fn split_only(&self, keys: &[Vec<u8>]) -> Result<()> {
+        self.split_part(keys).await.map(drop)
+    }
+
     /// The keys, grouped by the region that holds them now. Only decides what runs side by side.
     async fn by_region<'k>(&self, keys: &'k [Vec<u8>]) -> Result<Vec<&'k [Vec<u8>]>> {
         let mut parts = Vec::new();

@@ -27,7 +27,6 @@ use crate::built::{Built, BuiltFeed};
 use crate::gate::How;
 use crate::importer::{Importer, Refusal, give_up_with, place};
 use crate::ingest::{IngestStats, Outcome, RegionWork};
-use crate::ledger::Uuid;
 use crate::pairs::PairSource;
 use crate::pd::status_text;
 use crate::reaction::{Reaction, of_upload_status};
@@ -38,8 +37,9 @@ use crate::write::{FINISH, STALL, Slice, WINDOW, WriteError};
 
 /// Bytes of the file in one message.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// Files are at most this large: few of them are under way for each region in flight.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Files are at most this large. For each region in flight one is sent, one waits and one is being built, so this
+/// also bounds the space that they take.
+const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// Where the slices of a piece come from.
 pub(crate) struct Building {
@@ -146,8 +146,7 @@ impl Importer {
         how: How,
     ) -> Result<Slice, WriteError> {
         self.settled(region).await?;
-        let uuid: Uuid = rand::random();
-        self.options.ledger.begin(uuid, region).await?;
+        let uuid: [u8; 16] = rand::random();
         let began = Instant::now();
         // The default column family comes first: a value must be there before the record that names it.
         let mut files: Vec<_> = built.files.files().collect();

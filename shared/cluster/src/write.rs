@@ -15,7 +15,6 @@ use tonic::Status;
 
 use crate::feed::{EncodedBatch, Feed, Mark};
 use crate::importer::{Importer, Refusal};
-use crate::ledger::Uuid;
 use crate::limit::StoreLimits;
 use crate::pd::status_text;
 use crate::reaction::{self, Reaction};
@@ -46,15 +45,6 @@ pub(crate) struct Slice {
     pub uploaded: Option<Instant>,
     /// Whether the first and last pair are known well enough to look for them.
     pub readable: bool,
-}
-
-impl Slice {
-    /// What all its files are called.
-    pub(crate) fn uuid(&self) -> Uuid {
-        let uuid = self.metas.first().map(|meta| &meta.uuid[..]);
-        uuid.and_then(|uuid| uuid.try_into().ok())
-            .unwrap_or_default()
-    }
 }
 
 /// Why a slice could not be written.
@@ -131,8 +121,7 @@ impl Importer {
         bound: &KeyRange,
         first: &EncodedBatch,
     ) -> Result<PeerStreams, WriteError> {
-        let uuid: Uuid = rand::random();
-        self.options.ledger.begin(uuid, region).await?;
+        let uuid: [u8; 16] = rand::random();
         let meta = import_sstpb::SstMeta {
             uuid: uuid.to_vec().into(),
             // Replaced by the exact keys before the ingest; the last one is not known yet.

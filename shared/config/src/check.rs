@@ -420,8 +420,8 @@ fn ingest(w: &Written) -> Option<IngestOptions> {
         },
         files: match w.root.text("thunderhead.ingest").as_str() {
             "upload" => IngestFiles::Upload,
-            "auto" => IngestFiles::Auto,
-            _ => IngestFiles::Write,
+            "write" => IngestFiles::Write,
+            _ => IngestFiles::Auto,
         },
     })
 }

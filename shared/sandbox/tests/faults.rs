@@ -258,6 +258,33 @@ async fn a_follower_that_applies_late_still_finds_its_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_an_ingest_knew_is_deadly_when_it_is_uploaded_again() {
+    let mut bench = Bench::start().await;
+    let data = pairs(0, 20, 8);
+    let target = bench.region_at(b"t").await;
+    let file = build(&data, 7, 5, true);
+    let meta = write_meta(&target, &data, &file);
+    upload_everywhere(&bench, &target, &meta, &file).await;
+    let late = target.follower().store_id;
+    let mut fault = Fault::new(Point::Apply, Action::Delay { ms: 1500 }, 1);
+    fault.matching.store = Some(late);
+    bench.sandbox.add_fault(fault);
+    let metas = [meta.clone()];
+    assert_eq!(bench.ingest(&target, &metas).await.unwrap(), None);
+    for peer in &target.region.peers {
+        let again = bench.upload(peer.store_id, meta.clone(), &file).await;
+        // The late follower still has the file of the first time, for two entries that want it.
+        assert_eq!(again.is_ok(), peer.store_id != late, "{again:?}");
+    }
+    assert_eq!(bench.ingest(&target, &metas).await.unwrap(), None);
+    until("the late follower", async || {
+        !bench.sandbox.panics().is_empty()
+    })
+    .await;
+    assert_eq!(bench.sandbox.panics()[0].store, late);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ingest_answers_what_it_is_told_and_what_tikv_says_to_nothing() {
     let mut bench = Bench::start().await;
     let target = bench.region_at(b"t").await;

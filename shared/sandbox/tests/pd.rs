@@ -310,13 +310,13 @@ async fn the_http_paths_of_pd_and_of_a_store_answer() {
     let pd = bench.sandbox.addresses().pd.clone();
     assert_eq!(
         http(&pd, "GET", "/pd/api/v1/version", "").await.1["version"],
-        "v8.5.4"
+        "v9.0.0"
     );
     assert_eq!(
         http(&pd, "GET", "/pd/api/v1/config/cluster-version", "")
             .await
             .1,
-        "8.5.4"
+        "9.0.0"
     );
     assert_eq!(
         http(&pd, "GET", "/pd/api/v1/config/replicate", "").await.1["max-replicas"],

@@ -12,7 +12,7 @@ use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Field, Slot, TableEncoder};
 use thunderhead_source::{Chunk, ChunkReader, CsvDialect, LocalFile};
 use thunderhead_sst::{BuiltSlice, Compression, PairsToSst, SliceOptions, prove_slice};
-use thunderhead_tests::process::{Sandbox, binary};
+use thunderhead_tests::process::{Sandbox, binary, cpu_seconds};
 use thunderhead_tests::tpch;
 use thunderhead_types::{Checksum, KeyRange};
 
@@ -403,30 +403,40 @@ impl Bench {
         Ok(())
     }
 
+    /// The whole import, by each way that pairs can take into the stores.
     fn end_to_end(&self, sandbox: &Sandbox) -> io::Result<()> {
         let source = self.path.parent().unwrap_or(Path::new("."));
-        let report = import(&self.dir, source, sandbox, "")?;
-        let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
         let gb = self.bytes as f64 / 1e9;
         println!(
             "\nend to end into the sandbox (three stores on the same machine), default memory budget"
         );
-        println!("{:<28} {:>10.1}", "seconds", number("seconds"));
         println!(
-            "{:<28} {:>10.1}",
-            "MB/s (CSV)",
-            self.bytes as f64 / 1e6 / number("seconds")
+            "{:<10} {:>8} {:>8} {:>14} {:>14} {:>14} {:>16}",
+            "ingest",
+            "seconds",
+            "MB/s",
+            "loader CPU/GB",
+            "stores CPU/GB",
+            "loader MiB",
+            "sent/replica MB"
         );
-        println!(
-            "{:<28} {:>10.1}",
-            "importer CPU s per GB",
-            number("cpu_seconds") / gb
-        );
-        println!(
-            "{:<28} {:>10.0}",
-            "importer peak RSS, MiB",
-            number("peak_rss_bytes") / f64::from(1 << 20)
-        );
+        for path in ["write", "upload", "auto"] {
+            sql(sandbox, "USE tpch; TRUNCATE TABLE lineitem")?;
+            let before = cpu_seconds(sandbox.process.pid())?;
+            let more = format!("[thunderhead]\ningest = {path:?}\n");
+            let report = import(&self.dir, source, sandbox, &more)?;
+            let stores = cpu_seconds(sandbox.process.pid())? - before;
+            let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
+            println!(
+                "{path:<10} {:>8.1} {:>8.1} {:>14.1} {:>14.1} {:>14.0} {:>16.1}",
+                number("seconds"),
+                self.bytes as f64 / 1e6 / number("seconds"),
+                number("cpu_seconds") / gb,
+                stores / gb,
+                number("peak_rss_bytes") / f64::from(1 << 20),
+                report["tables"][0]["sent_bytes"].as_f64().unwrap_or(0.0) / 1e6
+            );
+        }
         Ok(())
     }
 }
