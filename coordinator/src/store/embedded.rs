@@ -30,6 +30,7 @@ impl EmbeddedStore {
     /// # Errors
     /// `Precheck` when another process holds it, `Internal` when the file is unusable.
     pub fn open(path: &Path) -> Result<Self> {
+        create_whole(path);
         let database = Database::create(path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => {
                 Error::new(ErrorKind::Precheck, path.display(), "another thunderhead process is using this sort directory")
@@ -72,6 +73,20 @@ impl EmbeddedStore {
         Error::new(ErrorKind::Internal, self.path.display(), error)
             .advice("check the disk of the sort directory")
     }
+}
+
+/// A file that a killed process had only begun would never open again: a new one gets its name when it is whole.
+/// What goes wrong here comes up again when the file is opened.
+fn create_whole(path: &Path) {
+    if path.exists() {
+        return;
+    }
+    let begun = path.with_extension(format!("redb-{}", std::process::id()));
+    let _ = std::fs::remove_file(&begun);
+    drop(Database::create(&begun));
+    // Fails when another process was faster, and then its file is the one.
+    let _ = std::fs::hard_link(&begun, path);
+    let _ = std::fs::remove_file(&begun);
 }
 
 #[async_trait]
