@@ -339,6 +339,9 @@ impl KeyPart {
             .get(offset)
             .ok_or("an index names a column that does not exist")?;
         let field_type = &column.field_type;
+        if matches!(field_type.tp, tp::VECTOR | tp::JSON) && !field_type.array {
+            return Err("a document or a vector has no place in a key".to_owned());
+        }
         let sort = if field_type.array {
             SortKey::Raw
         } else {

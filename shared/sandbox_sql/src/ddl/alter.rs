@@ -1,10 +1,11 @@
 //! ALTER TABLE: what this sandbox changes in a model, and what the caller must do to the stored pairs.
 
 use super::build::{add_column, add_key, flag_index, name_key};
-use super::columns::build_column;
+use super::columns::{build_column, change_default};
 use super::partition::definition;
 use super::{BuildContext, ColumnDef, ConstraintKind, KeyDef, PartitionItem, TableOptions};
 use crate::error::{SqlError, SqlResult, code};
+use crate::expr::Expr;
 use serde_json::Value;
 use thunderhead_codec::mysql::{flag, tp};
 use thunderhead_codec::schema::{ColumnInfo, Name, TableInfo};
@@ -18,6 +19,12 @@ pub enum AlterSpec {
     DropIndex(String),
     RenameIndex(String, String),
     RenameColumn(String, String),
+    /// The column and its new default; `None` drops it.
+    Default(String, Option<Expr>),
+    IndexVisibility {
+        name: String,
+        invisible: bool,
+    },
     RenameTable(Option<String>, String),
     AutoIncrement {
         next: i64,
@@ -129,6 +136,19 @@ pub fn apply_alter(
             table.revision += revisions::ONE;
         }
         AlterSpec::RenameColumn(from, to) => rename_column(table, from, to)?,
+        AlterSpec::Default(name, default) => {
+            let mut columns = table.cols.iter_mut().flatten();
+            let column = columns.find(|c| c.name.lower == name.to_lowercase());
+            let column = column.ok_or_else(|| SqlError::unknown_column(name, "t"))?;
+            change_default(column, default.as_ref(), context.to_utc)?;
+            table.revision += revisions::ONE;
+        }
+        AlterSpec::IndexVisibility { name, invisible } => {
+            let mut indexes = table.index_info.iter_mut().flatten();
+            let index = indexes.find(|i| i.idx_name.lower == name.to_lowercase());
+            index.ok_or_else(|| missing_key(name))?.is_invisible = *invisible;
+            table.revision += revisions::ONE;
+        }
         AlterSpec::Options(options) => set_options(table, options),
         AlterSpec::AddPartitions(items) => add_partitions(table, items, context, &mut change)?,
         AlterSpec::DropPartitions(names) => take_partitions(table, names, &mut change, true)?,

@@ -5,6 +5,7 @@ use super::charset::resolve;
 use super::columns::{build_column, mark_primary, strip_parens};
 use super::infer::infer;
 use super::partition::build_partition;
+use super::ttl::ttl_info;
 use super::{Constraint, ConstraintKind, CreateTable, KeyDef, KeyPart};
 use crate::error::{SqlError, SqlResult, code};
 use crate::expr::{Expr, Style, columns_of, restore};
@@ -70,6 +71,7 @@ pub fn build_table(def: &CreateTable, context: &BuildContext<'_>) -> SqlResult<T
     }
     auto_random(&mut table, def)?;
     check_auto_increment(&table)?;
+    table.ttl_info = ttl_info(options, &table)?;
     if let Some(partition) = &def.partition {
         table.partition = Some(build_partition(partition, &table, context)?);
     }

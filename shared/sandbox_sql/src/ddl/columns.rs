@@ -5,6 +5,7 @@ use super::charset::{charset_of_collation, resolve};
 use crate::error::{SqlError, SqlResult, code};
 use crate::expr::{Expr, Style, columns_of, restore};
 use serde_json::Value;
+use thunderhead_codec::charset::Charset;
 use thunderhead_codec::mysql::{flag, state, tp};
 use thunderhead_codec::schema::{Base64, ColumnInfo, Empty, FieldType, Name};
 
@@ -19,6 +20,7 @@ pub fn build_column(
 ) -> SqlResult<ColumnInfo> {
     let mut ty = def.field_type.clone();
     set_charset(def, &mut ty, outer)?;
+    set_elements(def, &mut ty)?;
     set_flags(def, &mut ty);
     let mut column = ColumnInfo {
         name: Name::new(def.name.clone()),
@@ -84,6 +86,65 @@ fn set_charset(def: &ColumnDef, ty: &mut FieldType, outer: (&str, &str)) -> SqlR
     }
     if ty.charset == "binary" && ty.is_string() {
         ty.flag |= flag::BINARY;
+    }
+    Ok(())
+}
+
+/// Reads the elements that were written as literals in the column's charset, and sets the width. In charset binary
+/// they need not be text and stay in hexadecimal.
+fn set_elements(def: &ColumnDef, ty: &mut FieldType) -> SqlResult<()> {
+    if ty.elems.is_none() {
+        return Ok(());
+    }
+    let literals = ty.elems_is_binary_lit.clone().unwrap_or_default();
+    let is_literal = |at: usize| literals.get(at).is_some_and(|is| *is);
+    let mut elems = ty.elems.clone().unwrap_or_default();
+    let mut lengths = Vec::with_capacity(elems.len());
+    let charset = Charset::from_name(&ty.charset);
+    for (at, elem) in elems.iter_mut().enumerate() {
+        if is_literal(at) {
+            let bytes: Option<Vec<u8>> = (0..elem.len())
+                .step_by(2)
+                .map(|i| u8::from_str_radix(&elem[i..i + 2], 16).ok())
+                .collect();
+            let bytes = bytes.unwrap_or_default();
+            if ty.is_binary() {
+                lengths.push(bytes.len() as i64);
+                continue;
+            }
+            let text = charset.decode(&bytes).map(|text| text.into_owned());
+            let text = text.and_then(|text| String::from_utf8(text).ok());
+            let text = text.ok_or_else(|| {
+                let name = &def.name;
+                SqlError::new(1366, format!("Incorrect string value for column '{name}'"))
+            })?;
+            *elem = text.trim_end_matches(' ').to_owned();
+        }
+        lengths.push(elem.chars().count() as i64);
+    }
+    ty.flen = match ty.tp {
+        tp::ENUM => lengths.iter().copied().max().unwrap_or(0),
+        _ => lengths.iter().sum::<i64>() + elems.len() as i64 - 1,
+    };
+    if !ty.is_binary() {
+        ty.elems_is_binary_lit = None;
+    }
+    ty.elems = Some(elems);
+    Ok(())
+}
+
+/// `ALTER COLUMN … SET DEFAULT value` or `… DROP DEFAULT`. Rows from before keep their origin default.
+pub fn change_default(
+    column: &mut ColumnInfo,
+    default: Option<&Expr>,
+    to_utc: &dyn Fn(&str) -> SqlResult<String>,
+) -> SqlResult<()> {
+    (column.default, column.default_bit) = (None, None);
+    column.default_is_expr = false;
+    column.field_type.flag |= flag::NO_DEFAULT;
+    if let Some(default) = default {
+        set_default(column, default, to_utc)?;
+        column.field_type.flag &= !flag::NO_DEFAULT;
     }
     Ok(())
 }

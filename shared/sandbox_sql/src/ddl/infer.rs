@@ -211,6 +211,8 @@ fn function(name: &str, args: &[FieldType]) -> SqlResult<FieldType> {
         | "dayofweek" | "dayofyear" | "weekday" => {
             binary(tp::LONGLONG, 0, if name == "year" { 4 } else { 2 }, 0)
         }
+        "tidb_shard" => binary(tp::LONGLONG, flag::UNSIGNED, 4, 0),
+        "vitess_hash" => binary(tp::LONGLONG, flag::UNSIGNED, 20, 0),
         "to_days" | "unix_timestamp" => binary(tp::LONGLONG, 0, 20, 0),
         "date" => binary(tp::DATE, 0, 10, 0),
         "abs" | "ceil" | "ceiling" | "floor" | "round" => binary(

@@ -11,6 +11,7 @@ mod parse_alter;
 mod parse_column;
 mod partition;
 mod show;
+mod ttl;
 
 pub use alter::{AlterSpec, apply_alter};
 pub use build::{BuildContext, build_table};
@@ -104,6 +105,10 @@ pub struct TableOptions {
     pub auto_random_base: Option<i64>,
     pub shard_row_id_bits: Option<u64>,
     pub pre_split_regions: Option<u64>,
+    /// Column, amount and unit of TTL, as written.
+    pub ttl: Option<(String, Expr, String)>,
+    pub ttl_enable: Option<bool>,
+    pub ttl_job_interval: Option<String>,
 }
 
 /// `PARTITION BY …`.
@@ -116,6 +121,18 @@ pub struct PartitionDef {
     pub columns: Option<Vec<String>>,
     pub count: Option<u64>,
     pub definitions: Vec<PartitionItem>,
+    pub interval: Option<IntervalDef>,
+}
+
+/// `INTERVAL (step) FIRST PARTITION LESS THAN (…) LAST PARTITION LESS THAN (…) [MAXVALUE PARTITION]`.
+#[derive(Clone, Debug)]
+pub struct IntervalDef {
+    pub step: Expr,
+    /// Of a step in time.
+    pub unit: Option<String>,
+    pub first: Expr,
+    pub last: Expr,
+    pub max_value: bool,
 }
 
 /// One listed partition.

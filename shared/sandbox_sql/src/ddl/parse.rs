@@ -2,10 +2,11 @@
 
 use super::parse_column::{charset_name, check, clustering, key_parts, parse_column, references};
 use super::{
-    Constraint, ConstraintKind, CreateTable, KeyDef, PartitionDef, PartitionItem, TableOptions,
+    Constraint, ConstraintKind, CreateTable, IntervalDef, KeyDef, PartitionDef, PartitionItem,
+    TableOptions,
 };
 use crate::error::{SqlError, SqlResult};
-use crate::expr::parse_expr;
+use crate::expr::{parse_expr, unit_name};
 use crate::lexer::{Cursor, Tok};
 use thunderhead_codec::schema::partition_type;
 
@@ -187,7 +188,7 @@ pub fn table_option(at: &mut Cursor<'_>, options: &mut TableOptions) -> SqlResul
         return Ok(false);
     };
     let word = word.to_ascii_lowercase();
-    const DROPPED: [&str; 24] = [
+    const DROPPED: [&str; 21] = [
         "engine",
         "row_format",
         "avg_row_length",
@@ -205,9 +206,6 @@ pub fn table_option(at: &mut Cursor<'_>, options: &mut TableOptions) -> SqlResul
         "stats_persistent",
         "stats_sample_pages",
         "tablespace",
-        "ttl",
-        "ttl_enable",
-        "ttl_job_interval",
         "placement",
         "secondary_engine",
         "autoextend_size",
@@ -224,6 +222,25 @@ pub fn table_option(at: &mut Cursor<'_>, options: &mut TableOptions) -> SqlResul
             at.eat_op("=");
             options.comment = Some(at.string()?);
         }
+        "ttl" => {
+            at.skip(1);
+            at.eat_op("=");
+            let column = at.name()?;
+            at.expect_op("+")?;
+            at.expect("interval")?;
+            let amount = parse_expr(at)?;
+            options.ttl = Some((column, amount, unit_name(at)?));
+        }
+        "ttl_enable" => {
+            at.skip(1);
+            at.eat_op("=");
+            options.ttl_enable = Some(at.string()?.eq_ignore_ascii_case("on"));
+        }
+        "ttl_job_interval" => {
+            at.skip(1);
+            at.eat_op("=");
+            options.ttl_job_interval = Some(at.string()?);
+        }
         "auto_increment" => options.auto_increment = Some(number(at)?),
         "auto_id_cache" => options.auto_id_cache = Some(number(at)?),
         "auto_random_base" => options.auto_random_base = Some(number(at)?),
@@ -231,9 +248,6 @@ pub fn table_option(at: &mut Cursor<'_>, options: &mut TableOptions) -> SqlResul
         "pre_split_regions" => options.pre_split_regions = Some(number(at)? as u64),
         known if DROPPED.contains(&known) => {
             at.skip(1);
-            if known == "ttl" {
-                return Err(SqlError::unsupported("TTL tables"));
-            }
             at.eat("directory");
             at.eat("policy");
             at.eat_op("=");
@@ -275,7 +289,7 @@ pub fn parse_partition(at: &mut Cursor<'_>) -> SqlResult<PartitionDef> {
         }
     }
     if at.eat("interval") {
-        return Err(SqlError::unsupported("INTERVAL partitioning"));
+        partition.interval = Some(interval(at)?);
     }
     if at.eat("partitions") {
         partition.count = Some(at.integer()? as u64);
@@ -284,6 +298,39 @@ pub fn parse_partition(at: &mut Cursor<'_>) -> SqlResult<PartitionDef> {
         partition.definitions = partition_items(at, partition.columns.is_some())?;
     }
     Ok(partition)
+}
+
+fn interval(at: &mut Cursor<'_>) -> SqlResult<IntervalDef> {
+    at.expect_op("(")?;
+    let step = parse_expr(at)?;
+    let unit = if at.is_op(")") {
+        None
+    } else {
+        Some(unit_name(at)?)
+    };
+    at.expect_op(")")?;
+    let bound = |at: &mut Cursor<'_>| {
+        at.expect("partition less than")?;
+        at.expect_op("(")?;
+        let bound = parse_expr(at)?;
+        at.expect_op(")")?;
+        SqlResult::Ok(bound)
+    };
+    at.expect("first")?;
+    let first = bound(at)?;
+    at.expect("last")?;
+    let last = bound(at)?;
+    if at.is("null") {
+        return Err(SqlError::unsupported("NULL PARTITION"));
+    }
+    let max_value = at.eat("maxvalue partition");
+    Ok(IntervalDef {
+        step,
+        unit,
+        first,
+        last,
+        max_value,
+    })
 }
 
 /// `(PARTITION …, …)`; `columns` says whether a parenthesis in a value list holds a tuple.

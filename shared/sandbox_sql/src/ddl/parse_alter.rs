@@ -2,7 +2,7 @@
 
 use super::alter::{AlterSpec, Place};
 use super::parse::{parse_constraint, partition_items, table_option};
-use super::parse_column::parse_column;
+use super::parse_column::{default_value, parse_column};
 use super::{Constraint, TableOptions};
 use crate::error::{SqlError, SqlResult};
 use crate::lexer::Cursor;
@@ -37,6 +37,23 @@ fn clause(at: &mut Cursor<'_>) -> SqlResult<AlterSpec> {
         at.eat("column");
         at.eat("if exists");
         return at.name().map(AlterSpec::DropColumn);
+    }
+    if at.eat("alter index") {
+        let name = at.name()?;
+        let invisible = at.eat("invisible");
+        if !invisible {
+            at.expect("visible")?;
+        }
+        return Ok(AlterSpec::IndexVisibility { name, invisible });
+    }
+    if at.eat("alter") {
+        at.eat("column");
+        let name = at.name()?;
+        if at.eat("drop default") {
+            return Ok(AlterSpec::Default(name, None));
+        }
+        at.expect("set default")?;
+        return default_value(at).map(|value| AlterSpec::Default(name, Some(value)));
     }
     if at.eat("truncate partition") {
         return names(at).map(AlterSpec::TruncatePartitions);

@@ -45,6 +45,7 @@ fn precision(at: &mut Cursor<'_>) -> SqlResult<Option<(i64, Option<i32>)>> {
 
 fn parse_type(at: &mut Cursor<'_>, column: &mut ColumnDef) -> SqlResult<()> {
     let here = at.clone();
+    at.eat("national");
     let word = at.name()?.to_ascii_lowercase();
     let mut ty = FieldType {
         decimal: 0,
@@ -90,7 +91,15 @@ fn parse_type(at: &mut Cursor<'_>, column: &mut ColumnDef) -> SqlResult<()> {
         "varbinary" => (ty.tp, ty.flen) = (tp::VARCHAR, width(at)?.ok_or_else(|| here.error())?),
         "tinytext" | "tinyblob" => (ty.tp, ty.flen) = (tp::TINY_BLOB, 255),
         "text" | "blob" => sized_blob(&mut ty, width(at)?),
-        "mediumtext" | "mediumblob" | "long" => (ty.tp, ty.flen) = (tp::MEDIUM_BLOB, 16_777_215),
+        "mediumtext" | "mediumblob" => (ty.tp, ty.flen) = (tp::MEDIUM_BLOB, 16_777_215),
+        "long" => {
+            (ty.tp, ty.flen) = (tp::MEDIUM_BLOB, 16_777_215);
+            if at.eat("varbinary") {
+                column.charset = Some("binary".to_owned());
+            } else {
+                let _ = at.eat("varchar") || at.eat("varying");
+            }
+        }
         "longtext" | "longblob" => (ty.tp, ty.flen) = (tp::LONG_BLOB, LONG_LEN),
         "enum" | "set" => elements(at, &word, &mut ty)?,
         "json" => (ty.tp, ty.flen, ty.flag) = (tp::JSON, LONG_LEN, flag::BINARY),
@@ -171,28 +180,30 @@ fn sized_blob(ty: &mut FieldType, width: Option<i64>) {
     };
 }
 
+/// Literals stay in hexadecimal until the column's charset is known, and so does the width.
 fn elements(at: &mut Cursor<'_>, word: &str, ty: &mut FieldType) -> SqlResult<()> {
-    let mut elems = Vec::new();
+    let (mut elems, mut literals) = (Vec::new(), Vec::new());
     at.expect_op("(")?;
     loop {
-        elems.push(match at.peek() {
-            Some(Tok::Binary(bytes)) => {
+        let literal = match at.peek() {
+            Some(Tok::Binary(bytes)) => Some(bytes),
+            _ => None,
+        };
+        literals.push(literal.is_some());
+        elems.push(match literal {
+            Some(bytes) => {
                 at.skip(1);
-                String::from_utf8_lossy(bytes).into_owned()
+                bytes.iter().map(|byte| format!("{byte:02x}")).collect()
             }
-            _ => at.string()?.trim_end_matches(' ').to_owned(),
+            None => at.string()?.trim_end_matches(' ').to_owned(),
         });
         if at.eat_op(")") {
             break;
         }
         at.expect_op(",")?;
     }
-    let lengths = elems.iter().map(|e| e.chars().count() as i64);
-    (ty.tp, ty.flen) = if word == "enum" {
-        (tp::ENUM, lengths.max().unwrap_or(0))
-    } else {
-        (tp::SET, lengths.sum::<i64>() + elems.len() as i64 - 1)
-    };
+    ty.tp = if word == "enum" { tp::ENUM } else { tp::SET };
+    ty.elems_is_binary_lit = literals.contains(&true).then_some(literals);
     ty.elems = Some(elems);
     Ok(())
 }
@@ -325,7 +336,7 @@ pub fn references(at: &mut Cursor<'_>) -> SqlResult<()> {
 }
 
 /// A literal with its sign, a function, or an expression in parentheses.
-fn default_value(at: &mut Cursor<'_>) -> SqlResult<Expr> {
+pub fn default_value(at: &mut Cursor<'_>) -> SqlResult<Expr> {
     match at.peek() {
         Some(Tok::Op("(")) => {
             at.skip(1);

@@ -1,13 +1,16 @@
 //! Partitioning of the model: expressions restored, bounds folded to literal text.
 
 use super::columns::strip_parens;
-use super::{BuildContext, PartitionDef, PartitionItem};
+use super::{BuildContext, IntervalDef, PartitionDef, PartitionItem};
 use crate::error::{SqlError, SqlResult};
 use crate::expr::{Expr, Style, restore};
 use thunderhead_codec::mysql::flag;
 use thunderhead_codec::schema::{
     Name, PartitionDefinition, PartitionInfo, TableInfo, partition_type,
 };
+
+/// Most partitions of a table.
+const PARTITIONS_MAX: i64 = 8192;
 
 /// Builds the partitioning; partition ids are 0.
 pub fn build_partition(
@@ -33,12 +36,16 @@ pub fn build_partition(
     }
     let listed = matches!(def.method, partition_type::RANGE | partition_type::LIST);
     let mut definitions = Vec::new();
-    for item in &def.definitions {
+    let by_interval = match &def.interval {
+        Some(interval) => interval_items(interval, context)?,
+        None => Vec::new(),
+    };
+    for item in by_interval.iter().chain(&def.definitions) {
         definitions.push(definition(item, &info, context)?);
     }
     if !listed {
         let count = def.count.unwrap_or(definitions.len().max(1) as u64);
-        if count > 8192 {
+        if count > PARTITIONS_MAX as u64 {
             return Err(SqlError::new(
                 1499,
                 "Too many partitions (including subpartitions) were defined",
@@ -59,6 +66,53 @@ pub fn build_partition(
     info.num = definitions.len() as u64;
     info.definitions = Some(definitions);
     Ok(info)
+}
+
+/// One partition a step, from the first bound to the last.
+fn interval_items(def: &IntervalDef, context: &BuildContext<'_>) -> SqlResult<Vec<PartitionItem>> {
+    let mismatch = || {
+        let message =
+            "INTERVAL: the last partition is not a whole number of intervals after the first";
+        SqlError::new(1105, message)
+    };
+    let text = |e: &Expr| (context.eval)(strip_parens(e))?.ok_or_else(mismatch);
+    let number = |text: &str| text.parse::<i64>().map_err(|_| mismatch());
+    let (step, last) = (number(&text(&def.step)?)?, text(&def.last)?);
+    let item = |name: &str, bound: Option<Expr>| PartitionItem {
+        name: name.to_owned(),
+        less_than: Some(vec![bound]),
+        ..PartitionItem::default()
+    };
+    let mut items = Vec::new();
+    for i in 0..PARTITIONS_MAX {
+        let ahead = step.checked_mul(i).ok_or_else(mismatch)?;
+        let (bound, literal) = match &def.unit {
+            None => {
+                let first = number(&text(&def.first)?)?;
+                let bound = first.checked_add(ahead).ok_or_else(mismatch)?.to_string();
+                (bound.clone(), Expr::Number(bound))
+            }
+            Some(unit) => {
+                let bound = text(&Expr::DateAdd {
+                    expr: def.first.clone().into(),
+                    amount: Expr::Number(ahead.to_string()).into(),
+                    unit: unit.clone(),
+                    minus: false,
+                })?;
+                let bytes = bound.clone().into_bytes();
+                let introducer = None;
+                (bound, Expr::Str { introducer, bytes })
+            }
+        };
+        items.push(item(&format!("P_LT_{bound}"), Some(literal)));
+        if bound == last {
+            if def.max_value {
+                items.push(item("P_MAXVALUE", None));
+            }
+            return Ok(items);
+        }
+    }
+    Err(mismatch())
 }
 
 fn primary_columns(table: &TableInfo) -> Vec<Name> {

@@ -6,6 +6,7 @@ mod parse;
 mod query;
 mod restore;
 
+pub use calls::unit_name;
 pub use parse::parse_expr;
 pub use query::{parse_order_by, parse_select};
 pub use restore::{

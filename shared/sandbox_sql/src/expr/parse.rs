@@ -163,6 +163,17 @@ fn predicate(at: &mut Cursor<'_>, left: &Expr, depth: usize) -> SqlResult<Option
             regexp,
         }));
     }
+    if at.eat("member of") {
+        at.expect_op("(")?;
+        let array = climb(at, 0, depth + 1)?;
+        at.expect_op(")")?;
+        return Ok(Some(Expr::Call {
+            name: "json_memberof".to_owned(),
+            distinct: false,
+            args: vec![left.clone(), array],
+            tail: CallTail::default(),
+        }));
+    }
     if at.eat("collate") {
         let collation = name_or_string(at)?.to_lowercase();
         return Ok(Some(Expr::Collate {

@@ -92,7 +92,21 @@ impl Writer {
                 self.expr(inner)?;
                 self.out.push(')');
             }
-            Expr::Call { name, args, .. } => self.call(name, args)?,
+            Expr::Call { name, args, .. } => match (name.as_str(), args.as_slice()) {
+                ("json_memberof", [element, array]) => {
+                    self.expr(element)?;
+                    self.keyword(" member of (");
+                    self.expr(array)?;
+                    self.out.push(')');
+                }
+                // The unit is a word, not a text.
+                ("timestampdiff" | "timestampadd", [Expr::Str { bytes, .. }, args @ ..]) => {
+                    self.keyword(&format!("{name}({}, ", String::from_utf8_lossy(bytes)));
+                    self.list(args, ", ")?;
+                    self.out.push(')');
+                }
+                _ => self.call(name, args)?,
+            },
             Expr::Cast { expr, to, convert } => self.cast(expr, to, *convert)?,
             Expr::Using { expr, charset } => {
                 self.keyword("convert(");
