@@ -2,6 +2,7 @@
 //! finished runs are published as one immutable manifest. Synchronous; runs on its own thread.
 
 use crate::conflict::{ROW_NUMBER_BYTES, number_bytes};
+use crate::existing::{Reader, not_encoded};
 use crate::fields::{Refused, RowMap};
 use crate::held;
 use crate::sort::{Ledger, SortBuffer, run_message};
@@ -27,22 +28,31 @@ pub(crate) fn run(
     shared: &Arc<Shared>,
     task: &EncodeTask,
     epoch: Epoch,
+    cluster: Option<&Reader>,
     cancel: &CancellationToken,
 ) -> Result<Manifest> {
     let spec = task
         .table
         .as_ref()
         .ok_or_else(|| bug("an encode task without its table"))?;
-    let format = format(task)?;
-    let source = source_of(task, &format)?;
-    same_file(&*source, task)?;
     let dir = held::create_attempt(
         &shared.ledger,
         (task.task_id, task.attempt),
         &spec.job_id,
         epoch,
     )?;
-    let result = encode(shared, task, spec, &source, &format, &dir, cancel);
+    let work = Encoding {
+        shared,
+        task,
+        spec,
+        dir: &dir,
+        cancel,
+    };
+    let result = match (&task.existing, cluster) {
+        (None, _) => work.file(),
+        (Some(existing), Some(cluster)) => work.existing(existing, cluster),
+        (Some(_), None) => Err(bug("existing rows without a cluster")),
+    };
     if result.is_err()
         && let Err(error) = shared.ledger.remove_dir(&dir)
     {
@@ -51,104 +61,159 @@ pub(crate) fn run(
     result
 }
 
-fn encode(
-    shared: &Arc<Shared>,
-    task: &EncodeTask,
-    spec: &wire::TableSpec,
-    source: &Arc<dyn ByteSource>,
-    format: &SourceFormat,
-    dir: &Path,
-    cancel: &CancellationToken,
-) -> Result<Manifest> {
-    let path = Path::new(&task.path);
-    let mut maps = Maps::new(spec, task, format)?;
-    let mut reader = open_records(source, &chunk_of(task), format)?;
-    let slots = f64::from(shared.config.encode_slots.max(1));
-    let buffer_bytes = (shared.config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
-    let mut pairs = Spiller::new(dir.to_owned(), Arc::clone(&shared.ledger), buffer_bytes);
-    let first_row_id = spec.conflict.as_ref().map(|conflict| conflict.first_row_id);
+/// One attempt.
+struct Encoding<'a> {
+    shared: &'a Arc<Shared>,
+    task: &'a EncodeTask,
+    spec: &'a wire::TableSpec,
+    dir: &'a Path,
+    cancel: &'a CancellationToken,
+}
 
-    let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
-    loop {
-        let count = reader.advance()?;
-        if count == 0 {
-            break;
-        }
-        if cancel.is_cancelled() {
-            return Err(Error::new(
-                ErrorKind::Cancelled,
-                path.display(),
-                "stopped on request",
-            ));
-        }
-        fail_point("read");
-        let map = maps.of(reader.columns())?;
-        let mut values = Vec::with_capacity(map.width());
-        for index in 0..count {
-            if row_id >= task.row_id_end {
-                return Err(bug("more rows in a chunk than were planned for it"));
-            }
-            if let Some(first) = first_row_id {
-                pairs.number_row(row_id.abs_diff(first))?;
-            }
-            values.clear();
-            let at = reader.record(index, &mut values);
-            map.encode(&values, row_id, &mut pairs)
-                .map_err(|refused| refusal(at.place(&task.path), map.width(), &refused))?;
-            row_id += 1;
-            rows += 1;
-            pairs.spill_full()?;
-        }
-        fail_point("encode");
-        let offset = reader.offset();
-        shared
-            .totals
-            .source_bytes
-            .fetch_add(offset - reported.0, Ordering::Relaxed);
-        shared
-            .totals
-            .rows
-            .fetch_add(rows - reported.1, Ordering::Relaxed);
-        reported = (offset, rows);
+impl Encoding<'_> {
+    fn spiller(&self) -> Spiller {
+        let config = &self.shared.config;
+        let slots = f64::from(config.encode_slots.max(1));
+        let buffer_bytes = (config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
+        Spiller::new(
+            self.dir.to_owned(),
+            Arc::clone(&self.shared.ledger),
+            buffer_bytes,
+        )
     }
-    same_file(&**source, task)?;
 
-    let ids = maps.auto_ids();
-    let (runs, checksum) = pairs.finish()?;
-    shared.totals.kvs.fetch_add(checksum.kvs, Ordering::Relaxed);
-    shared
-        .totals
-        .kv_bytes
-        .fetch_add(checksum.bytes, Ordering::Relaxed);
-    let stored = shared.config.run_store.as_ref().is_some_and(|store| {
-        let kept = store.keep(&runs);
-        if let Err(error) = &kept {
-            tracing::warn!(%error, "runs are not in the run store: they are lost with this agent's disk");
+    fn stopped(&self) -> Result<()> {
+        match self.cancel.is_cancelled() {
+            true => Err(Error::new(
+                ErrorKind::Cancelled,
+                &self.task.path,
+                "stopped on request",
+            )),
+            false => Ok(()),
         }
-        kept.is_ok()
-    });
-    let manifest = Manifest {
-        runs,
-        stored,
-        rows,
-        source_bytes: reader.offset() - task.offset,
-        checksum: Some(wire::Checksum {
-            crc64_xor: checksum.crc64_xor,
-            kvs: checksum.kvs,
-            bytes: checksum.bytes,
-        }),
-        max_row_id: ids.row_id,
-        max_auto_increment: ids.auto_increment,
-        max_auto_random: ids.auto_random,
-        agent_id: shared.config.id.clone(),
-        warnings: 0,
-        attempt_dir: dir
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default(),
-    };
-    held::publish(dir, &manifest)?;
-    Ok(manifest)
+    }
+
+    /// Rows that the table held before.
+    fn existing(&self, existing: &wire::ExistingRows, cluster: &Reader) -> Result<Manifest> {
+        let first_row_id = self.spec.conflict.as_ref().map(|c| c.first_row_id);
+        let first_row_id = first_row_id.ok_or_else(|| bug("existing rows without a strategy"))?;
+        let mut pairs = self.spiller();
+        let mut row_id = self.task.row_id_base;
+        let rows = cluster.rows(self.spec, existing, |row, encoder| {
+            pairs.number_row(row_id.abs_diff(first_row_id))?;
+            encoder
+                .encode_decoded(row, &mut pairs)
+                .map_err(|refused| not_encoded(self.spec, &refused.column))?;
+            row_id += 1;
+            pairs.spill_full()?;
+            self.stopped()?;
+            Ok(true)
+        })?;
+        if rows != existing.rows {
+            let cause = format!("{rows} rows were read where {} lay", existing.rows);
+            return Err(bug(&cause));
+        }
+        self.publish(pairs, rows, 0, AutoIds::default())
+    }
+
+    fn publish(
+        &self,
+        pairs: Spiller,
+        rows: u64,
+        source_bytes: u64,
+        ids: AutoIds,
+    ) -> Result<Manifest> {
+        let (runs, checksum) = pairs.finish()?;
+        let totals = &self.shared.totals;
+        totals.kvs.fetch_add(checksum.kvs, Ordering::Relaxed);
+        totals.kv_bytes.fetch_add(checksum.bytes, Ordering::Relaxed);
+        let run_store = self.shared.config.run_store.as_ref();
+        let stored = run_store.is_some_and(|store| {
+            let kept = store.keep(&runs);
+            if let Err(error) = &kept {
+                tracing::warn!(%error, "runs are not in the run store: they are lost with this agent's disk");
+            }
+            kept.is_ok()
+        });
+        let manifest = Manifest {
+            runs,
+            stored,
+            rows,
+            source_bytes,
+            checksum: Some(wire::Checksum {
+                crc64_xor: checksum.crc64_xor,
+                kvs: checksum.kvs,
+                bytes: checksum.bytes,
+            }),
+            max_row_id: ids.row_id,
+            max_auto_increment: ids.auto_increment,
+            max_auto_random: ids.auto_random,
+            agent_id: self.shared.config.id.clone(),
+            warnings: 0,
+            attempt_dir: self
+                .dir
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+        };
+        held::publish(self.dir, &manifest)?;
+        Ok(manifest)
+    }
+
+    /// Rows of a file.
+    fn file(&self) -> Result<Manifest> {
+        let &Self {
+            shared, task, spec, ..
+        } = self;
+        let format = format(task)?;
+        let source = source_of(task, &format)?;
+        same_file(&*source, task)?;
+        let mut maps = Maps::new(spec, task, &format)?;
+        let mut reader = open_records(&source, &chunk_of(task), &format)?;
+        let mut pairs = self.spiller();
+        let first_row_id = spec.conflict.as_ref().map(|conflict| conflict.first_row_id);
+
+        let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
+        loop {
+            let count = reader.advance()?;
+            if count == 0 {
+                break;
+            }
+            self.stopped()?;
+            fail_point("read");
+            let map = maps.of(reader.columns())?;
+            let mut values = Vec::with_capacity(map.width());
+            for index in 0..count {
+                if row_id >= task.row_id_end {
+                    return Err(bug("more rows in a chunk than were planned for it"));
+                }
+                if let Some(first) = first_row_id {
+                    pairs.number_row(row_id.abs_diff(first))?;
+                }
+                values.clear();
+                let at = reader.record(index, &mut values);
+                map.encode(&values, row_id, &mut pairs)
+                    .map_err(|refused| refusal(at.place(&task.path), map.width(), &refused))?;
+                row_id += 1;
+                rows += 1;
+                pairs.spill_full()?;
+            }
+            fail_point("encode");
+            let offset = reader.offset();
+            shared
+                .totals
+                .source_bytes
+                .fetch_add(offset - reported.0, Ordering::Relaxed);
+            shared
+                .totals
+                .rows
+                .fetch_add(rows - reported.1, Ordering::Relaxed);
+            reported = (offset, rows);
+        }
+        same_file(&*source, task)?;
+        let source_bytes = reader.offset() - task.offset;
+        self.publish(pairs, rows, source_bytes, maps.auto_ids())
+    }
 }
 
 /// The bytes of the file of a task.

@@ -2,12 +2,13 @@
 //! compared with what TiKV then holds. One range is one unit: done and verified, or to be done again.
 
 use crate::conflict::{self, Strategy};
+use crate::existing;
 use crate::inputs::{Failed, Inputs};
 use crate::sort::{ConflictHook, MergedRuns};
 use crate::worker::Shared;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use thunderhead_cluster::PairSource;
+use thunderhead_cluster::{IngestStats, PairSource};
 use thunderhead_codec::keys::{self, TableKey};
 use thunderhead_proto::thunderhead::{self as wire, IngestReport, IngestTask};
 use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, fail_point};
@@ -30,10 +31,29 @@ pub(crate) async fn run(shared: &Arc<Shared>, task: &IngestTask) -> Result<Inges
     };
     let merged = Arc::new(open_runs(shared, task, &inputs, &range, spec).await?);
     let source: Arc<dyn PairSource> = Arc::clone(&merged) as Arc<dyn PairSource>;
-    let ingested = importer.ingest_range(&range, spec.commit_ts, source).await;
+    let mut deleted = IngestStats::default();
+    let ingested = match &spec.existing {
+        None => importer.ingest_range(&range, spec.commit_ts, source).await,
+        Some(existing) => {
+            let delete_ts = existing.delete_ts;
+            deleted =
+                existing::delete_losers(shared, &importer, task, spec, &range, delete_ts).await?;
+            importer.ingest_among(&range, spec.commit_ts, source).await
+        }
+    };
     let stats = ingested.map_err(|error| inputs.lost_or(error))?;
 
-    let remote = importer.checksum(&range).await?;
+    let (mut account, mut remote) = (None, stats.checksum);
+    if let Some(existing) = &spec.existing {
+        let strategy = conflict::strategy(spec)?;
+        let (deleted, written) = (deleted.checksum.kvs, stats.checksum);
+        let proved = existing::verify(
+            &importer, spec, existing, strategy, &range, deleted, written,
+        );
+        account = Some(proved.await?);
+    } else {
+        remote = importer.checksum(&range).await?;
+    }
     fail_point("range-checksum");
     if remote != stats.checksum {
         let cause = format!(
@@ -58,9 +78,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, task: &IngestTask) -> Result<Inges
         ssts: stats.ssts,
         regions: stats.regions,
         retries: stats.retries,
-        left_files: stats.strays > 0,
+        left_files: stats.strays + deleted.strays > 0,
         path: importer.ingest_path(),
         sent_bytes: stats.bytes,
+        before: account.as_ref().map(|a| to_wire(a.before)),
+        deleted: account.as_ref().map(|a| to_wire(a.deleted)),
+        overwritten: account.as_ref().map(|a| to_wire(a.overwritten)),
     })
 }
 
@@ -91,7 +114,7 @@ async fn open_runs(
         (None, _) => None,
         (_, None) => Some(conflict::numbered(None)),
         (_, Some(run)) => Some(conflict::numbered(Some(
-            shared.losers.open(shared, run).await?,
+            shared.losers.open(shared, spec, run).await?,
         ))),
     };
     Ok(inputs.merge(shared, range, hook).await?.filtered(filter))

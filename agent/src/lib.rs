@@ -9,6 +9,7 @@ mod cli;
 mod clusters;
 mod conflict;
 mod encode;
+mod existing;
 mod fields;
 mod held;
 mod home;

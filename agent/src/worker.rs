@@ -13,7 +13,7 @@ use crate::peers::Peers;
 use crate::run_store::RunStore;
 use crate::sort::Ledger;
 use crate::work::{AttemptId, Outcome, Work};
-use crate::{conflict, encode, held, ingest};
+use crate::{conflict, encode, existing, held, ingest};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -585,10 +585,17 @@ async fn encode_task(
     cancel: CancellationToken,
 ) -> Outcome {
     let (ledger, before) = (Arc::clone(&shared.ledger), shared.ledger.refusals());
-    let result = on_thread("encode", move || {
-        encode::run(&shared, &task, epoch, &cancel)
-    })
-    .await;
+    let cluster = match (&task.existing, &task.table) {
+        (Some(_), Some(spec)) => existing::Reader::open(&shared, spec).await.map(Some),
+        _ => Ok(None),
+    };
+    let result = match cluster {
+        Ok(cluster) => {
+            let encode = move || encode::run(&shared, &task, epoch, cluster.as_ref(), &cancel);
+            on_thread("encode", encode).await
+        }
+        Err(error) => Err(error),
+    };
     match result {
         Ok(manifest) => Outcome::Encoded(manifest),
         Err(error) if ledger.refusals() > before => Outcome::NoSpace(error),

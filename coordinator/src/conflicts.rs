@@ -71,6 +71,8 @@ pub struct Detection {
     pub ranges: Vec<KeyRange>,
     /// What was found in each.
     pub found: BTreeMap<u64, ConflictReport>,
+    /// Somebody decides, or has: one table at a time, because all share the number of rows that are recorded.
+    pub settling: bool,
     /// The decision over all of them, until it is recorded.
     pub settled: Option<ConflictReport>,
     /// The decision is on its way to the tables of records; nothing changes it any more.
@@ -274,12 +276,11 @@ pub fn first_conflict(table: &Table, info: &TableInfo, where_to_read: &str) -> E
     });
     let (place, cause) = match pair {
         Some((first, second)) => (
-            format!("{}:{}", second.path, second.line),
+            stands_at(second),
             format!(
-                "the row has the same key in unique index {} as {}:{}; {found}",
+                "the row has the same key in unique index {} as {}; {found}",
                 index_name(info, second.index_id),
-                first.path,
-                first.line
+                stands_at(first),
             ),
         ),
         None => (format!("table {}", table.name()), found),
@@ -288,6 +289,14 @@ pub fn first_conflict(table: &Table, info: &TableInfo, where_to_read: &str) -> E
         "nothing of the table was written: mend the source, or choose what stays with conflict.strategy{where_to_read}"
     );
     Error::new(ErrorKind::Conflict, place, cause).advice(advice)
+}
+
+/// File and line; of an existing row the table.
+fn stands_at(record: &thunderhead_proto::thunderhead::ConflictRecord) -> String {
+    match record.line {
+        0 => format!("the row {} of {}", record.key_text, record.path),
+        line => format!("{}:{line}", record.path),
+    }
 }
 
 /// The error of a job with more conflicts than it tolerates.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{EncodeTask, IngestReport, IngestTask, Manifest};
-use thunderhead_types::{Epoch, Error, ErrorKind, KeyRange, Result, Timestamp};
+use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result, Timestamp};
 
 /// How far a table has come. A phase is entered in the same transaction as what it promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,9 +60,23 @@ pub struct TableRecord {
     /// What was found and settled; from `Ingesting` on.
     #[serde(default)]
     pub resolution: Option<Resolution>,
+    /// What the table held before; `None` = it was empty.
+    #[serde(default)]
+    pub existing: Option<Existing>,
     /// Epoch under which the chunks were planned: work handed out before belongs to another plan.
     #[serde(default)]
     pub planned_epoch: Epoch,
+}
+
+/// A table that was not empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Existing {
+    /// At which its rows are read.
+    pub snapshot_ts: Timestamp,
+    /// At which those that lose are deleted; less than `commit_ts`.
+    pub delete_ts: Timestamp,
+    /// All that it held.
+    pub sum: Checksum,
 }
 
 /// A job.
@@ -126,6 +140,26 @@ impl Table {
             elapsed: Duration::ZERO,
             detection: Detection::default(),
         }
+    }
+
+    /// The chunks of existing rows come first; they are read, but not ingested.
+    pub fn is_existing(&self, chunk: u64) -> bool {
+        let chunk = self.chunks.get(&chunk);
+        chunk.is_some_and(|chunk| chunk.existing.is_some())
+    }
+
+    /// Finished chunks of the source.
+    pub fn source_manifests(&self) -> impl Iterator<Item = (u64, &Manifest)> {
+        let manifests = self.manifests.iter();
+        manifests
+            .map(|(number, manifest)| (*number, manifest))
+            .filter(|(number, _)| !self.is_existing(*number))
+    }
+
+    /// The earliest timestamp at which the table is read.
+    pub fn oldest_ts(&self) -> Timestamp {
+        let existing = self.record.existing.as_ref();
+        existing.map_or(self.record.commit_ts, |existing| existing.snapshot_ts)
     }
 
     /// Chunk numbers without a manifest.
@@ -436,6 +470,7 @@ pub(crate) mod tests {
             chunks: 2,
             ranges: 0,
             source_bytes: 10,
+            existing: None,
             planned_epoch: 0,
             conflicts: None,
             resolution: None,

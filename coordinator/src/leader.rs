@@ -14,6 +14,7 @@
 //! need it wait. A new leader enters at the step that the records say.
 
 mod conflicts;
+mod orders;
 mod records;
 
 use crate::conflicts::Budget;
@@ -31,8 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{
-    self as wire, ClusterSpec, DropRuns, EncodeTask, Failure, IngestTask, RemoteRun, TableSpec,
-    coordinator_message::Body as Order,
+    self as wire, ClusterSpec, DropRuns, Failure, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result, fail_point};
 use tokio::task::JoinSet;
@@ -186,7 +186,11 @@ impl Leader {
     fn push_chunks(&mut self, n: usize, numbers: Vec<u64>) {
         for number in numbers {
             let id = TaskRef::Chunk { table: n, number }.id();
-            let place = directory(&self.tables[n].chunks[&number].path);
+            // Existing rows can be read by everyone.
+            let place = match self.tables[n].is_existing(number) {
+                true => "",
+                false => directory(&self.tables[n].chunks[&number].path),
+            };
             self.scheduler.push(TaskKind::Encode, place, id);
         }
     }
@@ -210,6 +214,10 @@ impl Leader {
                 Order::Ingest(self.ingest_task(table, number, attempt, agent, address_of))
             }
             TaskRef::Conflict { table, number } => {
+                if number == TaskRef::SETTLE {
+                    self.tables[table].detection.settling = true;
+                    self.ready.clear();
+                }
                 Order::Conflict(self.conflict_task(table, number, attempt, address_of))
             }
         }
@@ -324,82 +332,6 @@ impl Leader {
         Ok(())
     }
 
-    fn table_spec(&self, n: usize) -> TableSpec {
-        let record = &self.tables[n].record;
-        TableSpec {
-            job_id: self.job_id.clone(),
-            database: record.database.clone(),
-            table: record.table.clone(),
-            table_info_json: record.table_info_json.clone().into(),
-            session_json: record.session_json.clone().into(),
-            commit_ts: record.commit_ts,
-            cluster: Some(self.cluster.clone()),
-            conflict: record
-                .conflicts
-                .as_ref()
-                .map(crate::conflicts::TableConflicts::spec),
-        }
-    }
-
-    fn encode_task(&self, n: usize, number: u64, attempt: u32) -> EncodeTask {
-        EncodeTask {
-            task_id: TaskRef::Chunk { table: n, number }.id(),
-            attempt,
-            table: Some(self.table_spec(n)),
-            ..self.tables[n].chunks[&number].clone()
-        }
-    }
-
-    /// The runs are those of the manifests as they are now, so that a re-encoded chunk is found.
-    fn ingest_task(
-        &self,
-        n: usize,
-        number: u64,
-        attempt: u32,
-        agent: &str,
-        address_of: impl Fn(&str) -> String,
-    ) -> IngestTask {
-        let table = &self.tables[n];
-        let (range, expected_bytes) = &table.ranges[&number];
-        let (mut run_paths, mut remote_runs) = (Vec::new(), Vec::new());
-        for (&chunk, manifest) in &table.manifests {
-            let runs = manifest
-                .runs
-                .iter()
-                .filter(|run| run.entries > 0 && overlaps(range, &run.first_key, &run.last_key));
-            if manifest.agent_id == agent {
-                run_paths.extend(runs.map(|run| run.path.clone()));
-                continue;
-            }
-            remote_runs.extend(runs.map(|run| {
-                RemoteRun {
-                    agent_id: manifest.agent_id.clone(),
-                    address: address_of(&manifest.agent_id),
-                    path: run.path.clone(),
-                    stored: manifest.stored,
-                    chunk_task_id: TaskRef::Chunk {
-                        table: n,
-                        number: chunk,
-                    }
-                    .id(),
-                }
-            }));
-        }
-        IngestTask {
-            task_id: TaskRef::Range { table: n, number }.id(),
-            attempt,
-            table: Some(self.table_spec(n)),
-            range: Some(wire::KeyRange {
-                start: range.start.clone().into(),
-                end: range.end.clone().into(),
-            }),
-            run_paths,
-            remote_runs,
-            expected_bytes: *expected_bytes,
-            losers: self.losers(n, &address_of),
-        }
-    }
-
     async fn forget_manifests(&mut self, chunk_ids: &[u64]) -> Result<()> {
         self.ready.clear();
         for &id in chunk_ids {
@@ -461,9 +393,8 @@ impl Leader {
     async fn plan_ranges(&mut self, n: usize) -> Result<()> {
         let table = &self.tables[n];
         let runs: Vec<wire::Run> = table
-            .manifests
-            .values()
-            .flat_map(|m| m.runs.iter().cloned())
+            .source_manifests()
+            .flat_map(|(_, m)| m.runs.iter().cloned())
             .collect();
         let target = self.steps.range_bytes_target();
         let mut ranges = BTreeMap::new();

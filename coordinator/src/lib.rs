@@ -3,6 +3,8 @@
 
 pub mod cli;
 pub mod conflicts;
+mod done;
+mod existing;
 pub mod fleet;
 pub mod job;
 pub mod leader;

@@ -299,18 +299,29 @@ async fn plan_table(
     encode_slots: u32,
 ) -> Result<Table> {
     let place = format!("table {}.{}", source.database, source.table);
-    if !target
+    let empty = target
         .tidb
         .is_empty(&source.database, &source.table)
-        .await?
-    {
+        .await?;
+    if !empty && !job.parallel_import {
         return Err(
-            Error::new(ErrorKind::Precheck, place, "the target table is not empty")
-                .advice("TRUNCATE it, or leave it out with mydumper.filter"),
+            Error::new(ErrorKind::Precheck, place, "the target table is not empty").advice(
+                "TRUNCATE it, leave it out with mydumper.filter, or import into it as it is with \
+                 tikv-importer.parallel-import = true",
+            ),
         );
     }
-    let first_row_id = target.next_row_id(source).await?;
-    let tasks = chunks::plan(job, encode_slots, source, info, session, first_row_id)?;
+    let mut first_row_id = target.next_row_id(source).await?;
+    let mut tasks = chunks::plan(job, encode_slots, source, info, session, first_row_id)?;
+    let mut existing = None;
+    if !empty {
+        let looks = job.conflict.strategy != ConflictStrategy::None;
+        let found = target.existing(source, info, &tasks, looks).await?;
+        // Existing rows come before those of the source.
+        first_row_id = found.first_row_id(first_row_id);
+        tasks.splice(0..0, found.chunks(first_row_id));
+        existing = Some(found.table);
+    }
     let to_json = |value: serde_json::Result<String>| {
         value.map_err(|e| Error::new(ErrorKind::Internal, &place, e))
     };
@@ -329,6 +340,7 @@ async fn plan_table(
         planned_epoch: 0,
         conflicts: conflicts(job, first_row_id),
         resolution: None,
+        existing,
     };
     Ok(Table::new(record, tasks))
 }
@@ -338,6 +350,7 @@ fn kv_bytes_per_source_byte(job: &Job, table: &Table) -> Result<f64> {
     let Some(task) = table
         .chunks
         .values()
+        .filter(|chunk| chunk.existing.is_none())
         .max_by_key(|chunk| chunk.end - chunk.offset)
     else {
         return Ok(2.0);

@@ -60,7 +60,7 @@ impl Snapshot {
                 .values()
                 .map(|m| m.source_bytes)
                 .sum::<u64>();
-            snapshot.rows += table.manifests.values().map(|m| m.rows).sum::<u64>();
+            snapshot.rows += table.source_manifests().map(|(_, m)| m.rows).sum::<u64>();
         }
         snapshot
     }

@@ -5,14 +5,14 @@ use crate::conflicts::Resolution;
 use crate::job::Table;
 use crate::leader::checksum;
 use crate::usage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 use thunderhead_types::Checksum;
 
 /// One table of the report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TableReport {
     /// `db.table`.
     pub table: String,
@@ -47,7 +47,7 @@ pub struct TableReport {
 }
 
 /// The whole job.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Job id.
     pub job: String,
@@ -63,6 +63,8 @@ pub struct Report {
     pub peak_rss_bytes: u64,
     /// The tables, in plan order.
     pub tables: Vec<TableReport>,
+    /// It was finished before this process began: what is told is what that one did.
+    pub already_finished: bool,
 }
 
 impl Report {
@@ -80,6 +82,7 @@ impl Report {
             cpu_seconds: usage::cpu_seconds(),
             peak_rss_bytes: usage::peak_rss_bytes(),
             tables: tables.iter().map(table_report).collect(),
+            already_finished: false,
         }
     }
 
@@ -124,6 +127,9 @@ impl Report {
             .to_owned(),
         ]);
         let mut text = aligned(&rows);
+        if self.already_finished {
+            text.push_str("already finished: nothing was done now, this is the report of the job that did it\n");
+        }
         let _ = writeln!(
             text,
             "CPU {:.1} s, {:.1} s per GB of source; peak memory {}",
@@ -165,7 +171,7 @@ fn table_report(table: &Table) -> TableReport {
     let resolution = table.record.resolution.as_ref();
     TableReport {
         table: table.name(),
-        rows: table.manifests.values().map(|m| m.rows).sum(),
+        rows: table.source_manifests().map(|(_, m)| m.rows).sum(),
         source_bytes: table.record.source_bytes,
         kv_pairs: ingested.kvs,
         kv_bytes: ingested.bytes,

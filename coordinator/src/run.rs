@@ -1,6 +1,7 @@
 //! One job from its configuration to its report: prepare, record, lead; in one process with an agent of our own,
 //! or on a fleet. What is opened in the cluster is closed on every way out, unless another leader goes on.
 
+use crate::done::{self, Done};
 use crate::fleet::{Fleet, FleetHandle, FleetOptions, NewJob};
 use crate::job::{self, JobRecord};
 use crate::plan::JobPlan;
@@ -90,6 +91,12 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
     };
     let put = Txn::default().put(job::job_key(&job_id), job::to_json(&record)?);
     let sizing = Sizing::here(job);
+    let content = fingerprint::content(job, &tree);
+    if job::load(store.as_ref(), &job_id).await?.is_none()
+        && let Some(report) = done::report(store.as_ref(), &target, &job_id, &content).await?
+    {
+        return Ok(report);
+    }
     let begun = begin(
         job,
         &tree,
@@ -120,18 +127,34 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
     let end = (&target, store.as_ref() as &dyn StateStore, job_id.as_str());
     let tables = guarded(guards, &stop, leading, end).await?;
 
+    let report = Report::new(
+        &job_id,
+        &tables,
+        job.checksum != Level::Off,
+        start.elapsed(),
+    );
+    let finished = |table: &job::Table| {
+        let record = &table.record;
+        (
+            record.database.clone(),
+            record.table.clone(),
+            record.table_id,
+        )
+    };
+    let done = Done {
+        job: job_id.clone(),
+        content,
+        cluster_id: target.pd.cluster_id(),
+        tables: tables.iter().map(finished).collect(),
+        report,
+    };
     // The job is done: its state would only keep a later job with the same files from starting.
     let forget = Txn::default()
         .delete(job::job_key(&job_id))
         .delete(format!("{}/", job::job_key(&job_id)));
     fail_point("clean-up");
-    commit(store.as_ref(), epoch, forget).await?;
-    Ok(Report::new(
-        &job_id,
-        &tables,
-        job.checksum != Level::Off,
-        start.elapsed(),
-    ))
+    commit(store.as_ref(), epoch, done.put(forget)?).await?;
+    Ok(done.report)
 }
 
 /// A job of a fleet.
@@ -284,7 +307,7 @@ async fn open_guards(target: &Target, prepared: &Prepared) -> Result<Guards> {
     for table in &prepared.tables {
         let info: TableInfo = target.parse_info(table)?;
         spaces.extend(
-            info.physical_ids()
+            info.key_space_ids()
                 .into_iter()
                 .map(thunderhead_codec::keys::table_range),
         );
@@ -292,7 +315,7 @@ async fn open_guards(target: &Target, prepared: &Prepared) -> Result<Guards> {
     let commit_ts = prepared
         .tables
         .iter()
-        .map(|t| t.record.commit_ts)
+        .map(job::Table::oldest_ts)
         .min()
         .unwrap_or(0);
     let regions = prepared
@@ -326,7 +349,7 @@ pub(crate) async fn close_guards(job: &Job, job_id: &str, store: &dyn StateStore
     for table in &tables {
         spaces.extend(target.steps().key_spaces(table)?);
     }
-    let commit_ts = tables.iter().map(|t| t.record.commit_ts).min().unwrap_or(0);
+    let commit_ts = tables.iter().map(job::Table::oldest_ts).min().unwrap_or(0);
     if commit_ts > 0 {
         let guards = target
             .open_guards(job_id, &spaces, commit_ts, usize::MAX)

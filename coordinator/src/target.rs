@@ -288,8 +288,7 @@ struct TargetSteps {
 #[async_trait]
 impl Steps for TargetSteps {
     fn key_spaces(&self, table: &Table) -> Result<Vec<KeyRange>> {
-        let mut ids = parse_info(table)?.physical_ids();
-        ids.sort_unstable();
+        let ids = parse_info(table)?.key_space_ids();
         Ok(ids.into_iter().map(keys::table_range).collect())
     }
 

@@ -277,6 +277,7 @@ async fn plan(store: &dyn StateStore, epoch: u64) {
             chunks: CHUNKS,
             ranges: 0,
             source_bytes: 1,
+            existing: None,
             planned_epoch: epoch,
             conflicts: None,
             resolution: None,

@@ -109,6 +109,7 @@ fn one_table(epoch: u64) -> Table {
         chunks: 9,
         ranges: 0,
         source_bytes: 1,
+        existing: None,
         planned_epoch: epoch,
         conflicts: None,
         resolution: None,

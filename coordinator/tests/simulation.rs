@@ -547,6 +547,7 @@ async fn plan(store: &MemStore, chunks: u64) {
         chunks,
         ranges: 0,
         source_bytes: chunks,
+        existing: None,
         planned_epoch: epoch,
         conflicts: None,
         resolution: None,

@@ -2,11 +2,13 @@
 //! started on free ports and always stopped by pid.
 
 pub mod certificates;
+pub mod clashes;
 pub mod control;
 pub mod fixture;
 pub mod fleet;
 pub mod import;
 pub mod netns;
 pub mod process;
+pub mod proxy;
 pub mod s3;
 pub mod tpch;

@@ -20,6 +20,7 @@ mod rows;
 
 pub(crate) use rows::{NUMBER_BYTES as ROW_NUMBER_BYTES, number_bytes};
 
+use crate::existing::Reader;
 use crate::held;
 use crate::inputs::{Failed, Inputs};
 use crate::sort::{
@@ -28,14 +29,14 @@ use crate::sort::{
 };
 use crate::worker::{Shared, on_thread};
 use resolve::{Room, settle};
-use rows::{RowSet, WithoutRows, row_of};
+use rows::{OnlyRows, RowSet, WithoutRows, row_of};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thunderhead_proto::thunderhead::{
     self as wire, ConflictReport, ConflictTask, IndexConflicts, Manifest, RemoteRun, TableSpec,
 };
-use thunderhead_types::{Epoch, Error, ErrorKind, KeyRange, Result};
+use thunderhead_types::{Epoch, Error, ErrorKind, KeyRange, Result, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 /// Part of the agent's memory for one buffer of participants, and for each table that a decision needs.
@@ -76,6 +77,11 @@ pub(crate) fn numbered(losers: Option<Arc<RowSet>>) -> Arc<dyn PairFilter> {
     Arc::new(WithoutRows(losers))
 }
 
+/// Takes the rows' numbers off the values of a merge, and all but some rows out of it.
+pub(crate) fn only(rows: Arc<RowSet>) -> Arc<dyn PairFilter> {
+    Arc::new(OnlyRows(rows))
+}
+
 fn bug(cause: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Internal, "conflicts", cause).advice("this is a bug; please report it")
 }
@@ -96,6 +102,12 @@ pub(crate) async fn run(
         remote_runs: task.remote_runs.clone(),
     };
     let merged = inputs.merge(shared, &range, None).await?;
+    let resolves = task.resolve.as_ref();
+    let reads_table = resolves.is_some_and(|r| r.chunks.iter().any(|c| c.existing.is_some()));
+    let cluster = match reads_table {
+        true => Some(Reader::open(shared, &spec).await?),
+        false => None,
+    };
     let work = {
         let shared = Arc::clone(shared);
         move || {
@@ -105,6 +117,7 @@ pub(crate) async fn run(
                 shared: &shared,
                 dir: &dir,
                 cancel: &cancel,
+                cluster: cluster.as_ref(),
             };
             let result = match &task.resolve {
                 None => work.detect(&merged, task.number),
@@ -128,6 +141,8 @@ struct Work<'a> {
     shared: &'a Arc<Shared>,
     dir: &'a Path,
     cancel: &'a CancellationToken,
+    /// Where existing rows are read again.
+    cluster: Option<&'a Reader>,
 }
 
 impl Work<'_> {
@@ -228,7 +243,12 @@ impl Work<'_> {
             chosen.offer(row, group, stream.value(), loses);
         }
         let losers = losers.finish()?;
-        let records = records::describe(spec, &resolve.chunks, chosen.finish(), self.cancel)?;
+        let described = records::Describe {
+            spec,
+            cluster: self.cluster,
+            cancel: self.cancel,
+        };
+        let records = described.all(&resolve.chunks, chosen.finish())?;
         Ok(ConflictReport {
             runs: vec![run_message(&losers)],
             rows: lost.rows,
@@ -339,17 +359,22 @@ const LOSERS_KEPT: usize = 2;
 
 /// The losers of the tables in hand, each loaded once for all its ranges.
 #[derive(Default)]
-pub(crate) struct Losers(tokio::sync::Mutex<HashMap<String, Arc<RowSet>>>);
+pub(crate) struct Losers(tokio::sync::Mutex<HashMap<LosersOf, Arc<RowSet>>>);
+
+/// The commit_ts of the plan, because a job that is submitted again has runs of the same names; and the run.
+type LosersOf = (Timestamp, String);
 
 impl Losers {
     /// The set that `run` holds; its numbers come from another agent where they lie there.
     pub(crate) async fn open(
         &self,
         shared: &Arc<Shared>,
+        spec: &TableSpec,
         run: &RemoteRun,
     ) -> Result<Arc<RowSet>, Failed> {
         let mut kept = self.0.lock().await;
-        if let Some(set) = kept.get(&run.path) {
+        let key = (spec.commit_ts, run.path.clone());
+        if let Some(set) = kept.get(&key) {
             return Ok(Arc::clone(set));
         }
         let all = KeyRange::default();
@@ -379,7 +404,7 @@ impl Losers {
         if kept.len() >= LOSERS_KEPT {
             kept.clear();
         }
-        kept.insert(run.path.clone(), Arc::clone(&set));
+        kept.insert(key, Arc::clone(&set));
         Ok(set)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::bug;
 use crate::encode::{Maps, chunk_of, format, refusal, source_of};
+use crate::existing::{Reader, not_encoded};
 use std::collections::HashMap;
 use std::fmt::Write;
 use thunderhead_codec::datum::Datum;
@@ -10,7 +11,7 @@ use thunderhead_codec::keys::{INT_RECORD_LEN, PREFIX_LEN, TableKey, parse};
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Row, Slot, TableDecoder};
-use thunderhead_proto::thunderhead::{ConflictRecord, EncodeTask, TableSpec};
+use thunderhead_proto::thunderhead::{self as wire, ConflictRecord, EncodeTask, TableSpec};
 use thunderhead_source::open_records;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
@@ -78,48 +79,105 @@ impl Chooser {
     }
 }
 
-/// Describes participants that ascend by row.
-pub(super) fn describe(
-    spec: &TableSpec,
-    chunks: &[EncodeTask],
-    chosen: Vec<Chosen>,
-    cancel: &CancellationToken,
-) -> Result<Vec<ConflictRecord>> {
-    let first_row_id = spec.conflict.as_ref().map_or(0, |c| c.first_row_id);
-    let info: TableInfo = serde_json::from_slice(&spec.table_info_json).map_err(bug)?;
-    let session: Session = serde_json::from_slice(&spec.session_json).map_err(bug)?;
-    let texts = Texts {
-        decoder: TableDecoder::compile(&info, &session)?,
-        info,
-    };
-    let mut records = Vec::new();
-    let mut bytes = 0;
-    let mut rest = chosen.as_slice();
-    for chunk in chunks {
-        let first = chunk.row_id_base.abs_diff(first_row_id);
-        let end = chunk.row_id_end.abs_diff(first_row_id);
-        let (here, behind) = rest.split_at(rest.partition_point(|chosen| chosen.row < end));
-        rest = behind;
-        if here.is_empty() || bytes > RECORD_BYTES_MAX {
-            continue;
-        }
-        let mut found = 0;
-        let read = read_rows(spec, chunk, first, here, cancel, |chosen, row| {
-            found += 1;
-            if bytes <= RECORD_BYTES_MAX {
-                let record = texts.record(chosen, &row)?;
-                bytes += record_bytes(&record);
-                records.push(record);
+/// What rows are read again from.
+pub(super) struct Describe<'a> {
+    pub(super) spec: &'a TableSpec,
+    pub(super) cluster: Option<&'a Reader>,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+impl Describe<'_> {
+    /// Describes participants that ascend by row.
+    pub(super) fn all(
+        &self,
+        chunks: &[EncodeTask],
+        chosen: Vec<Chosen>,
+    ) -> Result<Vec<ConflictRecord>> {
+        let spec = self.spec;
+        let first_row_id = spec.conflict.as_ref().map_or(0, |c| c.first_row_id);
+        let info: TableInfo = serde_json::from_slice(&spec.table_info_json).map_err(bug)?;
+        let session: Session = serde_json::from_slice(&spec.session_json).map_err(bug)?;
+        let texts = Texts {
+            decoder: TableDecoder::compile(&info, &session)?,
+            info,
+        };
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut rest = chosen.as_slice();
+        for chunk in chunks {
+            let first = chunk.row_id_base.abs_diff(first_row_id);
+            let end = chunk.row_id_end.abs_diff(first_row_id);
+            let (here, behind) = rest.split_at(rest.partition_point(|chosen| chosen.row < end));
+            rest = behind;
+            if here.is_empty() || bytes > RECORD_BYTES_MAX {
+                continue;
             }
-            Ok(())
-        })?;
-        if read && found < here.len() {
-            return Err(changed(&chunk.path));
+            let mut found = 0;
+            let mut take = |chosen: &Chosen, row: Again<'_>| {
+                found += 1;
+                if bytes <= RECORD_BYTES_MAX {
+                    let record = texts.record(chosen, &row)?;
+                    bytes += record_bytes(&record);
+                    records.push(record);
+                }
+                Ok(())
+            };
+            let read = match &chunk.existing {
+                None => read_rows(spec, chunk, first, here, self.cancel, take)?,
+                Some(existing) => {
+                    self.existing(chunk, existing, first, here, &mut take)?;
+                    true
+                }
+            };
+            if read && found < here.len() {
+                return Err(changed(&chunk.path));
+            }
+        }
+        match rest {
+            [] => Ok(records),
+            _ => Err(bug("a participant of no chunk")),
         }
     }
-    match rest {
-        [] => Ok(records),
-        _ => Err(bug("a participant of no chunk")),
+
+    /// As [`read_rows`], from the table itself.
+    fn existing(
+        &self,
+        task: &EncodeTask,
+        existing: &wire::ExistingRows,
+        first: u64,
+        chosen: &[Chosen],
+        take: &mut impl FnMut(&Chosen, Again<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let cluster = self.cluster.ok_or_else(|| bug("no cluster to read from"))?;
+        let (mut number, mut rest) = (first, chosen);
+        cluster.rows(self.spec, existing, |row, encoder| {
+            if self.cancel.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "", "stopped on request"));
+            }
+            let (here, behind) = rest.split_at(rest.partition_point(|chosen| chosen.row <= number));
+            rest = behind;
+            number += 1;
+            if !here.is_empty() {
+                let mut pairs: Vec<(Slot, Vec<u8>, Vec<u8>)> = Vec::new();
+                let mut collect = |slot: Slot, key: &[u8], value: &[u8]| {
+                    pairs.push((slot, key.to_vec(), value.to_vec()));
+                };
+                encoder
+                    .encode_decoded(row, &mut collect)
+                    .map_err(|refused| not_encoded(self.spec, &refused.column))?;
+                for chosen in here {
+                    let again = Again {
+                        path: &task.path,
+                        offset: 0,
+                        line: 0,
+                        pairs: &pairs,
+                    };
+                    take(chosen, again)?;
+                }
+            }
+            Ok(!rest.is_empty())
+        })?;
+        Ok(())
     }
 }
 

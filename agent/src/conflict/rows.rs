@@ -125,6 +125,16 @@ impl PairFilter for WithoutRows {
     }
 }
 
+/// Leaves only the pairs of some rows in the stream.
+pub(crate) struct OnlyRows(pub(crate) Arc<RowSet>);
+
+impl PairFilter for OnlyRows {
+    fn value<'v>(&self, value: &'v [u8]) -> Result<(&'v [u8], bool), SortError> {
+        let (value, row) = split_number(value)?;
+        Ok((value, self.0.contains(row)?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -100,7 +100,8 @@ impl Member {
 
     /// Whether it can read source files of this directory.
     pub(super) fn reads(&self, path: &str) -> bool {
-        self.hello.readable.is_empty()
+        path.is_empty()
+            || self.hello.readable.is_empty()
             || self.hello.readable.iter().any(|root| {
                 let root = root.trim_end_matches('/');
                 path.strip_prefix(root)

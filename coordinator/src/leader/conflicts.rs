@@ -104,11 +104,10 @@ impl Leader {
         let table = &self.tables[n];
         let here = |agent: &String| !self.away.contains(agent);
         if number == TaskRef::SETTLE {
-            return table
-                .detection
-                .found
-                .values()
-                .all(|report| here(&report.agent_id));
+            let mut others = self.tables.iter().enumerate();
+            let busy = others.any(|(other, table)| other != n && table.detection.settling);
+            let mut found = table.detection.found.values();
+            return !busy && found.all(|report| here(&report.agent_id));
         }
         table.manifests.len() == table.chunks.len()
             && table
@@ -264,6 +263,7 @@ impl Leader {
             self.fail(error);
             return Ok(());
         }
+        self.ready.clear();
         let table = &mut self.tables[n];
         table.record.resolution = Some(resolution);
         // Only the losers are needed from here on.
@@ -324,6 +324,7 @@ impl Leader {
             Phase::Detecting => {
                 let decided = table.detection.recording;
                 if !decided && table.detection.found.remove(&number).is_some() {
+                    table.detection.settling = false;
                     self.push_conflict(n, number);
                 }
                 Ok(())

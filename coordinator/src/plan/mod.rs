@@ -71,6 +71,7 @@ impl TablePlan {
         let mut files: Vec<&str> = table
             .chunks
             .values()
+            .filter(|chunk| chunk.existing.is_none())
             .map(|chunk| chunk.path.as_str())
             .collect();
         files.dedup();
@@ -83,6 +84,7 @@ impl TablePlan {
             rows: table
                 .chunks
                 .values()
+                .filter(|c| c.existing.is_none())
                 .map(|c| c.row_id_end.abs_diff(c.row_id_base))
                 .sum(),
             kv_bytes,

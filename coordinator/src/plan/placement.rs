@@ -20,7 +20,7 @@ pub fn homes(table: &Table, agents: &[String]) -> BTreeMap<u64, String> {
         .map(|(number, (range, _))| (range.start.as_slice(), *number))
         .collect();
     let mut local: BTreeMap<(u64, usize), u64> = BTreeMap::new();
-    for manifest in table.manifests.values() {
+    for (_, manifest) in table.source_manifests() {
         if let Some(&agent) = index.get(manifest.agent_id.as_str()) {
             manifest
                 .runs

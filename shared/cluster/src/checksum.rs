@@ -23,12 +23,40 @@ impl Importer {
     pub async fn checksum(&self, range: &KeyRange) -> Result<Checksum> {
         self.until_cancelled(async {
             let ts = self.pd.tso().await?;
-            self.checksum_at(range, ts).await
+            self.checksum_of(range, ts).await
         })
         .await
     }
 
-    async fn checksum_at(&self, range: &KeyRange, ts: Timestamp) -> Result<Checksum> {
+    /// Tally of all pairs in `range` that are visible at `ts`.
+    pub async fn checksum_at(&self, range: &KeyRange, ts: Timestamp) -> Result<Checksum> {
+        self.until_cancelled(self.checksum_of(range, ts)).await
+    }
+
+    /// As [`Importer::checksum_at`], of each region by itself.
+    pub async fn checksums_at(
+        &self,
+        range: &KeyRange,
+        ts: Timestamp,
+    ) -> Result<Vec<(KeyRange, Checksum)>> {
+        self.until_cancelled(async {
+            let regions = self.regions.scan(range).await?;
+            let pieces = regions
+                .into_iter()
+                .filter_map(|region| region.range.intersect(range));
+            stream::iter(pieces)
+                .map(|piece| async move {
+                    let sum = self.checksum_piece(piece.clone(), ts).await?;
+                    Ok((piece, sum))
+                })
+                .buffered(self.options.checksums_in_flight.max(1))
+                .try_collect()
+                .await
+        })
+        .await
+    }
+
+    async fn checksum_of(&self, range: &KeyRange, ts: Timestamp) -> Result<Checksum> {
         if !range.end.is_empty() && range.start >= range.end {
             return Ok(Checksum::default());
         }

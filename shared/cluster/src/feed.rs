@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, Timestamp, crc64};
+use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, crc64};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::pairs::{PairBatch, PairSource};
-use crate::wire::batch_message;
+use crate::wire::{Stamp, batch_message};
 
 /// Messages ready before they are asked for: one being sent, one ready, one in the making.
 const AHEAD: usize = 2;
@@ -39,10 +39,10 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// Starts to read `range`.
-    pub fn open(source: Arc<dyn PairSource>, range: KeyRange, commit_ts: Timestamp) -> Feed {
+    pub fn open(source: Arc<dyn PairSource>, range: KeyRange, stamp: Stamp) -> Feed {
         let (to, batches) = mpsc::channel(AHEAD);
         let thread = tokio::task::spawn_blocking(move || {
-            if let Err(error) = read(&*source, &range, commit_ts, &to) {
+            if let Err(error) = read(&*source, &range, stamp, &to) {
                 // Nobody listens any more: the reason does not matter.
                 let _ = to.blocking_send(Err(error));
             }
@@ -75,14 +75,14 @@ impl Feed {
 fn read(
     source: &dyn PairSource,
     range: &KeyRange,
-    commit_ts: Timestamp,
+    stamp: Stamp,
     to: &mpsc::Sender<Result<EncodedBatch>>,
 ) -> Result<()> {
     let mut reader = source.open(range)?;
     let mut batch = PairBatch::default();
     let mut before: Option<Vec<u8>> = None;
     while reader.next_batch(&mut batch)? {
-        let Some(encoded) = encode(&batch, commit_ts, before.as_deref(), range)? else {
+        let Some(encoded) = encode(&batch, stamp, before.as_deref(), range)? else {
             continue;
         };
         before = Some(encoded.last.key.clone());
@@ -97,7 +97,7 @@ fn read(
 /// corrupt a region without any store noticing, so they are refused here.
 fn encode(
     batch: &PairBatch,
-    commit_ts: Timestamp,
+    stamp: Stamp,
     before: Option<&[u8]>,
     range: &KeyRange,
 ) -> Result<Option<EncodedBatch>> {
@@ -126,7 +126,7 @@ fn encode(
         crc64,
     };
     Ok(Some(EncodedBatch {
-        message: batch_message(batch, commit_ts),
+        message: batch_message(batch, stamp),
         first: mark(first, first_crc),
         last: mark(last, crc),
         tally,
@@ -137,6 +137,11 @@ fn encode(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    const PUT: Stamp = Stamp {
+        commit_ts: 7,
+        deletes: false,
+    };
     use crate::pairs::{MemoryPairs, PairReader};
 
     struct Fixed(Vec<Vec<&'static str>>);
@@ -159,7 +164,7 @@ mod tests {
     }
 
     async fn drain(source: impl PairSource + 'static, range: KeyRange) -> Result<Checksum> {
-        let mut feed = Feed::open(Arc::new(source), range, 7);
+        let mut feed = Feed::open(Arc::new(source), range, PUT);
         let mut sum = Checksum::default();
         while let Some(batch) = feed.next().await? {
             sum.merge(&batch.tally);

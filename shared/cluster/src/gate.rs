@@ -63,6 +63,8 @@ impl IngestPath {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
     Write,
+    /// As `Write`, the keys of the pairs are deleted.
+    Delete,
     /// `checked`: the leader must read the files before it proposes anything.
     Upload {
         checked: bool,
@@ -136,7 +138,7 @@ impl Gate {
 
     fn words(&self) -> String {
         match &*self.state.lock() {
-            State::Asked(How::Write) => "write: as asked for".to_owned(),
+            State::Asked(How::Write | How::Delete) => "write: as asked for".to_owned(),
             State::Asked(How::Upload { .. }) => match &*self.fallback.lock() {
                 None => "upload: as asked for".to_owned(),
                 Some(why) => format!("upload: as asked for, and in part by write: {why}"),

@@ -33,6 +33,7 @@ use crate::reaction::Reaction;
 use crate::region::Region;
 use crate::retry::{Pace, Patience};
 use crate::upload::Building;
+use crate::wire::Stamp;
 use crate::write::{Slice, WriteError};
 
 /// What an ingest did.
@@ -84,6 +85,29 @@ impl Importer {
         source: Arc<dyn PairSource>,
     ) -> Result<IngestStats> {
         self.until_cancelled(self.ingest_by_gate(range, commit_ts, source))
+            .await
+    }
+
+    /// As [`Importer::ingest_range`], into a range that holds other pairs already.
+    pub async fn ingest_among(
+        &self,
+        range: &KeyRange,
+        commit_ts: Timestamp,
+        source: Arc<dyn PairSource>,
+    ) -> Result<IngestStats> {
+        self.until_cancelled(self.ingest_pieces(range, commit_ts, source, How::Write))
+            .await
+    }
+
+    /// Deletes the keys of the pairs of `source` in `range`, as of `commit_ts`. Can be done again. The tally is
+    /// that of the pairs.
+    pub async fn delete_range(
+        &self,
+        range: &KeyRange,
+        commit_ts: Timestamp,
+        source: Arc<dyn PairSource>,
+    ) -> Result<IngestStats> {
+        self.until_cancelled(self.ingest_pieces(range, commit_ts, source, How::Delete))
             .await
     }
 
@@ -160,8 +184,12 @@ impl Importer {
                 slice_bytes,
             };
             let reached = match how {
-                How::Write => {
-                    let feed = Feed::open(source.clone(), bound.clone(), commit_ts);
+                How::Write | How::Delete => {
+                    let stamp = Stamp {
+                        commit_ts,
+                        deletes: how == How::Delete,
+                    };
+                    let feed = Feed::open(source.clone(), bound.clone(), stamp);
                     self.ingest_region(work, feed, &mut stats, &mut patience)
                         .await?
                 }

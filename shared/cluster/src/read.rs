@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thunderhead_proto::kvrpcpb;
 use thunderhead_proto::tikvpb::tikv_client::TikvClient;
-use thunderhead_types::{Error, ErrorKind, Result, Timestamp};
+use thunderhead_types::{Error, ErrorKind, KeyRange, Result, Timestamp, next_key};
 
 use crate::importer::{Importer, give_up_with};
 use crate::pd::LOGICAL_BITS;
@@ -21,6 +21,15 @@ pub struct Version {
     pub value: Bytes,
     /// When it was committed; zero from servers that do not tell.
     pub commit_ts: Timestamp,
+}
+
+/// A part of a scan.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Keys and values, in key order.
+    pub pairs: Vec<(Bytes, Bytes)>,
+    /// What is left of the range.
+    pub rest: Option<KeyRange>,
 }
 
 impl Importer {
@@ -62,7 +71,55 @@ impl Importer {
         }
     }
 
-    async fn after_key_error(
+    /// The first pairs of `range` that a reader at `ts` sees, at most `limit` and of one region, and where to go
+    /// on; `None` at the end.
+    pub async fn scan(&self, range: &KeyRange, ts: Timestamp, limit: u32) -> Result<Page> {
+        self.until_cancelled(self.scan_uncancelled(range, ts, limit))
+            .await
+    }
+
+    async fn scan_uncancelled(&self, range: &KeyRange, ts: Timestamp, limit: u32) -> Result<Page> {
+        let mut patience = Patience::new(self.options.retry);
+        loop {
+            let (region, mut reply) = self
+                .at_leader(&range.start, DEADLINE, |target| async move {
+                    let request = kvrpcpb::ScanRequest {
+                        context: Some(target.context),
+                        start_key: range.start.clone().into(),
+                        end_key: range.end.clone().into(),
+                        limit,
+                        version: ts,
+                        ..Default::default()
+                    };
+                    let reply = TikvClient::new(target.channel).kv_scan(request).await?;
+                    let mut reply = reply.into_inner();
+                    Ok((reply.region_error.take(), reply))
+                })
+                .await?;
+            let refused = reply.error.take();
+            let refused =
+                refused.or_else(|| reply.pairs.iter_mut().find_map(|pair| pair.error.take()));
+            if let Some(error) = refused {
+                self.after_key_error(error, ts, &mut patience).await?;
+                continue;
+            }
+            let full = reply.pairs.len() >= limit as usize;
+            let rest = match reply.pairs.last() {
+                Some(last) if full => Some(next_key(&last.key)),
+                _ if region.range.end.is_empty() => None,
+                _ => Some(region.range.end),
+            };
+            let pairs = reply.pairs.into_iter().map(|pair| (pair.key, pair.value));
+            return Ok(Page {
+                pairs: pairs.collect(),
+                rest: rest
+                    .filter(|start| range.end.is_empty() || *start < range.end)
+                    .map(|start| KeyRange::new(start, range.end.clone())),
+            });
+        }
+    }
+
+    pub(crate) async fn after_key_error(
         &self,
         mut error: kvrpcpb::KeyError,
         ts: Timestamp,

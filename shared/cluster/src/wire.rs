@@ -21,7 +21,17 @@ const BATCH_COMMIT_TS: u8 = 1 << 3;
 const BATCH_PAIR: u8 = 2 << 3 | 2;
 const PAIR_KEY: u8 = 1 << 3 | 2;
 const PAIR_VALUE: u8 = 2 << 3 | 2;
+const PAIR_OP: u8 = 3 << 3;
+const OP_DELETE: u8 = 1;
 const UPLOAD_DATA: u8 = 2 << 3 | 2;
+
+/// What becomes of the pairs of a feed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    pub commit_ts: u64,
+    /// Their keys are deleted instead.
+    pub deletes: bool,
+}
 
 /// The first message of a stream.
 pub(crate) fn meta_message(meta: import_sstpb::SstMeta, context: kvrpcpb::Context) -> Bytes {
@@ -33,7 +43,11 @@ pub(crate) fn meta_message(meta: import_sstpb::SstMeta, context: kvrpcpb::Contex
 }
 
 /// A message with the pairs of one batch.
-pub(crate) fn batch_message(batch: &PairBatch, commit_ts: u64) -> Bytes {
+pub(crate) fn batch_message(batch: &PairBatch, stamp: Stamp) -> Bytes {
+    let commit_ts = stamp.commit_ts;
+    if stamp.deletes {
+        return delete_message(batch, commit_ts);
+    }
     let pairs: usize = batch.iter().map(|(k, v)| nested_len(pair_len(k, v))).sum();
     let batch_len = 1 + encoded_len_varint(commit_ts) + pairs;
     let mut to = Vec::with_capacity(nested_len(batch_len));
@@ -44,6 +58,23 @@ pub(crate) fn batch_message(batch: &PairBatch, commit_ts: u64) -> Bytes {
         put_head(&mut to, BATCH_PAIR, pair_len(key, value));
         put_bytes(&mut to, PAIR_KEY, key);
         put_bytes(&mut to, PAIR_VALUE, value);
+    }
+    to.into()
+}
+
+/// A message that deletes the keys of one batch.
+fn delete_message(batch: &PairBatch, commit_ts: u64) -> Bytes {
+    let pair_len = |key: &[u8]| nested_len(key.len()) + 2;
+    let pairs: usize = batch.iter().map(|(k, _)| nested_len(pair_len(k))).sum();
+    let batch_len = 1 + encoded_len_varint(commit_ts) + pairs;
+    let mut to = Vec::with_capacity(nested_len(batch_len));
+    put_head(&mut to, REQUEST_BATCH, batch_len);
+    to.push(BATCH_COMMIT_TS);
+    encode_varint(commit_ts, &mut to);
+    for (key, _) in batch.iter() {
+        put_head(&mut to, BATCH_PAIR, pair_len(key));
+        put_bytes(&mut to, PAIR_KEY, key);
+        to.extend_from_slice(&[PAIR_OP, OP_DELETE]);
     }
     to.into()
 }
@@ -174,7 +205,14 @@ mod tests {
             batch.push(key, value);
         }
         for commit_ts in [1, 463_267_587_686_400_005] {
-            let request = WriteRequest::decode(batch_message(&batch, commit_ts)).unwrap();
+            let request = WriteRequest::decode(batch_message(
+                &batch,
+                Stamp {
+                    commit_ts,
+                    deletes: false,
+                },
+            ))
+            .unwrap();
             let Some(write_request::Chunk::Batch(read)) = request.chunk else {
                 panic!("not a batch");
             };

@@ -415,6 +415,16 @@ impl TableInfo {
         self.partition.as_ref().filter(|p| p.enable)
     }
 
+    /// Ids that own keys: those that own records, and the table's where entries of global indexes lie.
+    pub fn key_space_ids(&self) -> Vec<i64> {
+        let mut ids = self.physical_ids();
+        if !ids.contains(&self.id) && self.indexes().iter().any(|index| index.is_global) {
+            ids.push(self.id);
+        }
+        ids.sort_unstable();
+        ids
+    }
+
     /// Ids that own records: the partitions, or the table itself.
     pub fn physical_ids(&self) -> Vec<i64> {
         match self.partitioning() {

@@ -142,6 +142,8 @@ fn job(w: &mut Written) -> Option<Job> {
         },
         conflict,
         on_duplicate,
+        parallel_import: w.root.flag("tikv-importer.parallel-import")?
+            || w.root.flag("tikv-importer.incremental-import")?,
         type_errors_max: type_errors_max(w),
         task_info_schema: task_info_schema(w),
         sql_mode: target::sql_mode(w),

@@ -61,6 +61,8 @@ pub struct Job {
     pub conflict: ConflictOptions,
     /// Backend `tidb`: what to do with duplicates.
     pub on_duplicate: OnDuplicate,
+    /// Target tables may hold rows.
+    pub parallel_import: bool,
     /// Rows with wrong values that are left out before the job stops.
     pub type_errors_max: u64,
     /// Database of the error tables; `None` = nothing is recorded.
