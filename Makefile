@@ -43,6 +43,7 @@ golden: deps
 
 bench: build
 	$(TARGET)/bench
+	$(TARGET)/bench_csv
 
 # CPU time of fleets of 1, 2 and 4 agents on this machine against one process.
 bench-fleet: build

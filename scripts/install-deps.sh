@@ -15,6 +15,7 @@ need cc build-essential
 need c++ build-essential
 need '/usr/lib/llvm-*/lib/libclang*.so*' libclang-dev
 need mariadb mariadb-client
+need /usr/sbin/mariadbd mariadb-server
 need etcd etcd-server
 need git git
 

@@ -5,6 +5,7 @@ use crate::conflict::{ROW_NUMBER_BYTES, number_bytes};
 use crate::existing::{Reader, not_encoded};
 use crate::fields::{Refused, RowMap};
 use crate::held;
+use crate::refused::LeftOut;
 use crate::sort::{Ledger, SortBuffer, run_message};
 use crate::worker::Shared;
 use std::path::{Path, PathBuf};
@@ -113,7 +114,7 @@ impl Encoding<'_> {
             let cause = format!("{rows} rows were read where {} lay", existing.rows);
             return Err(bug(&cause));
         }
-        self.publish(pairs, rows, 0, AutoIds::default())
+        self.publish(pairs, rows, 0, AutoIds::default(), LeftOut::default())
     }
 
     fn publish(
@@ -122,6 +123,7 @@ impl Encoding<'_> {
         rows: u64,
         source_bytes: u64,
         ids: AutoIds,
+        left_out: LeftOut,
     ) -> Result<Manifest> {
         let (runs, checksum) = pairs.finish()?;
         let totals = &self.shared.totals;
@@ -155,6 +157,8 @@ impl Encoding<'_> {
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned())
                 .unwrap_or_default(),
+            refused_rows: left_out.count,
+            refused: left_out.rows,
         };
         held::publish(self.dir, &manifest)?;
         Ok(manifest)
@@ -172,6 +176,7 @@ impl Encoding<'_> {
         let mut reader = open_records(&source, &chunk_of(task), &format)?;
         let mut pairs = self.spiller();
         let first_row_id = spec.conflict.as_ref().map(|conflict| conflict.first_row_id);
+        let mut left_out = task.refused_records_max.map(LeftOut::new);
 
         let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
         loop {
@@ -192,8 +197,13 @@ impl Encoding<'_> {
                 }
                 values.clear();
                 let at = reader.record(index, &mut values);
-                map.encode(&values, row_id, &mut pairs)
-                    .map_err(|refused| refusal(at.place(&task.path), map.width(), &refused))?;
+                if let Err(refused) = map.encode(&values, row_id, &mut pairs) {
+                    let error = refusal(at.place(&task.path), map.width(), &refused);
+                    match &mut left_out {
+                        Some(rows) => rows.add(at, &refused, &error, &values),
+                        None => return Err(error),
+                    }
+                }
                 row_id += 1;
                 rows += 1;
                 pairs.spill_full()?;
@@ -212,7 +222,8 @@ impl Encoding<'_> {
         }
         same_file(&*source, task)?;
         let source_bytes = reader.offset() - task.offset;
-        self.publish(pairs, rows, source_bytes, maps.auto_ids())
+        let left_out = left_out.unwrap_or_default();
+        self.publish(pairs, rows, source_bytes, maps.auto_ids(), left_out)
     }
 }
 

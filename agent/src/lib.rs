@@ -16,6 +16,7 @@ mod home;
 mod ingest;
 mod inputs;
 mod peers;
+mod refused;
 mod run_store;
 mod runs;
 mod sample;

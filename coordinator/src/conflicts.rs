@@ -137,6 +137,10 @@ pub struct Budget {
     pub threshold: u64,
     /// Participants that are recorded one by one.
     pub record_rows_max: u64,
+    /// Refused rows that are left out; 0 = the first one is an error.
+    pub refused_max: u64,
+    /// Refused rows that are recorded one by one; the others are counted.
+    pub refused_records_max: u64,
 }
 
 /// Key spaces in which two rows of the table can meet: the records, unless every handle is our own, and each

@@ -9,7 +9,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use thunderhead_proto::thunderhead::{EncodeTask, IngestReport, IngestTask, Manifest};
+use thunderhead_proto::thunderhead::{EncodeTask, IngestReport, IngestTask, Manifest, RefusedRow};
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result, Timestamp};
 
 /// How far a table has come. A phase is entered in the same transaction as what it promises.
@@ -186,6 +186,19 @@ impl Table {
                 .get(number)
                 .is_some_and(|report| *attempts == 1 && !report.left_files);
             (!clean).then(|| range.clone())
+        })
+    }
+
+    /// Rows that were left out because nothing could be made of them.
+    pub fn refused_rows(&self) -> u64 {
+        self.manifests.values().map(|m| m.refused_rows).sum()
+    }
+
+    /// Those of them that are described, with their file, in source order.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &RefusedRow)> {
+        self.manifests.iter().flat_map(|(number, manifest)| {
+            let path = self.chunks.get(number).map_or("", |chunk| &chunk.path);
+            manifest.refused.iter().map(move |row| (path, row))
         })
     }
 

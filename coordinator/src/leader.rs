@@ -2,7 +2,7 @@
 //! comes back and moves each table through its phases. The fleet's loop (`fleet`) owns agents, slots and time.
 //!
 //! A table's way, each step recorded before the next begins:
-//! 1. its open chunks are encoded, every manifest is recorded;
+//! 1. its open chunks are encoded, every manifest is recorded, and then its refused rows (`leader/refused.rs`);
 //! 2. where a strategy asks for it, conflicts are looked for and settled (`leader/conflicts.rs`);
 //!    then ranges are planned and recorded together with phase `Ingesting`;
 //! 3. the ranges' borders are split and scattered;
@@ -16,12 +16,13 @@
 mod conflicts;
 mod orders;
 mod records;
+mod refused;
 
 use crate::conflicts::Budget;
 use crate::job::{self, Phase, Table, TaskRef};
 use crate::plan::placement;
 use crate::plan::ranges::plan_ranges;
-use crate::progress::{Progress, Snapshot};
+use crate::progress::Progress;
 use crate::scheduler::{Scheduler, TaskKind};
 use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
@@ -39,6 +40,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use records::checksum;
+pub(crate) use refused::rows_to_record as refused_rows_to_record;
 
 /// Attempts at one task before its failure is the job's.
 const ATTEMPTS_MAX: u32 = 4;
@@ -69,6 +71,14 @@ pub trait Steps: Send + Sync {
     }
     /// Writes what was found in the table to where people read it. May be done again.
     async fn record_conflicts(&self, _job_id: &str, _: &Table) -> Result<()> {
+        Ok(())
+    }
+    /// For messages: where refused rows are recorded; empty when they are not.
+    fn where_refused(&self, _job_id: &str) -> String {
+        String::new()
+    }
+    /// Writes the refused rows of the table to where people read them. May be done again.
+    async fn record_refused(&self, _job_id: &str, _: &Table) -> Result<()> {
         Ok(())
     }
 }
@@ -106,6 +116,8 @@ pub struct Leader {
     pub(crate) fenced: bool,
     /// When the first task of each table was handed out, for the report.
     started: Vec<Option<Instant>>,
+    /// Tables whose refused rows are on their way to the tables of records.
+    recording_refused: BTreeSet<usize>,
 }
 
 impl Leader {
@@ -139,6 +151,7 @@ impl Leader {
             failures: BTreeMap::new(),
             retries: BTreeMap::new(),
             fenced: false,
+            recording_refused: BTreeSet::new(),
         }
     }
 
@@ -168,7 +181,7 @@ impl Leader {
         let open: Vec<u64> = table.open_chunks().collect();
         match table.record.phase {
             Phase::Encoding if !open.is_empty() => self.push_chunks(n, open),
-            Phase::Encoding => self.all_encoded(n).await?,
+            Phase::Encoding => self.chunk_encoded(n).await?,
             Phase::Detecting => {
                 self.push_chunks(n, open);
                 self.all_encoded_again(n).await?;
@@ -380,10 +393,8 @@ impl Leader {
         self.ready.clear();
         let table = &mut self.tables[n];
         table.manifests.insert(number, manifest);
-        if table.manifests.len() == table.chunks.len() && table.record.phase == Phase::Encoding {
-            return self.all_encoded(n).await;
-        }
         match table.record.phase {
+            Phase::Encoding => self.chunk_encoded(n).await,
             Phase::Detecting => self.all_encoded_again(n).await,
             Phase::Ingesting => self.go_on_when_ingested(n).await,
             _ => Ok(()),
@@ -471,7 +482,8 @@ impl Leader {
                 }));
                 Ok(())
             }
-            Phase::Encoding | Phase::Finished => Ok(()),
+            Phase::Encoding => self.refused_recorded(n).await,
+            Phase::Finished => Ok(()),
         }
     }
 
@@ -613,20 +625,6 @@ impl Leader {
                 "a record was changed by someone else",
             )),
         }
-    }
-
-    /// Job id.
-    pub(crate) fn job_id(&self) -> &str {
-        &self.job_id
-    }
-
-    pub(crate) fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    /// Counts over all tables; costs time in proportion to chunks and ranges.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.tables)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod conflicts;
 mod done;
 mod existing;
 pub mod fleet;
+pub mod inspect;
 pub mod job;
 pub mod leader;
 pub mod plan;

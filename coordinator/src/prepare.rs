@@ -17,7 +17,8 @@ use std::path::Path;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_config::{
-    Backend, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, fingerprint, schema_file,
+    Backend, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, SourceView, fingerprint,
+    schema_file,
 };
 use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
 use thunderhead_source::store::with_access;
@@ -45,12 +46,6 @@ pub(crate) fn refuse_unsupported(job: &Job) -> Result<()> {
         return refuse(
             "the logical mode (backend = \"tidb\") is not supported yet",
             "use backend = \"local\"",
-        );
-    }
-    if job.type_errors_max > 0 {
-        return refuse(
-            "lightning.max-error above 0 is not supported yet",
-            "every row that is refused is an error: remove it",
         );
     }
     Ok(())
@@ -216,6 +211,48 @@ async fn create_schema(target: &Target, job: &Job, tree: &SourceTree) -> Result<
                 .await
                 .map_err(|e| at(file, statement.line, e))?;
         }
+    }
+    create_views(job, target, tree).await
+}
+
+/// Creates the views that are missing. One may read another: what fails is tried again as long as others succeed.
+async fn create_views(job: &Job, target: &Target, tree: &SourceTree) -> Result<()> {
+    let mut open: Vec<&SourceView> = Vec::new();
+    for view in &tree.views {
+        let known = target.tidb.table_info_json(&view.database, &view.view);
+        if known.await?.is_none() {
+            open.push(view);
+        }
+    }
+    while !open.is_empty() {
+        let (count, mut left, mut failure) = (open.len(), Vec::new(), None);
+        for view in open {
+            if let Err(error) = create_view(job, target, view).await {
+                failure.get_or_insert(error);
+                left.push(view);
+            }
+        }
+        match failure {
+            Some(error) if left.len() == count => return Err(error),
+            _ => open = left,
+        }
+    }
+    Ok(())
+}
+
+/// Dumps set character sets around the statement and drop what was there: neither is needed.
+async fn create_view(job: &Job, target: &Target, view: &SourceView) -> Result<()> {
+    let file = &view.schema_file;
+    for statement in read_schema(job, file)? {
+        let first = statement.text.split_whitespace().next().unwrap_or_default();
+        if first.eq_ignore_ascii_case("SET") || first.eq_ignore_ascii_case("DROP") {
+            continue;
+        }
+        target
+            .tidb
+            .exec_in(&view.database, &statement.text)
+            .await
+            .map_err(|e| at(file, statement.line, e))?;
     }
     Ok(())
 }

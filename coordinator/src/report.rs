@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
+use thunderhead_cluster::task_id;
 use thunderhead_types::Checksum;
 
 /// One table of the report.
@@ -40,6 +41,8 @@ pub struct TableReport {
     pub conflicting_rows: u64,
     /// Rows left out because of it.
     pub removed_rows: u64,
+    /// Rows left out because nothing could be made of them; also counted in `rows`.
+    pub refused_rows: u64,
     /// Retried requests.
     pub retries: u64,
     /// Seconds from its first task to its verification in this process.
@@ -146,6 +149,15 @@ impl Report {
         for (path, ranges) in &self.ingest {
             let _ = writeln!(text, "ranges ingested: {ranges} by {path}");
         }
+        for t in self.tables.iter().filter(|t| t.refused_rows > 0) {
+            let _ = writeln!(
+                text,
+                "{}: {} rows were refused and left out; see tables type_error_v1 and syntax_error_v1, task_id {}",
+                t.table,
+                t.refused_rows,
+                task_id(&self.job)
+            );
+        }
         for t in self.tables.iter().filter(|t| t.conflicts > 0) {
             let _ = writeln!(
                 text,
@@ -183,6 +195,7 @@ fn table_report(table: &Table) -> TableReport {
         conflicts: resolution.map_or(0, Resolution::groups),
         conflicting_rows: resolution.map_or(0, |r| r.rows),
         removed_rows: resolution.map_or(0, |r| r.losers),
+        refused_rows: table.refused_rows(),
         retries,
         seconds: table.elapsed.as_secs_f64(),
     }
@@ -231,6 +244,26 @@ pub fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
             } else {
                 let _ = write!(line, "  {cell:>w$}", w = widths[column]);
             }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Columns left aligned, rows of any length.
+pub fn aligned_left(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
         }
         text.push_str(line.trim_end());
         text.push('\n');

@@ -3,12 +3,12 @@
 
 use crate::conflicts::{self, Budget};
 use crate::job::Table;
-use crate::leader::Steps;
+use crate::leader::{Steps, refused_rows_to_record};
 use async_trait::async_trait;
 use std::sync::Arc;
 use thunderhead_cluster::{
-    GuardOptions, Guards, IdKind, Importer, ImporterOptions, IngestPath, PdClient, RetryPolicy,
-    Security, SqlTls, TaskInfo, TidbClient, TidbOptions,
+    GuardOptions, Guards, IdKind, Importer, ImporterOptions, IngestPath, PdClient, RefusedTable,
+    RetryPolicy, Security, SqlTls, TaskInfo, TidbClient, TidbOptions,
 };
 use thunderhead_codec::keys;
 use thunderhead_codec::schema::TableInfo;
@@ -34,6 +34,9 @@ fn path(job: &Job) -> IngestPath {
         IngestFiles::Auto => IngestPath::Auto,
     }
 }
+
+/// Refused rows of a job that are described; who has more has one mistake many times.
+const REFUSED_RECORDS_MAX: u64 = 10_000;
 
 /// An open target.
 pub(crate) struct Target {
@@ -86,6 +89,11 @@ impl Target {
                 threshold: job.conflict.threshold,
                 record_rows_max: match job.task_info_schema {
                     Some(_) => job.conflict.record_rows_max,
+                    None => 0,
+                },
+                refused_max: job.type_errors_max,
+                refused_records_max: match job.task_info_schema {
+                    Some(_) => REFUSED_RECORDS_MAX,
                     None => 0,
                 },
             },
@@ -325,6 +333,31 @@ impl Steps for TargetSteps {
         records
             .replace_conflicts(&conflicts::quoted_name(table), &counts, &rows)
             .await
+    }
+
+    fn where_refused(&self, job_id: &str) -> String {
+        let Some(schema) = &self.task_info_schema else {
+            return String::new();
+        };
+        let schema = thunderhead_cluster::quote(schema);
+        let task_id = thunderhead_cluster::task_id(job_id);
+        format!(
+            "; tables type_error_v1 and syntax_error_v1 in {schema} hold the rows WHERE task_id = {task_id}"
+        )
+    }
+
+    async fn record_refused(&self, job_id: &str, table: &Table) -> Result<()> {
+        let Some(schema) = &self.task_info_schema else {
+            return Ok(());
+        };
+        let records = TaskInfo::new(&self.tidb, schema, job_id);
+        for which in [RefusedTable::Type, RefusedTable::Syntax] {
+            let rows = refused_rows_to_record(table, which);
+            records
+                .replace_refused(which, &conflicts::quoted_name(table), &rows)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn split(&self, _: &Table, borders: Vec<Vec<u8>>) -> Result<()> {

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use thunderhead_coordinator::conflicts::Budget;
 use thunderhead_coordinator::fleet::{Fleet, FleetOptions, NewJob};
 use thunderhead_coordinator::job::{self, JobRecord, Phase, Table, TableRecord, TaskRef};
 use thunderhead_coordinator::leader::Steps;
@@ -41,6 +42,8 @@ struct World {
     held: BTreeMap<u64, String>,
     finished: BTreeMap<String, u32>,
     encodes: u32,
+    /// Offsets of refused rows by table, as people read them.
+    refused: BTreeMap<String, Vec<u64>>,
 }
 
 struct FakeSteps(Arc<Mutex<World>>);
@@ -53,6 +56,20 @@ impl Steps for FakeSteps {
 
     fn range_bytes_target(&self) -> u64 {
         200
+    }
+
+    fn conflict_budget(&self) -> Budget {
+        Budget {
+            refused_max: TABLES as u64 * CHUNKS,
+            refused_records_max: u64::MAX,
+            ..Budget::default()
+        }
+    }
+
+    async fn record_refused(&self, _: &str, table: &Table) -> Result<()> {
+        let rows = table.refused().map(|(_, row)| row.offset).collect();
+        self.0.lock().unwrap().refused.insert(table.name(), rows);
+        Ok(())
     }
 
     async fn split(&self, _: &Table, borders: Vec<Vec<u8>>) -> Result<()> {
@@ -113,7 +130,13 @@ fn encode(world: &mut World, task: &wire::EncodeTask, epoch: u64) -> wire::Manif
     };
     wire::Manifest {
         runs: vec![run],
-        rows: PAIRS,
+        rows: PAIRS + 1,
+        // One row of each chunk: exactly as many as are tolerated.
+        refused_rows: 1,
+        refused: vec![wire::RefusedRow {
+            offset: number,
+            ..wire::RefusedRow::default()
+        }],
         checksum: to_wire(checksum),
         agent_id: "a".into(),
         attempt_dir,
@@ -417,6 +440,10 @@ async fn many_lives(seed: u64) {
         (0..TABLES).all(|n| world.finished[&format!("d.t{n}")] >= 1),
         "seed {seed}"
     );
+    for table in 0..TABLES {
+        let refused = &world.refused[&format!("d.t{table}")];
+        assert_eq!(*refused, (0..CHUNKS).collect::<Vec<_>>(), "seed {seed}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ pub mod control;
 pub mod fixture;
 pub mod fleet;
 pub mod import;
+pub mod mariadb;
 pub mod netns;
 pub mod process;
 pub mod proxy;

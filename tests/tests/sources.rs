@@ -109,3 +109,79 @@ async fn other_character_sets_and_ragged_rows_are_read_as_told() {
         rows(&[&["1", "孿", "5"], &["2", "你好", "9"], &["3", "x", "1"]])
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_of_a_dump_are_created_after_the_tables_they_read_in_any_order() {
+    let bench = Bench::start(&[]);
+    bench.file("d-schema-create.sql", "CREATE DATABASE `d`;");
+    bench.file(
+        "d.t-schema.sql",
+        "CREATE TABLE t (id INT PRIMARY KEY, n INT);",
+    );
+    // Dumpling writes a table in place of each view first.
+    bench.file(
+        "d.v-schema.sql",
+        "CREATE TABLE `v`(\n`id` int\n)ENGINE=MyISAM;\n",
+    );
+    bench.file(
+        "d.v-schema-view.sql",
+        "/*!40101 SET NAMES binary*/;\nDROP TABLE IF EXISTS `v`;\nDROP VIEW IF EXISTS `v`;\n\
+         SET @PREV_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT;\nSET character_set_client = utf8mb4;\n\
+         CREATE VIEW `v` AS SELECT `id` FROM `t` WHERE `n` > 1;\n\
+         SET character_set_client = @PREV_CHARACTER_SET_CLIENT;\n",
+    );
+    // Reads a view whose name comes later.
+    bench.file(
+        "d.a-schema-view.sql",
+        "CREATE VIEW `a` AS SELECT COUNT(*) AS c FROM `v`;\n",
+    );
+    bench.file("d.t.csv", "id,n\n1,1\n2,2\n3,3\n");
+    bench.import(&[]).succeeds();
+    assert_eq!(
+        bench.query("SELECT id FROM d.v ORDER BY id").await,
+        rows(&[&["2"], &["3"]])
+    );
+    assert_eq!(bench.query("SELECT c FROM d.a").await, rows(&[&["2"]]));
+    // What is there stays.
+    bench.sql(&["TRUNCATE TABLE d.t"]).await;
+    bench.import(&[]).succeeds();
+    assert_eq!(bench.query("SELECT c FROM d.a").await, rows(&[&["2"]]));
+
+    bench.sql(&["DROP DATABASE d"]).await;
+    bench.file(
+        "d.a-schema-view.sql",
+        "CREATE VIEW `a` AS SELECT x FROM `missing`;\n",
+    );
+    bench
+        .import(&[])
+        .fails(3, &["d.a-schema-view.sql:1", "missing"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_dump_file_fills_every_table_it_holds() {
+    let mut bench = Bench::start(&[]);
+    bench
+        .sql(&[
+            "CREATE DATABASE d",
+            "CREATE TABLE d.a (id INT PRIMARY KEY, s VARCHAR(10))",
+            "CREATE TABLE d.B (id INT PRIMARY KEY)",
+        ])
+        .await;
+    bench.file(
+        "backup.sql",
+        "-- MySQL dump\nDROP TABLE IF EXISTS `a`;\n/*!40101 SET character_set_client = utf8 */;\nCREATE TABLE `a` (`id` int);\n\
+         LOCK TABLES `a` WRITE;\nINSERT INTO `a` VALUES (1,'x'),(2,'(y;');\nUNLOCK TABLES;\n\
+         INSERT INTO `B` VALUES (7);\nINSERT INTO `a` VALUES (3,NULL);\nINSERT INTO `B` VALUES (8),(9);\n",
+    );
+    bench.extra =
+        "[[mydumper.files]]\npath = 'backup.sql'\nschema = 'd'\ntable = '*'\ntype = 'sql'\n".into();
+    bench.import(&[]).succeeds();
+    assert_eq!(
+        bench.query("SELECT id, s FROM d.a ORDER BY id").await,
+        rows(&[&["1", "x"], &["2", "(y;"], &["3", "NULL"]])
+    );
+    assert_eq!(
+        bench.query("SELECT id FROM d.B ORDER BY id").await,
+        rows(&[&["7"], &["8"], &["9"]])
+    );
+}

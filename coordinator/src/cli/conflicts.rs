@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use thunderhead_cluster::{ConflictCount, SHOWN_COLUMNS, ShownConflict, TaskInfo};
-use thunderhead_config::{Job, SourceTree, fingerprint};
+use thunderhead_config::{Job, fingerprint};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 #[derive(Args)]
@@ -72,7 +72,7 @@ async fn show(args: &ConflictsArgs) -> Result<String> {
     };
     let id = match &args.job {
         Some(id) => id.clone(),
-        None => fingerprint::identity(&job, &SourceTree::scan(&job)?),
+        None => fingerprint::identity(&job, &thunderhead_source::store::scan(&job)?),
     };
     let tidb = target::connect_sql(&job).await?;
     let records = TaskInfo::new(&tidb, schema, &id);

@@ -7,6 +7,7 @@ mod conflicts;
 mod coordinator;
 mod display;
 mod import;
+mod inspect;
 mod remote;
 mod sandbox;
 
@@ -46,6 +47,8 @@ struct Cli {
 enum Command {
     /// Import source files into a TiDB cluster
     Import(Box<import::ImportArgs>),
+    /// Show what a source holds: tables, files, dialect, first rows, problems; writes nothing
+    Inspect(Box<inspect::InspectArgs>),
     /// Run an agent of a fleet: it encodes, sorts and ingests what coordinators hand out
     Agent(Box<thunderhead_agent::AgentArgs>),
     /// Run a coordinator of a fleet; many may run, one leads
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
     }
     match cli.command {
         Command::Import(args) => import::run(*args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Coordinator(args) => coordinator::run(&args),
         Command::Remote(command) => remote::run(&command),

@@ -32,6 +32,7 @@ impl Leader {
             task_id: TaskRef::Chunk { table: n, number }.id(),
             attempt,
             table: Some(self.table_spec(n)),
+            refused_records_max: self.refused_records_left(),
             ..self.tables[n].chunks[&number].clone()
         }
     }

@@ -3,11 +3,26 @@
 
 use super::{Leader, conflicts, overlaps};
 use crate::job::{Phase, Table, TaskRef};
+use crate::progress::{Progress, Snapshot};
 use std::collections::BTreeSet;
 use thunderhead_proto::thunderhead as wire;
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
 
 impl Leader {
+    /// Job id.
+    pub(crate) fn job_id(&self) -> &str {
+        &self.job_id
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Counts over all tables; costs time in proportion to chunks and ranges.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.tables)
+    }
+
     /// Whether the recorded manifest of a chunk is this attempt's.
     pub(crate) fn is_recorded(&self, task_id: u64, agent: &str, attempt_dir: &str) -> bool {
         match TaskRef::from_id(task_id) {

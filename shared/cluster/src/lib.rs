@@ -47,7 +47,7 @@ pub use security::Connector;
 pub use split::SplitStats;
 pub use store::{StoreClients, StoreConfig, is_tiflash};
 pub use task_info::{
-    ConflictCount, ConflictRow, Refused, RefusedRow, SHOWN_COLUMNS, ShownConflict, TaskInfo,
+    ConflictCount, ConflictRow, RefusedRow, RefusedTable, SHOWN_COLUMNS, ShownConflict, TaskInfo,
     task_id,
 };
 pub use thunderhead_net::Security;

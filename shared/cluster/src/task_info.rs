@@ -79,7 +79,7 @@ pub struct RefusedRow {
 
 /// Which of the two tables of refused rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RefusedTable {
     /// `type_error_v1`
     Type,
     /// `syntax_error_v1`
@@ -161,13 +161,13 @@ impl<'a> TaskInfo<'a> {
     /// As [`TaskInfo::replace_conflicts`].
     pub async fn replace_refused(
         &self,
-        kind: Refused,
+        which: RefusedTable,
         table_name: &str,
         rows: &[RefusedRow],
     ) -> Result<()> {
-        let (table, data) = match kind {
-            Refused::Type => ("type_error_v1", "row_data"),
-            Refused::Syntax => ("syntax_error_v1", "context"),
+        let (table, data) = match which {
+            RefusedTable::Type => ("type_error_v1", "row_data"),
+            RefusedTable::Syntax => ("syntax_error_v1", "context"),
         };
         let mut statements = self.create(&REFUSED_TABLES);
         statements.push(self.delete(table, table_name));

@@ -145,7 +145,7 @@ const NEVER_LOGGED: &str = "row values, keys and secrets never reach the log";
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     used("lightning.region-concurrency", Int(1, 1024), "(number of CPUs)", "worker threads that encode and sort, per agent"),
-    used("lightning.max-error", COUNT, "0", "rows with a wrong value that are left out and recorded before the import stops; same as `max-error.type`"),
+    used("lightning.max-error", COUNT, "0", "rows with a wrong value or a wrong number of fields that are left out before the import stops, counted over the whole job; they are recorded in `type_error_v1` and `syntax_error_v1`. Same as `max-error.type`"),
     used("lightning.task-info-schema-name", Text, "\"lightning_task_info\"", "database for the tables that record errors and conflicts; empty = record nothing"),
     refused("lightning.server-mode", Bool, "false", "there is no task server; run one `thunderhead import` per job"),
     nothing("lightning.check-requirements", Bool, "true", "the checks before an import are cheap and always run"),
@@ -160,7 +160,7 @@ pub const KEYS: &[Key] = &[
     nothing("lightning.index-concurrency", COUNT, "2", NO_ENGINES),
     nothing("lightning.table-concurrency", COUNT, "6", NO_ENGINES),
     nothing("lightning.io-concurrency", COUNT, "5", "every worker thread reads its own chunk"),
-    nothing("lightning.max-error-records", COUNT, "(none)", "rows are recorded up to conflict.max-record-rows"),
+    nothing("lightning.max-error-records", COUNT, "(none)", "the first 10,000 refused rows of a job are recorded"),
     nothing("lightning.meta-schema-name", Text, "\"lightning_metadata\"", "the job's state is not kept in the target cluster"),
     used("lightning.max-error.type", COUNT, "0", "see `max-error`"),
     refused("lightning.max-error.syntax", COUNT, "0", "a file that cannot be parsed stops the import: what follows the error cannot be trusted"),
@@ -225,7 +225,7 @@ pub const KEYS: &[Key] = &[
     used("mydumper.files[].pattern", Text, "(pattern or path)", "regular expression on the path below data-source-dir, with `/`"),
     used("mydumper.files[].path", Text, "(pattern or path)", "one file"),
     used("mydumper.files[].schema", Text, "\"\"", "database; `$1`, `${name}` and `$$` are filled in from the pattern"),
-    used("mydumper.files[].table", Text, "\"\"", "table; a template too"),
+    used("mydumper.files[].table", Text, "\"\"", "table; a template too. `*` with type `sql`: every table whose rows the dump holds"),
     used("mydumper.files[].type", Text, "\"\"", "`csv`, `sql`, `parquet`, `schema-schema`, `table-schema`, `view-schema` or `ignore`; a template too"),
     used("mydumper.files[].key", Text, "\"\"", "orders the files of a table; a template too"),
     used("mydumper.files[].compression", Text, "(by suffix)", "`gz`, `zstd`, `snappy`, `lz4`, `xz`, `bz2` or empty; a template too"),

@@ -34,5 +34,8 @@ pub use raw::environment_overrides;
 pub use routes::{AmbiguousRoute, Routes};
 pub use routing::{FileRole, FileRules, RoutingError, SourceFile};
 pub use secret::{Password, Secret};
-pub use tree::{ListedFile, SchemaFile, SourceDatabase, SourceTable, SourceTree};
+pub use tree::{
+    ListedFile, SchemaFile, SourceDatabase, SourceTable, SourceTree, SourceView, TablesOf,
+    list_directory,
+};
 pub use value::{parse_duration_ms, parse_size};

@@ -62,7 +62,11 @@ pub enum FileRole {
         compression: Compression,
     },
     /// CREATE VIEW.
-    View { database: String, table: String },
+    View {
+        database: String,
+        table: String,
+        compression: Compression,
+    },
     /// Rows.
     Data {
         database: String,
@@ -253,7 +257,11 @@ impl FileRule {
                 table,
                 compression: packed,
             },
-            Kind::View => FileRole::View { database, table },
+            Kind::View => FileRole::View {
+                database,
+                table,
+                compression: packed,
+            },
             Kind::Data(FileFormat::Parquet) if packed != Compression::None => {
                 return Err(RoutingError::PackedParquet);
             }
@@ -476,7 +484,9 @@ mod tests {
                 table,
                 compression,
             })) => format!("table {database} {table} {compression:?}"),
-            Some(Ok(FileRole::View { database, table })) => format!("view {database} {table}"),
+            Some(Ok(FileRole::View {
+                database, table, ..
+            })) => format!("view {database} {table}"),
             Some(Ok(FileRole::Data {
                 database,
                 table,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use thunderhead_types::{Error, ErrorKind, Result};
 
-use crate::job::{Compression, Job};
+use crate::job::{Compression, FileFormat, Job};
 use crate::routes::AmbiguousRoute;
 use crate::routing::{FileRole, SourceFile};
 
@@ -29,8 +29,8 @@ pub struct SourceTree {
     pub databases: Vec<SourceDatabase>,
     /// Tables by size of their data, then by name.
     pub tables: Vec<SourceTable>,
-    /// Views, which are not imported: `db.view`.
-    pub views: Vec<String>,
+    /// Views, which are created after the tables.
+    pub views: Vec<SourceView>,
     /// Names of files that are not for this job.
     pub ignored: Vec<String>,
 }
@@ -40,6 +40,17 @@ pub struct SourceTree {
 pub struct SourceDatabase {
     /// Target name.
     pub database: String,
+    /// Where its statement is.
+    pub schema_file: SchemaFile,
+}
+
+/// A CREATE VIEW.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceView {
+    /// Target database.
+    pub database: String,
+    /// Target name.
+    pub view: String,
     /// Where its statement is.
     pub schema_file: SchemaFile,
 }
@@ -86,31 +97,45 @@ fn folded(database: &str, table: &str) -> Folded {
 impl SourceTree {
     /// Walks the source directory of `job`. Fails where the directory is missing, holds no data for the job,
     /// leads out of itself, or has files that match a rule and cannot be used.
-    pub fn scan(job: &Job) -> Result<SourceTree> {
-        let root = root_of(&job.source_dir)?;
-        let mut walk = Walk {
-            root: &root,
-            found: Vec::new(),
-            seen: BTreeSet::new(),
-            ignored: Vec::new(),
-        };
-        walk.directory(&root, "", 0)?;
-        let mut builder = Builder::new(job);
-        builder.ignored = std::mem::take(&mut walk.ignored);
-        for file in walk.found {
+    /// `tables_of` names the tables of a dump of several.
+    pub fn scan(job: &Job, tables_of: TablesOf<'_>) -> Result<SourceTree> {
+        let (root, found, ignored) = list_directory(&job.source_dir)?;
+        let mut builder = Builder::new(job, tables_of);
+        builder.ignored = ignored;
+        for file in found {
             builder.add(file);
         }
         builder.finish(root)
     }
 
     /// The tree of what a store lists below `root`. Fails as [`SourceTree::scan`] does.
-    pub fn of(job: &Job, root: PathBuf, files: Vec<ListedFile>) -> Result<SourceTree> {
-        let mut builder = Builder::new(job);
+    /// `tables_of` names the tables of a dump of several.
+    pub fn of(
+        job: &Job,
+        root: PathBuf,
+        files: Vec<ListedFile>,
+        tables_of: TablesOf<'_>,
+    ) -> Result<SourceTree> {
+        let mut builder = Builder::new(job, tables_of);
         for file in files {
             builder.add(file);
         }
         builder.finish(root)
     }
+}
+
+/// The directory, links resolved; the files below it in their order; names of what is no file.
+pub fn list_directory(dir: &Path) -> Result<(PathBuf, Vec<ListedFile>, Vec<String>)> {
+    let root = root_of(dir)?;
+    let mut walk = Walk {
+        root: &root,
+        found: Vec::new(),
+        seen: BTreeSet::new(),
+        ignored: Vec::new(),
+    };
+    walk.directory(&root, "", 0)?;
+    let (found, ignored) = (walk.found, walk.ignored);
+    Ok((root, found, ignored))
 }
 
 fn root_of(dir: &Path) -> Result<PathBuf> {
@@ -143,7 +168,8 @@ pub struct ListedFile {
 }
 
 impl ListedFile {
-    fn local(name: String, path: PathBuf, metadata: &Metadata) -> Self {
+    /// A file of this machine.
+    pub fn local(name: String, path: PathBuf, metadata: &Metadata) -> Self {
         let seconds = metadata.mtime().saturating_mul(1_000_000_000);
         Self {
             name,
@@ -233,13 +259,20 @@ impl Walk<'_> {
     }
 }
 
+/// The tables whose rows a dump holds, or why that cannot be said.
+pub type TablesOf<'a> = &'a dyn Fn(&SourceFile) -> Result<Vec<String>, String>;
+
+/// As the table of a rule: whichever tables the dump holds.
+const ALL_TABLES: &str = "*";
+
 struct Builder<'a> {
     job: &'a Job,
+    tables_of: TablesOf<'a>,
     databases: BTreeMap<String, SourceDatabase>,
     tables: BTreeMap<Folded, SourceTable>,
     /// Source tables whose schema file was seen.
     schemas: BTreeMap<Folded, String>,
-    views: Vec<String>,
+    views: BTreeMap<Folded, SourceView>,
     ignored: Vec<String>,
     files: usize,
     filtered: usize,
@@ -247,13 +280,14 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(job: &'a Job) -> Self {
+    fn new(job: &'a Job, tables_of: TablesOf<'a>) -> Self {
         Self {
             job,
+            tables_of,
             databases: BTreeMap::new(),
             tables: BTreeMap::new(),
             schemas: BTreeMap::new(),
-            views: Vec::new(),
+            views: BTreeMap::new(),
             ignored: Vec::new(),
             files: 0,
             filtered: 0,
@@ -300,7 +334,27 @@ impl<'a> Builder<'a> {
                         schema_file,
                     });
             }
-            FileRole::View { database, table } => self.views.push(format!("{database}.{table}")),
+            FileRole::View {
+                database,
+                table,
+                compression,
+            } => {
+                if !self.wanted(&database, &table, &file.name) {
+                    return Ok(());
+                }
+                let (database, view) = routes.table(&database, &table).map_err(ambiguous)?;
+                let schema_file = SchemaFile {
+                    name: file.name,
+                    path: file.path,
+                    compression,
+                };
+                let key = folded(&database, &view);
+                self.views.entry(key).or_insert(SourceView {
+                    database,
+                    view,
+                    schema_file,
+                });
+            }
             FileRole::Table {
                 database,
                 table,
@@ -333,9 +387,6 @@ impl<'a> Builder<'a> {
                 compression,
                 sort_key,
             } => {
-                if !self.wanted(&database, &table, &file.name) {
-                    return Ok(());
-                }
                 let data = SourceFile {
                     name: file.name,
                     path: file.path,
@@ -345,12 +396,29 @@ impl<'a> Builder<'a> {
                     format,
                     compression,
                     sort_key,
-                    source_database: database.clone(),
-                    source_table: table.clone(),
+                    source_database: database,
+                    source_table: table,
                     only_table: None,
                 };
-                self.table(&database, &table)?.data_files.push(data);
+                if data.source_table != ALL_TABLES || format != FileFormat::Sql {
+                    return self.data(data);
+                }
+                for name in (self.tables_of)(&data)? {
+                    self.data(SourceFile {
+                        only_table: Some(name.to_lowercase()),
+                        source_table: name,
+                        ..data.clone()
+                    })?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, data: SourceFile) -> Result<(), String> {
+        let (database, table) = (&data.source_database.clone(), &data.source_table.clone());
+        if self.wanted(database, table, &data.name) {
+            self.table(database, table)?.data_files.push(data);
         }
         Ok(())
     }
@@ -386,6 +454,13 @@ impl<'a> Builder<'a> {
         if !self.problems.is_empty() {
             return Err(unusable(&root, &self.problems));
         }
+        // Dumps hold a table in place of each view, for servers that know no views.
+        let is_view = |key: &Folded, table: &SourceTable| {
+            table.data_files.is_empty() && self.views.contains_key(key)
+        };
+        self.tables.retain(|key, table| !is_view(key, table));
+        self.views.retain(|key, _| !self.tables.contains_key(key));
+        let views: Vec<SourceView> = self.views.into_values().collect();
         let mut tables: Vec<SourceTable> = self.tables.into_values().collect();
         if tables.iter().all(|table| table.data_files.is_empty()) {
             return Err(no_data(&root, self.files, self.filtered));
@@ -396,15 +471,19 @@ impl<'a> Builder<'a> {
         tables.sort_by(|a, b| {
             (a.bytes(), &a.database, &a.table).cmp(&(b.bytes(), &b.database, &b.table))
         });
+        let wanted = tables
+            .iter()
+            .map(|t| &t.database)
+            .chain(views.iter().map(|v| &v.database));
         self.databases
-            .retain(|name, _| tables.iter().any(|t| t.database.to_lowercase() == *name));
+            .retain(|name, _| wanted.clone().any(|wanted| wanted.to_lowercase() == *name));
         self.ignored.sort();
         let databases = self.databases.into_values().collect();
         Ok(SourceTree {
             root,
             databases,
             tables,
-            views: self.views,
+            views,
             ignored: self.ignored,
         })
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use thunderhead_config::{
-    FileFormat, Job, SourceFormat, SourceTree, fingerprint, load, schema_file,
+    FileFormat, Job, SourceFile, SourceFormat, SourceTree, fingerprint, load, schema_file,
 };
 use thunderhead_types::{ErrorKind, Result};
 
@@ -30,8 +30,12 @@ fn job(dir: &Path, mydumper: &str) -> Job {
     load(&text, "job.toml", &[]).unwrap().job
 }
 
+fn no_dumps(_: &SourceFile) -> std::result::Result<Vec<String>, String> {
+    Err("no dump of several tables".into())
+}
+
 fn scan(dir: &TempDir, mydumper: &str) -> Result<SourceTree> {
-    SourceTree::scan(&job(dir.path(), mydumper))
+    SourceTree::scan(&job(dir.path(), mydumper), &no_dumps)
 }
 
 /// One line a table: `db.table schema? file file`.
@@ -143,12 +147,12 @@ fn what_cannot_be_imported_is_named() {
     let dir = directory(&[]);
     let missing = dir.path().join("nowhere");
     check_fails(
-        SourceTree::scan(&job(&missing, "")),
+        SourceTree::scan(&job(&missing, ""), &no_dumps),
         &["nowhere", "data-source-dir", "no such directory"],
     );
     let file = directory(&["f"]);
     check_fails(
-        SourceTree::scan(&job(&file.path().join("f"), "")),
+        SourceTree::scan(&job(&file.path().join("f"), ""), &no_dumps),
         &["not a directory"],
     );
     check_fails(scan(&dir, ""), &["data-source-dir", "empty"]);
@@ -220,7 +224,7 @@ fn links_may_lead_inside_of_the_directory_alone() {
 fn a_file_carries_what_a_reader_needs() {
     let dir = directory(&["a.t.01.csv=hello"]);
     let job = job(dir.path(), "[mydumper.csv]\nseparator = '|'\n");
-    let tree = SourceTree::scan(&job).unwrap();
+    let tree = SourceTree::scan(&job, &no_dumps).unwrap();
     let file = &tree.tables[0].data_files[0];
     assert_eq!(
         (file.size, file.sort_key.as_str(), file.format),
@@ -237,7 +241,7 @@ fn a_file_carries_what_a_reader_needs() {
 fn a_fingerprint_changes_with_what_it_stands_for_and_with_nothing_else() {
     let dir = directory(&["a.t.csv=1", "a.u.csv=1"]);
     let base = job(dir.path(), "");
-    let tree = SourceTree::scan(&base).unwrap();
+    let tree = SourceTree::scan(&base, &no_dumps).unwrap();
     let (identity, content) = (
         fingerprint::identity(&base, &tree),
         fingerprint::content(&base, &tree),
@@ -251,7 +255,7 @@ fn a_fingerprint_changes_with_what_it_stands_for_and_with_nothing_else() {
         "max-region-size = '1MiB'\n[mydumper.csv]\nseparator = ','\n",
     );
     same.tidb.host = "elsewhere".into();
-    let again = SourceTree::scan(&same).unwrap();
+    let again = SourceTree::scan(&same, &no_dumps).unwrap();
     assert_eq!(fingerprint::identity(&same, &again), identity);
     assert_eq!(fingerprint::content(&same, &again), content);
 
@@ -306,4 +310,46 @@ fn a_schema_file_is_read_as_statements() {
     fs::write(dir.path().join("a.t-schema.sql"), b"\xff\xfe").unwrap();
     let error = statements(&tree).unwrap_err();
     assert!(error.to_string().contains("UTF-8"), "{error}");
+}
+
+#[test]
+fn a_dump_of_several_tables_is_a_file_of_each_of_them() {
+    let dir = directory(&["all.sql", "d.b.csv"]);
+    let rule = "filter = ['d.*', '!d.c']\nfiles = [{ pattern = '^all.sql$', schema = 'd', table = '*', type = 'sql' }]\ndefault-file-rules = true";
+    let job = job(dir.path(), rule);
+    let tree = SourceTree::scan(&job, &|file: &SourceFile| {
+        assert_eq!(file.name, "all.sql");
+        Ok(["a", "B", "c"].map(str::to_owned).to_vec())
+    })
+    .unwrap();
+    let files = |table: &str| {
+        let table = tree.tables.iter().find(|t| t.table == table).unwrap();
+        let files = table.data_files.iter();
+        files
+            .map(|f| (f.name.clone(), f.only_table.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tree.tables.len(), 2);
+    assert_eq!(files("a"), [("all.sql".into(), Some("a".into()))]);
+    assert_eq!(files("B").len(), 2, "one table, whatever the case");
+}
+
+#[test]
+fn views_take_the_place_of_the_tables_that_dumps_write_for_them() {
+    let files = [
+        "d.t.csv",
+        "d.v-schema.sql",
+        "d.v-schema-view.sql",
+        "x.w-schema-view.sql.gz",
+        "x-schema-create.sql",
+        "no.v-schema-view.sql",
+    ];
+    let tree = scan(&directory(&files), "filter = ['*.*', '!no.*']").unwrap();
+    assert_eq!(tree.tables.len(), 1);
+    let views = tree
+        .views
+        .iter()
+        .map(|v| format!("{}.{}", v.database, v.view));
+    assert_eq!(views.collect::<Vec<_>>(), ["d.v", "x.w"]);
+    assert_eq!(tree.databases.len(), 1);
 }

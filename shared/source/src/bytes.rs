@@ -62,8 +62,57 @@ pub fn source_at(
     Ok(unpacked(stored_at(location)?, compression))
 }
 
+/// Unpacked bytes per stored byte in the first part of a packed file; `None` where nothing is packed, or nothing
+/// can be unpacked.
+pub fn packed_ratio(location: &str, compression: Compression) -> Option<f64> {
+    let start = Arc::new(Start(stored_at(location).ok()?));
+    let unpacked = unpacked(start, compression);
+    if unpacked.seekable() {
+        return None;
+    }
+    let (mut stream, mut buffer, mut bytes) = (unpacked.open(0).ok()?, vec![0; 64 << 10], 0u64);
+    // It ends with an error where the first part does.
+    while let Ok(got) = stream.read(&mut buffer)
+        && got > 0
+    {
+        bytes += got as u64;
+    }
+    let stored = unpacked.identity().ok()?.stored_bytes.min(START_BYTES);
+    (bytes > 0 && stored > 0).then(|| bytes as f64 / stored as f64)
+}
+
+/// What [`packed_ratio`] reads.
+const START_BYTES: u64 = 1 << 20;
+
+/// The first bytes of a file, as if it ended there.
+#[derive(Debug)]
+struct Start(Arc<dyn ByteSource>);
+
+impl ByteSource for Start {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        self.0.identity()
+    }
+
+    fn size(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn seekable(&self) -> bool {
+        self.0.seekable()
+    }
+
+    fn open(&self, offset: u64) -> io::Result<ByteStream> {
+        let stream = self.0.open_narrow(offset)?;
+        Ok(Box::new(stream.take(START_BYTES.saturating_sub(offset))))
+    }
+}
+
 /// The source at `location` as it is stored.
-fn stored_at(location: &str) -> Result<Arc<dyn ByteSource>, SourceError> {
+pub fn stored_at(location: &str) -> Result<Arc<dyn ByteSource>, SourceError> {
     if !is_store(location) {
         return Ok(Arc::new(LocalFile::new(location)));
     }

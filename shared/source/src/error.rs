@@ -175,7 +175,7 @@ fn sql_advice(problem: SqlProblem) -> &'static str {
             "close the quote, or add NO_BACKSLASH_ESCAPES to tidb.sql-mode if backslashes are data"
         }
         SqlProblem::OtherTable => {
-            "dump each table into its own file, or give the file a rule without a table in [[mydumper.files]]"
+            "dump each table into its own file, or give the file a rule with table = \"*\" in [[mydumper.files]]"
         }
         SqlProblem::OpenComment | SqlProblem::OpenRow | SqlProblem::OpenStatement => {
             "is the dump complete? Write it again"

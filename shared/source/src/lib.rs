@@ -13,6 +13,7 @@ pub mod csv;
 mod error;
 mod exact;
 mod format;
+mod guess;
 mod parquet;
 pub mod reader;
 mod record;
@@ -21,10 +22,14 @@ pub mod sql;
 pub mod store;
 mod window;
 
-pub use bytes::{ByteSource, ByteStream, Identity, LocalFile, read_whole, source_at};
+pub use bytes::{
+    ByteSource, ByteStream, Identity, LocalFile, packed_ratio, read_whole, source_at, stored_at,
+};
+pub use compress::packing_of;
 pub use csv::CsvDialect;
 pub use error::{Place, SourceError};
 pub use format::dialect_of;
+pub use guess::{Guess, guess};
 pub use reader::{ChunkReader, Row, RowBatch, read_header};
 pub use record::{Position, RecordReader, Value, open_records, plan_records, read_columns};
 pub use split::{Chunk, SplitPolicy, plan_chunks};

@@ -48,7 +48,7 @@ pub fn packing_of(head: &[u8]) -> Option<Compression> {
 
 /// `source` as it reads unpacked. What the first bytes say is believed before `named`, what the file's name
 /// says; with neither it is read as it is. A file that cannot be opened is left to its reader.
-pub(crate) fn unpacked(source: Arc<dyn ByteSource>, named: Compression) -> Arc<dyn ByteSource> {
+pub fn unpacked(source: Arc<dyn ByteSource>, named: Compression) -> Arc<dyn ByteSource> {
     let found = head_of(&*source).and_then(|head| packing_of(&head));
     match found.unwrap_or(named) {
         Compression::None => source,

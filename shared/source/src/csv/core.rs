@@ -130,11 +130,31 @@ impl Core {
 
     /// After the first terminator in `buf`, whatever stands before it.
     pub(crate) fn line_end(&self, buf: &[u8], at_end: bool) -> Option<usize> {
-        if !self.terminator.is_empty() {
-            let at = memchr::memmem::find(buf, &self.terminator)?;
-            return Some(at + self.terminator.len());
+        let mut from = 0;
+        // For LOAD DATA an escaped terminator ends no line, not even one that is passed over.
+        while self.lenient && !self.escape.is_empty() {
+            let escape = memchr::memmem::find(&buf[from..], &self.escape).map(|at| from + at);
+            let end = self.terminator_end(buf, from, at_end);
+            match escape {
+                Some(at) if end.is_none_or(|end| at < end) => {
+                    from = at + self.escape.len() + 1;
+                    if from > buf.len() {
+                        return None;
+                    }
+                }
+                _ => return end,
+            }
         }
-        let at = memchr::memchr2(b'\r', b'\n', buf)?;
+        self.terminator_end(buf, from, at_end)
+    }
+
+    /// After the first terminator from `from` on.
+    fn terminator_end(&self, buf: &[u8], from: usize, at_end: bool) -> Option<usize> {
+        if !self.terminator.is_empty() {
+            let at = memchr::memmem::find(&buf[from..], &self.terminator)?;
+            return Some(from + at + self.terminator.len());
+        }
+        let at = from + memchr::memchr2(b'\r', b'\n', &buf[from..])?;
         match auto_terminator(buf, at, at_end) {
             Token::Terminator(len) => Some(at + len),
             _ => None,
@@ -274,6 +294,10 @@ impl Core {
             match self.find_start(buf, start, at_end) {
                 Ok(found) => start = found,
                 Err(step) => return step,
+            }
+            // A prefix that the file ends with leads to nothing, as MySQL sees it.
+            if at_end && start + self.starting.len() == buf.len() {
+                return Step::Blank { next: buf.len() };
             }
             scan.skip_to(start + self.starting.len());
             plain = false;

@@ -10,4 +10,4 @@ mod reader;
 mod statement;
 
 pub use lex::SqlProblem;
-pub use reader::{SqlReader, plan_statements};
+pub use reader::{SqlReader, plan_statements, tables_in};

@@ -44,6 +44,8 @@ pub struct SqlReader<R = ByteStream> {
     table: Option<String>,
     /// The table of the first statement.
     seen: Option<String>,
+    /// Every table that had a statement, in order.
+    tables: Vec<String>,
     /// `None` between statements.
     statement: Option<Statement>,
     /// In the middle of a statement without rows.
@@ -130,6 +132,7 @@ impl<R: Read> SqlReader<R> {
             escapes: !format.sql.no_backslash_escapes,
             table: format.sql.table.clone(),
             seen: None,
+            tables: Vec::new(),
             statement: None,
             skipping: false,
             cells: Cells::default(),
@@ -198,6 +201,9 @@ impl<R: Read> SqlReader<R> {
             }
             _ => false,
         };
+        if !self.tables.contains(&head.table) {
+            self.tables.push(head.table.clone());
+        }
         self.seen = Some(head.table.clone());
         self.statement = Some(Statement {
             offset: self.window.offset() + head.start as u64,
@@ -344,6 +350,19 @@ impl<R: Read + Send> RecordReader for SqlReader<R> {
     fn offset(&self) -> u64 {
         self.window.offset()
     }
+}
+
+/// The tables, in lower case, whose rows the dump `source` holds, in the order of their first rows.
+pub fn tables_in(
+    source: &dyn ByteSource,
+    format: &SourceFormat,
+) -> Result<Vec<String>, SourceError> {
+    let mut format = format.clone();
+    // No table has this name, so rows are passed over.
+    format.sql.table = Some(String::new());
+    let mut reader = SqlReader::open(source, &Chunk::whole(), &format)?;
+    while reader.parse(BATCH_ROWS, u64::MAX)? {}
+    Ok(reader.tables)
 }
 
 /// Cuts the dump `source` into chunks of about `chunk_bytes`, between two rows or two statements. Follows

@@ -8,12 +8,14 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt};
 use thunderhead_config::uri::is_store;
-use thunderhead_config::{Job, ListedFile, SourceTree};
+use thunderhead_config::{Job, ListedFile, SourceFile, SourceTree};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 use super::location::{Location, StoreKind};
 use super::redact::redact;
 use super::{connect, runtime, wait};
+use crate::bytes::source_at;
+use crate::sql::tables_in;
 
 /// More files than this are a mistake in the URI, and a list that does not fit into memory.
 const FILES_MAX: usize = 2_000_000;
@@ -22,10 +24,20 @@ const FILES_MAX: usize = 2_000_000;
 pub fn scan(job: &Job) -> Result<SourceTree> {
     let root = job.source_dir.to_string_lossy();
     if !is_store(&root) {
-        return SourceTree::scan(job);
+        return SourceTree::scan(job, &|file| tables_of(job, file));
     }
     let files = list(&with_access(&root, job.source_access.reveal()))?;
-    SourceTree::of(job, job.source_dir.clone(), files)
+    SourceTree::of(job, job.source_dir.clone(), files, &|file| {
+        tables_of(job, file)
+    })
+}
+
+/// The tables whose rows a dump of several tables holds.
+pub fn tables_of(job: &Job, file: &SourceFile) -> std::result::Result<Vec<String>, String> {
+    let location = with_access(&file.path.to_string_lossy(), job.source_access.reveal());
+    let found = source_at(&location, file.compression)
+        .and_then(|source| tables_in(&*source, &job.format_of(file)));
+    found.map_err(|e| Error::from(e).to_string())
 }
 
 /// A URI with its query.
@@ -161,7 +173,7 @@ fn listed_file(location: &Location, dir: &str, meta: &ObjectMeta) -> ListedFile 
 }
 
 /// Whether `name` is `pattern` with anything in place of each `*`.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else {
         return pattern == name;
     };

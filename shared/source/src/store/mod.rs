@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 
 use tokio::runtime::Runtime;
 
-pub use list::{list, scan, with_access};
+pub use list::{list, matches, scan, tables_of, with_access};
 pub use location::{Location, LocationError};
 pub(crate) use object::RemoteFile;
 pub use shelf::Shelf;

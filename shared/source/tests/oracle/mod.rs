@@ -66,6 +66,10 @@ fn oracle_record(
     if !d.starting.is_empty() {
         any_quoted = true;
         match (start..=input.len()).find(|at| has(&d.starting, input, *at)) {
+            // The file ends with the prefix.
+            Some(found) if found + d.starting.len() == input.len() => {
+                return Ok((input.len(), None));
+            }
             Some(found) => at = found + d.starting.len(),
             None => return Ok((input.len(), None)),
         }

@@ -1,0 +1,171 @@
+//! Rows that nothing can be made of: with `lightning.max-error` they are left out, counted over the whole job and
+//! recorded with file and byte; one too many stops the job before the table is written.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use thunderhead_tests::fleet::Fleet;
+use thunderhead_tests::import::Bench;
+
+const DDL: &str =
+    "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name VARCHAR(10), n INT, KEY k (n))";
+
+/// Rows of which every twentieth is refused: too long, out of range or cut off in turn.
+fn csv(from: u64, rows: u64) -> (String, BTreeSet<u64>, Vec<u64>) {
+    let (mut text, mut offsets, mut good) =
+        (String::from("id,name,n\n"), BTreeSet::new(), Vec::new());
+    for id in from..from + rows {
+        if id % 20 != 7 {
+            good.push(id);
+            let _ = writeln!(text, "{id},row {},{}", id % 1000, id * 3);
+            continue;
+        }
+        offsets.insert(text.len() as u64);
+        let _ = match id / 20 % 3 {
+            0 => writeln!(text, "{id},far too long a name,1"),
+            1 => writeln!(text, "{id},b,99999999999"),
+            _ => writeln!(text, "{id},b"),
+        };
+    }
+    (text, offsets, good)
+}
+
+const TYPES: &str = "SELECT path, offset, error, row_data, table_name FROM lightning_task_info.type_error_v1 ORDER BY path, offset";
+const SYNTAX: &str = "SELECT path, offset, error, context, table_name FROM lightning_task_info.syntax_error_v1 ORDER BY path, offset";
+
+/// Byte offsets that are recorded for a file, each once.
+async fn recorded(bench: &Bench, file: &str) -> BTreeSet<u64> {
+    let mut all = BTreeSet::new();
+    for query in [TYPES, SYNTAX] {
+        for row in bench.query(query).await {
+            assert_eq!(row[4], "`d`.`t`");
+            if row[0].ends_with(file) {
+                assert!(
+                    all.insert(row[1].parse().unwrap()),
+                    "{row:?} is there twice"
+                );
+            }
+        }
+    }
+    all
+}
+
+async fn ids(bench: &Bench) -> Vec<u64> {
+    let rows = bench.query("SELECT id FROM d.t ORDER BY id").await;
+    rows.iter().map(|row| row[0].parse().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tolerated_rows_are_left_out_and_recorded_where_they_stand() {
+    let bench = Bench::start(&[]);
+    bench.sql(&["CREATE DATABASE d", DDL]).await;
+    bench.file(
+        "d.t.csv",
+        "id,name,n\n1,a,10\n2,topsecretvalue,20\n3,c\n4,d,x\n5,e,50\n",
+    );
+    let report = bench.path("report.json");
+    let args = [
+        "--set",
+        "lightning.max-error=3",
+        "--report-file",
+        report.to_str().unwrap(),
+    ];
+    // The second time replaces what the first one recorded.
+    for _ in 0..2 {
+        bench.sql(&["TRUNCATE TABLE d.t"]).await;
+        let outcome = bench.import(&args);
+        outcome.succeeds();
+        assert!(
+            outcome.stdout.contains("3 rows were refused"),
+            "{outcome:#?}"
+        );
+        assert!(!outcome.stdout.contains("topsecret") && !outcome.stderr.contains("topsecret"));
+        assert_eq!(ids(&bench).await, [1, 5]);
+        let types = bench.query(TYPES).await;
+        assert_eq!(types.len(), 2, "{types:?}");
+        assert_eq!(types[0][1], "17");
+        assert!(types[0][0].ends_with("d.t.csv"), "{types:?}");
+        assert!(
+            types[0][2].contains("line 3") && types[0][2].contains("`name`"),
+            "{types:?}"
+        );
+        assert_eq!(types[0][3], "('2', 'topsecretvalue', '20')");
+        assert!(types[1][2].contains("line 5"), "{types:?}");
+        let syntax = bench.query(SYNTAX).await;
+        assert_eq!(syntax.len(), 1, "{syntax:?}");
+        assert!(syntax[0][2].contains("2 fields"), "{syntax:?}");
+        assert_eq!(syntax[0][3], "('3', 'c')");
+    }
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["tables"][0]["refused_rows"], 3);
+    bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_row_too_many_stops_the_job_and_a_higher_limit_goes_on() {
+    let bench = Bench::start(&[]);
+    bench.sql(&["CREATE DATABASE d", DDL]).await;
+    let (text, offsets, good) = csv(1, 4000);
+    bench.file("d.t.csv", &text);
+    let small = ["--set", "mydumper.max-region-size=8KiB"];
+    let limit = format!("lightning.max-error={}", offsets.len() - 1);
+    let outcome = bench.import(&[&small[..], &["--set", &limit]].concat());
+    let count = format!("{} rows are refused", offsets.len());
+    outcome.fails(
+        4,
+        &[
+            "d.t.csv:8 (byte ",
+            &count,
+            "in table d.t",
+            "type_error_v1",
+            "task_id = ",
+        ],
+    );
+    assert_eq!(recorded(&bench, "d.t.csv").await, offsets);
+    assert!(ids(&bench).await.is_empty());
+
+    let limit = format!("lightning.max-error={}", offsets.len());
+    bench
+        .import(&[&small[..], &["--set", &limit]].concat())
+        .succeeds();
+    assert_eq!(recorded(&bench, "d.t.csv").await, offsets);
+    assert_eq!(ids(&bench).await, good);
+    bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_holds_over_all_agents_of_a_fleet() {
+    let bench = Bench::start(&[]);
+    bench.sql(&["CREATE DATABASE d", DDL]).await;
+    let (first, first_offsets, mut good) = csv(1, 6000);
+    let (second, second_offsets, more) = csv(10_001, 6000);
+    good.extend(more);
+    bench.file("d.t.1.csv", &first);
+    bench.file("d.t.2.csv", &second);
+    let total = first_offsets.len() + second_offsets.len();
+    let fleet = Fleet::start(bench, 1);
+    let _a = fleet.agent("a", &["--threads", "1"]);
+    let _b = fleet.agent("b", &["--threads", "1"]);
+    let small = "mydumper.max-region-size=16KiB";
+    // Each agent alone stays far below.
+    let job = fleet.submit(&[small, &format!("lightning.max-error={}", total - 1)]);
+    fleet.wait("the job to fail", |fleet| {
+        fleet
+            .status(&job)
+            .is_some_and(|status| status["state"] == "failed")
+    });
+    let status = fleet.status(&job).unwrap();
+    let error = status["error"].to_string();
+    assert!(
+        error.contains("rows are refused") && error.contains("max-error"),
+        "{status}"
+    );
+    assert!(ids(&fleet.bench).await.is_empty());
+
+    let job = fleet.submit(&[small, &format!("lightning.max-error={total}")]);
+    fleet.wait_finished(&job);
+    assert_eq!(ids(&fleet.bench).await, good);
+    assert_eq!(recorded(&fleet.bench, "d.t.1.csv").await, first_offsets);
+    assert_eq!(recorded(&fleet.bench, "d.t.2.csv").await, second_offsets);
+}
