@@ -16,7 +16,9 @@ use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{AutoIds, PairSink, RowError, Slot};
 use thunderhead_config::{FieldOptions, SourceFormat};
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
-use thunderhead_source::{ByteSource, Chunk, Place, open_records, source_at, store::with_access};
+use thunderhead_source::{
+    ByteSource, Chunk, Entry, Place, open_records, source_from, store::with_access,
+};
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result, fail_point};
 use tokio_util::sync::CancellationToken;
 
@@ -230,7 +232,11 @@ impl Encoding<'_> {
 /// The bytes of the file of a task.
 pub(crate) fn source_of(task: &EncodeTask, format: &SourceFormat) -> Result<Arc<dyn ByteSource>> {
     let location = with_access(&task.path, &task.source_access);
-    Ok(source_at(&location, format.compression)?)
+    let entry = task.entry_stored.map(|stored| Entry {
+        stored,
+        unpacked: task.entry_unpacked,
+    });
+    Ok(source_from(&location, format.compression, entry)?)
 }
 
 /// How the file of a task is written.

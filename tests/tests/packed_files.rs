@@ -43,6 +43,74 @@ fn zstd(data: &[u8]) -> Vec<u8> {
     packed
 }
 
+/// Text that does not pack well: 64 digits after each id.
+fn digits(format: fn(u64, &str) -> String) -> String {
+    let (mut text, mut state) = (String::new(), 1u64);
+    for id in 0..60_000 {
+        let mut digits = String::new();
+        for _ in 0..4 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            digits.push_str(&format!("{:016x}", state ^ state >> 29));
+        }
+        text.push_str(&format(id, &digits[..40]));
+    }
+    text
+}
+
+/// BGZF: members of at most 64 KiB that say their length.
+fn bgzf(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in data.chunks(50_000).chain([&b""[..]]) {
+        let mut to = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        to.write_all(block).unwrap();
+        let packed = to.finish().unwrap();
+        out.extend([
+            0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0,
+        ]);
+        out.extend(((18 + packed.len() + 8 - 1) as u16).to_le_bytes());
+        out.extend(packed);
+        let mut crc = flate2::Crc::new();
+        crc.update(block);
+        out.extend(crc.sum().to_le_bytes());
+        out.extend((block.len() as u32).to_le_bytes());
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packed_files_of_several_parts_end_as_the_same_table_as_plain_ones() {
+    let mut bench = Bench::start(&[]);
+    let csv = format!(
+        "id,name\n{}",
+        digits(|id, name| format!("{id},\"{name}\"\n"))
+    );
+    let rows = digits(|id, name| format!(",({id},'{name}')\n"));
+    let sql = format!("INSERT INTO t VALUES {};\n", &rows[1..]);
+    let frames = |text: &str| {
+        text.as_bytes()
+            .chunks(300_000)
+            .flat_map(zstd)
+            .collect::<Vec<u8>>()
+    };
+    let expected = checksum_of(&mut bench, "d.t.csv", csv.as_bytes()).await;
+    assert_eq!(expected[0][0], "60000");
+    for (name, content) in [
+        ("d.t.csv.gz", bgzf(csv.as_bytes())),
+        ("d.t.csv.zst", frames(&csv)),
+        ("d.t.sql.gz", bgzf(sql.as_bytes())),
+        ("d.t.sql.zst", frames(&sql)),
+    ] {
+        assert!(
+            content.len() > 1 << 20,
+            "{name} packs too well for this test"
+        );
+        let found = checksum_of(&mut bench, name, &content).await;
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
 async fn checksum_of(bench: &mut Bench, name: &str, content: &[u8]) -> Vec<Vec<String>> {
     bench
         .sql(&[
@@ -52,7 +120,9 @@ async fn checksum_of(bench: &mut Bench, name: &str, content: &[u8]) -> Vec<Vec<S
         ])
         .await;
     bench.file(name, content);
-    bench.import(&[]).succeeds();
+    // Files of several parts become several chunks.
+    let chunks = ["--set", "mydumper.max-region-size=512KiB"];
+    bench.import(&chunks).succeeds();
     bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
     std::fs::remove_file(bench.path("data").join(name)).unwrap();
     bench

@@ -73,6 +73,8 @@ pub(crate) fn plan(
                     "no row ids are left in the target table",
                 )
             })?;
+            // A chunk inside of a statement reads the statement's head first.
+            let entry = source.entry(chunk.statement.unwrap_or(chunk.offset));
             tasks.push(EncodeTask {
                 path: file.path.to_string_lossy().into_owned(),
                 offset: chunk.offset,
@@ -86,6 +88,8 @@ pub(crate) fn plan(
                 columns: columns.clone(),
                 format_json: format_json.clone().into(),
                 statement: chunk.statement,
+                entry_stored: entry.map(|entry| entry.stored),
+                entry_unpacked: entry.map_or(0, |entry| entry.unpacked),
                 ..EncodeTask::default()
             });
             row_id = end;

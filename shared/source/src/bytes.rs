@@ -12,7 +12,7 @@ use std::sync::Arc;
 use thunderhead_config::Compression;
 use thunderhead_config::uri::is_store;
 
-use crate::compress::unpacked;
+use crate::compress::{unpacked, unpacked_from};
 use crate::error::{Place, SourceError};
 use crate::store::RemoteFile;
 
@@ -41,6 +41,11 @@ pub trait ByteSource: Send + Sync + Debug {
     /// Whether [`ByteSource::open`] reaches every offset without reading what lies before it.
     fn seekable(&self) -> bool;
 
+    /// The last place at or before `offset` where reading can begin, if there is anything to know about it.
+    fn entry(&self, _offset: u64) -> Option<Entry> {
+        None
+    }
+
     /// The uncompressed bytes from `offset` on. A stream that ends before the file does is an error of
     /// the stream, never a short read.
     fn open(&self, offset: u64) -> io::Result<ByteStream>;
@@ -49,6 +54,15 @@ pub trait ByteSource: Send + Sync + Debug {
     fn open_narrow(&self, offset: u64) -> io::Result<ByteStream> {
         self.open(offset)
     }
+}
+
+/// A place where a packed file can be entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Byte of the file as it is stored.
+    pub stored: u64,
+    /// The byte of the unpacked file that it unpacks to.
+    pub unpacked: u64,
 }
 
 /// Bytes in their order; its owner counts the position.
@@ -60,6 +74,15 @@ pub fn source_at(
     compression: Compression,
 ) -> Result<Arc<dyn ByteSource>, SourceError> {
     Ok(unpacked(stored_at(location)?, compression))
+}
+
+/// The same for a reader of one chunk, which begins at or behind `entry`.
+pub fn source_from(
+    location: &str,
+    compression: Compression,
+    entry: Option<Entry>,
+) -> Result<Arc<dyn ByteSource>, SourceError> {
+    Ok(unpacked_from(stored_at(location)?, compression, entry))
 }
 
 /// Unpacked bytes per stored byte in the first part of a packed file; `None` where nothing is packed, or nothing

@@ -23,7 +23,8 @@ pub mod store;
 mod window;
 
 pub use bytes::{
-    ByteSource, ByteStream, Identity, LocalFile, packed_ratio, read_whole, source_at, stored_at,
+    ByteSource, ByteStream, Entry, Identity, LocalFile, packed_ratio, read_whole, source_at,
+    source_from, stored_at,
 };
 pub use compress::packing_of;
 pub use csv::CsvDialect;

@@ -6,17 +6,19 @@
 mod ahead;
 mod hadoop;
 mod limits;
+mod parts;
 mod zstd;
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use thunderhead_config::Compression;
 
-use crate::bytes::{ByteSource, ByteStream, Identity};
+use crate::bytes::{ByteSource, ByteStream, Entry, Identity};
 use ahead::Ahead;
 use limits::Limited;
+use parts::{Parts, parts_of};
 
 /// What is read at a time from the packed file.
 const STORED_BUFFER: usize = 256 << 10;
@@ -49,10 +51,24 @@ pub fn packing_of(head: &[u8]) -> Option<Compression> {
 /// `source` as it reads unpacked. What the first bytes say is believed before `named`, what the file's name
 /// says; with neither it is read as it is. A file that cannot be opened is left to its reader.
 pub fn unpacked(source: Arc<dyn ByteSource>, named: Compression) -> Arc<dyn ByteSource> {
+    unpacked_from(source, named, None)
+}
+
+/// The same; with `entry` the file is read from there on and not looked through for its parts.
+pub(crate) fn unpacked_from(
+    source: Arc<dyn ByteSource>,
+    named: Compression,
+    entry: Option<Entry>,
+) -> Arc<dyn ByteSource> {
     let found = head_of(&*source).and_then(|head| packing_of(&head));
     match found.unwrap_or(named) {
         Compression::None => source,
-        packing => Arc::new(Packed { source, packing }),
+        packing => Arc::new(Packed {
+            source,
+            packing,
+            entry,
+            parts: OnceLock::new(),
+        }),
     }
 }
 
@@ -71,6 +87,31 @@ fn head_of(source: &dyn ByteSource) -> Option<Vec<u8>> {
 struct Packed {
     source: Arc<dyn ByteSource>,
     packing: Compression,
+    /// A place to enter it, known from its plan.
+    entry: Option<Entry>,
+    /// Its parts, once somebody asked for them.
+    parts: OnceLock<Option<Parts>>,
+}
+
+impl Packed {
+    fn parts(&self) -> Option<&Parts> {
+        if self.entry.is_some() {
+            return None;
+        }
+        let find = || parts_of(&*self.source, self.packing).ok().flatten();
+        self.parts.get_or_init(find).as_ref()
+    }
+
+    /// Where to begin to unpack for byte `offset`.
+    fn start(&self, offset: u64) -> Entry {
+        let planned = self.entry.filter(|entry| entry.unpacked <= offset);
+        // The start of a file needs no search.
+        let found = || self.parts().map(|parts| parts.before(offset));
+        match planned {
+            None if offset > 0 => found().unwrap_or_default(),
+            planned => planned.unwrap_or_default(),
+        }
+    }
 }
 
 impl ByteSource for Packed {
@@ -83,25 +124,32 @@ impl ByteSource for Packed {
     }
 
     fn size(&self) -> io::Result<Option<u64>> {
-        Ok(None)
+        Ok(self.parts().map(|parts| parts.unpacked))
     }
 
     fn seekable(&self) -> bool {
-        false
+        self.parts().is_some()
+    }
+
+    fn entry(&self, offset: u64) -> Option<Entry> {
+        self.parts().map(|parts| parts.before(offset))
     }
 
     fn open(&self, offset: u64) -> io::Result<ByteStream> {
-        let stored = Arc::new(AtomicU64::new(0));
+        let start = self.start(offset);
+        let stored = Arc::new(AtomicU64::new(start.stored));
         let counted = Counted {
-            stream: self.source.open(0)?,
+            stream: self.source.open(start.stored)?,
             read: Arc::clone(&stored),
         };
         let input = BufReader::with_capacity(STORED_BUFFER, counted);
-        let unpacked = Limited::new(decoder(self.packing, input)?, self.packing, stored);
+        let unpacked = Limited::new(decoder(self.packing, input)?, self.packing, stored, start);
         let mut ahead = Ahead::start(unpacked)?;
-        let skipped = io::copy(&mut (&mut ahead).take(offset), &mut io::sink())?;
-        if skipped < offset {
-            let short = format!("the file unpacks to {skipped} bytes and not to {offset}");
+        let wanted = offset - start.unpacked;
+        let skipped = io::copy(&mut (&mut ahead).take(wanted), &mut io::sink())?;
+        if skipped < wanted {
+            let size = start.unpacked + skipped;
+            let short = format!("the file unpacks to {size} bytes and not to {offset}");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, short));
         }
         Ok(Box::new(ahead))

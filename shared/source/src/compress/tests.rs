@@ -1,4 +1,4 @@
-//! Every packing, whole, in several parts, damaged and cut off.
+//! Every packing, whole, in several parts, entered in the middle, damaged and cut off.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -108,7 +108,7 @@ const PACKERS: [(Compression, Pack); 7] = [
 
 fn read(packed: Vec<u8>, named: Compression, offset: u64) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
-    unpacked(Arc::new(Memory(packed)), named)
+    unpacked_from(Arc::new(Memory(packed)), named, None)
         .open(offset)?
         .read_to_end(&mut all)?;
     Ok(all)
@@ -189,4 +189,134 @@ fn damaged_bytes_are_an_error_where_the_format_has_checksums() {
 fn an_offset_behind_the_end_is_an_error() {
     let error = read(gzip(b"abc"), Compression::Gzip, 4).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+/// BGZF: gzip members of at most 64 KiB that say their length, and an empty one at the end.
+fn bgzf(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in data.chunks(60_000).chain([&b""[..]]) {
+        let mut encoder =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(block).unwrap();
+        let packed = encoder.finish().unwrap();
+        out.extend([0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff]);
+        // Another field before the one that counts.
+        out.extend([11, 0, b'X', b'Y', 1, 0, 7, b'B', b'C', 2, 0]);
+        out.extend(((12 + 11 + packed.len() + 8 - 1) as u16).to_le_bytes());
+        out.extend(packed);
+        let mut crc = flate2::Crc::new();
+        crc.update(block);
+        out.extend(crc.sum().to_le_bytes());
+        out.extend((block.len() as u32).to_le_bytes());
+    }
+    out
+}
+
+/// Frames that do not say their size, each behind a frame to skip, as `pzstd` writes them.
+fn pzstd(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in data.chunks(700_000) {
+        let mut context = zstd_safe::CCtx::create();
+        let no_size = zstd_safe::CParameter::ContentSizeFlag(false);
+        context.set_parameter(no_size).unwrap();
+        let check = zstd_safe::CParameter::ChecksumFlag(true);
+        context.set_parameter(check).unwrap();
+        let mut packed = vec![0; zstd_safe::compress_bound(part.len())];
+        let length = context.compress2(&mut packed[..], part).unwrap();
+        out.extend([0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0]);
+        out.extend((length as u32).to_le_bytes());
+        out.extend(&packed[..length]);
+    }
+    out
+}
+
+fn frames(data: &[u8]) -> Vec<u8> {
+    data.chunks(500_000).flat_map(zstd).collect()
+}
+
+const IN_PARTS: [(Compression, Pack); 3] = [
+    (Compression::Gzip, bgzf),
+    (Compression::Zstd, frames),
+    (Compression::Zstd, pzstd),
+];
+
+#[test]
+fn a_file_of_parts_is_entered_at_any_byte() {
+    let text = text();
+    for (packing, pack) in IN_PARTS {
+        let packed = pack(&text);
+        let source = unpacked_from(Arc::new(Memory(packed.clone())), packing, None);
+        assert!(source.seekable(), "{packing:?}");
+        assert_eq!(source.size().unwrap(), Some(text.len() as u64));
+        let mut entered = 0;
+        for offset in [
+            0,
+            1,
+            699_999,
+            700_000,
+            1_500_001,
+            text.len() - 1,
+            text.len(),
+        ] {
+            let entry = source.entry(offset as u64).unwrap();
+            assert!(entry.unpacked <= offset as u64);
+            entered = entered.max(entry.stored);
+            // Once by the file's own parts, once by what a plan says of them.
+            let planned = unpacked_from(Arc::new(Memory(packed.clone())), packing, Some(entry));
+            for source in [&source, &planned] {
+                let mut tail = Vec::new();
+                let mut stream = source.open(offset as u64).unwrap();
+                stream.read_to_end(&mut tail).unwrap();
+                assert!(tail == text[offset..], "{packing:?} from {offset}");
+            }
+        }
+        assert!(entered > packed.len() as u64 / 2, "{packing:?}: {entered}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_chain_of_parts_is_read_in_one_piece() {
+    let text = text();
+    for (packing, pack) in PACKERS {
+        let source = unpacked_from(Arc::new(Memory(pack(&text))), packing, None);
+        assert_eq!((source.seekable(), source.size().unwrap()), (false, None));
+    }
+    for (packing, pack) in IN_PARTS {
+        let mut packed = pack(&text);
+        packed.truncate(packed.len() - 3);
+        let source = unpacked_from(Arc::new(Memory(packed.clone())), packing, None);
+        assert!(!source.seekable(), "{packing:?}");
+        assert!(read(packed, packing, 0).is_err(), "{packing:?}");
+    }
+}
+
+#[test]
+fn a_size_that_no_frame_can_have_plans_nothing() {
+    let text = text();
+    let mut packed = frames(&text);
+    // A frame of 8 EiB, as its header says.
+    packed.extend([
+        0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x80, 1, 0, 0,
+    ]);
+    let source = unpacked_from(Arc::new(Memory(packed.clone())), Compression::Zstd, None);
+    assert_eq!((source.seekable(), source.size().unwrap()), (false, None));
+    assert!(read(packed, Compression::Zstd, 0).is_err());
+}
+
+#[test]
+fn chunks_of_a_packed_file_give_the_records_of_the_plain_one() {
+    let text = text();
+    let dialect = crate::CsvDialect {
+        header: false,
+        ..crate::CsvDialect::default()
+    };
+    let plan = |source: &dyn ByteSource| {
+        crate::plan_chunks(source, &dialect, 400_000, crate::SplitPolicy::Scan).unwrap()
+    };
+    let expected = plan(&Memory(text.clone()));
+    assert!(expected.len() > 5);
+    for (packing, pack) in IN_PARTS {
+        let packed = Arc::new(Memory(pack(&text)));
+        assert_eq!(plan(&*unpacked_from(packed, packing, None)), expected);
+    }
 }
