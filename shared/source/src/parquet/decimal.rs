@@ -3,22 +3,35 @@
 /// Nine digits at a time.
 const LIMB: u64 = 1_000_000_000;
 
-/// Text of `unscaled / 10^scale`.
-pub(super) fn text(unscaled: i128, scale: u32) -> String {
-    point(
-        unscaled.is_negative(),
-        &unscaled.unsigned_abs().to_string(),
-        scale,
-    )
+/// Appends the text of `unscaled / 10^scale`.
+pub(super) fn push(text: &mut Vec<u8>, unscaled: i128, scale: u32) {
+    // As many digits as an i128 has.
+    let mut digits = [b'0'; 39];
+    let mut at = digits.len();
+    let magnitude = unscaled.unsigned_abs();
+    let mut rest = magnitude;
+    // Division of 128 bits is slow, and hardly any decimal needs it.
+    while rest > u128::from(u64::MAX) {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let mut rest = rest as u64;
+    while rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    point(text, unscaled.is_negative(), &digits[at..], scale);
 }
 
 /// The same of a big-endian number of any length.
-pub(super) fn text_of_bytes(bytes: &[u8], scale: u32) -> String {
+pub(super) fn push_bytes(text: &mut Vec<u8>, bytes: &[u8], scale: u32) {
     let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
     if bytes.len() <= 16 {
         let mut wide = [if negative { 0xff } else { 0 }; 16];
         wide[16 - bytes.len()..].copy_from_slice(bytes);
-        return text(i128::from_be_bytes(wide), scale);
+        return push(text, i128::from_be_bytes(wide), scale);
     }
     // Magnitude: negate by inverting and adding one.
     let mut magnitude = bytes.to_vec();
@@ -39,22 +52,31 @@ pub(super) fn text_of_bytes(bytes: &[u8], scale: u32) -> String {
         }
         limbs.push(rest);
     }
-    let mut digits = limbs.pop().unwrap_or(0).to_string();
+    let mut digits = limbs
+        .pop()
+        .map_or_else(String::new, |first| first.to_string());
     for limb in limbs.iter().rev() {
         digits.push_str(&format!("{limb:09}"));
     }
-    point(negative, &digits, scale)
+    point(text, negative, digits.as_bytes(), scale);
 }
 
-fn point(negative: bool, digits: &str, scale: u32) -> String {
+/// Appends a number of these digits (none = zero) with its point.
+fn point(text: &mut Vec<u8>, negative: bool, digits: &[u8], scale: u32) {
     let scale = scale as usize;
-    let sign = if negative { "-" } else { "" };
-    if scale == 0 {
-        return format!("{sign}{digits}");
+    if negative {
+        text.push(b'-');
     }
-    let padded = format!("{digits:0>width$}", width = scale + 1);
-    let (whole, fraction) = padded.split_at(padded.len() - scale);
-    format!("{sign}{whole}.{fraction}")
+    let whole = digits.len().saturating_sub(scale);
+    match whole {
+        0 => text.push(b'0'),
+        _ => text.extend_from_slice(&digits[..whole]),
+    }
+    if scale > 0 {
+        text.push(b'.');
+        text.resize(text.len() + scale.saturating_sub(digits.len()), b'0');
+        text.extend_from_slice(&digits[whole..]);
+    }
 }
 
 #[cfg(test)]
@@ -75,15 +97,20 @@ mod tests {
             ),
             (i128::MIN, 0, "-170141183460469231731687303715884105728"),
         ] {
-            assert_eq!(text(unscaled, scale), expected);
+            let mut text = b"|".to_vec();
+            push(&mut text, unscaled, scale);
             let short = unscaled.to_be_bytes();
-            assert_eq!(text_of_bytes(&short, scale), expected);
+            push_bytes(&mut text, &short, scale);
             let fill = if unscaled < 0 { 0xff } else { 0 };
             let mut long = vec![fill; 14];
             long.extend(short);
-            assert_eq!(text_of_bytes(&long, scale), expected);
+            push_bytes(&mut text, &long, scale);
+            let expected = format!("|{expected}{expected}{expected}");
+            assert_eq!(String::from_utf8_lossy(&text), expected);
         }
-        assert_eq!(text_of_bytes(&[], 1), "0.0");
-        assert_eq!(text_of_bytes(&[0x80], 0), "-128");
+        let mut text = Vec::new();
+        push_bytes(&mut text, &[], 1);
+        push_bytes(&mut text, &[0x80], 0);
+        assert_eq!(text, b"0.0-128");
     }
 }

@@ -2,7 +2,7 @@
 //! each other, so the stream of a page that was read is kept for the one that comes next.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,8 +15,11 @@ use crate::bytes::{ByteSource, ByteStream};
 /// More columns than this are read at the cost of opening a stream for some of their pages.
 const KEPT_MAX: usize = 1024;
 
+/// The library reads headers of pages byte by byte; pages themselves go past the buffer.
+const BUFFER: usize = 4 << 10;
+
 /// Streams by the offset they stand at.
-type Kept = Arc<Mutex<BTreeMap<u64, ByteStream>>>;
+type Kept = Arc<Mutex<BTreeMap<u64, BufReader<ByteStream>>>>;
 
 /// A file for the library.
 pub(super) struct Input {
@@ -57,7 +60,10 @@ impl ChunkReader for Input {
         let kept = self.kept.lock().remove(&start);
         let stream = match kept {
             Some(stream) => stream,
-            None => self.source.open_narrow(start).map_err(external)?,
+            None => {
+                let stream = self.source.open_narrow(start).map_err(external)?;
+                BufReader::with_capacity(BUFFER, stream)
+            }
         };
         Ok(Part {
             stream: Some(stream),
@@ -80,7 +86,7 @@ impl ChunkReader for Input {
 
 /// A stream that is kept when its reader is done.
 pub(super) struct Part {
-    stream: Option<ByteStream>,
+    stream: Option<BufReader<ByteStream>>,
     at: u64,
     kept: Kept,
 }

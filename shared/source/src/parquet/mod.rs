@@ -6,6 +6,7 @@
 //!
 //! [`Value`]: crate::record::Value
 
+mod cells;
 mod decimal;
 mod input;
 mod kind;

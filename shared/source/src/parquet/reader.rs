@@ -1,16 +1,16 @@
-//! Rows of a chunk: batches of every column, side by side. Owns the batch and its size; the meaning of a
-//! column is [`super::kind`]'s.
+//! Rows of a chunk: batches of every column, side by side. Owns which rows and how many at a time; the values
+//! of a column are [`super::cells`]'s.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, DataType, FixedLenByteArray, Int96};
+use parquet::column::reader::ColumnReader;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::FileReader;
 
-use super::kind::{Column, Kind, columns};
-use super::{File, at, decimal, open, rows_of, start_of, unsupported};
+use super::cells::Cells;
+use super::kind::{Column, columns};
+use super::{File, at, open, rows_of, start_of, unsupported};
 use crate::bytes::ByteSource;
 use crate::error::SourceError;
 use crate::record::{Position, RecordReader, Value};
@@ -20,26 +20,6 @@ use crate::split::Chunk;
 const BATCH_ROWS_MAX: u64 = 1024;
 /// Bytes that the values of a batch should not pass, by the mean row of the group.
 const BATCH_BYTES: u64 = 4 << 20;
-
-/// Julian day of 1970-01-01.
-const JULIAN_EPOCH: i64 = 2_440_588;
-const MICROS_PER_SECOND: i64 = 1_000_000;
-const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
-
-/// A value that a batch holds.
-#[derive(Clone, Debug)]
-enum Cell {
-    Null,
-    Int(i64),
-    UInt(u64),
-    Float(f32),
-    Double(f64),
-    Bytes(ByteArray),
-    Decimal(String),
-    Date(i64),
-    Time(i64),
-    Timestamp(i64, bool),
-}
 
 /// Reads the rows of a chunk.
 pub(crate) struct ParquetReader {
@@ -52,8 +32,8 @@ pub(crate) struct ParquetReader {
     open: Vec<ColumnReader>,
     left: u64,
     batch_rows: u64,
-    /// By column, then by row.
-    batch: Vec<Vec<Cell>>,
+    /// By column.
+    batch: Vec<Cells>,
     /// Number of the first row at hand in the file, from 1, and how many are at hand.
     row: u64,
     count: u64,
@@ -81,7 +61,10 @@ impl ParquetReader {
             }
         }
         Ok(Self {
-            batch: vec![Vec::new(); columns.len()],
+            batch: columns
+                .iter()
+                .map(|column| Cells::new(column.kind))
+                .collect(),
             file,
             name: source.name().to_owned(),
             columns,
@@ -129,10 +112,7 @@ impl ParquetReader {
         }
         let count = self.batch_rows.min(self.left);
         for (at, reader) in self.open.iter_mut().enumerate() {
-            let cells = &mut self.batch[at];
-            cells.clear();
-            read_column(reader, self.columns[at].kind, count as usize, cells)?;
-            if cells.len() as u64 != count {
+            if !self.batch[at].read(reader, count as usize)? {
                 let why = format!("column {:?} ends too early", self.columns[at].name);
                 return Err(ParquetError::EOF(why));
             }
@@ -155,21 +135,7 @@ impl RecordReader for ParquetReader {
     }
 
     fn record<'a>(&'a self, index: usize, values: &mut Vec<Value<'a>>) -> Position {
-        values.extend(self.batch.iter().map(|cells| match &cells[index] {
-            Cell::Null => Value::Null,
-            Cell::Int(number) => Value::Int(*number),
-            Cell::UInt(number) => Value::UInt(*number),
-            Cell::Float(number) => Value::Float(*number),
-            Cell::Double(number) => Value::Double(*number),
-            Cell::Bytes(bytes) => Value::Text(bytes.data()),
-            Cell::Decimal(text) => Value::Text(text.as_bytes()),
-            Cell::Date(days) => Value::Date(*days),
-            Cell::Time(micros) => Value::Time(*micros),
-            Cell::Timestamp(micros, utc) => Value::Timestamp {
-                micros: *micros,
-                utc: *utc,
-            },
-        }));
+        values.extend(self.batch.iter().map(|cells| cells.value(index)));
         Position {
             offset: self.offset(),
             line: self.row + index as u64,
@@ -180,99 +146,5 @@ impl RecordReader for ParquetReader {
     fn offset(&self) -> u64 {
         let part = u128::from(self.bytes) * u128::from(self.done) / u128::from(self.rows.max(1));
         self.start + u64::try_from(part).unwrap_or(self.bytes)
-    }
-}
-
-fn read_column(
-    reader: &mut ColumnReader,
-    kind: Kind,
-    rows: usize,
-    cells: &mut Vec<Cell>,
-) -> ParquetResult<()> {
-    match reader {
-        ColumnReader::BoolColumnReader(r) => typed(r, rows, cells, |v| Cell::UInt(v.into())),
-        ColumnReader::Int32ColumnReader(r) => typed(r, rows, cells, |v: i32| match kind {
-            Kind::Unsigned => Cell::UInt(v.cast_unsigned().into()),
-            kind => integer(v.into(), kind),
-        }),
-        ColumnReader::Int64ColumnReader(r) => typed(r, rows, cells, |v: i64| match kind {
-            Kind::Unsigned => Cell::UInt(v.cast_unsigned()),
-            kind => integer(v, kind),
-        }),
-        ColumnReader::Int96ColumnReader(r) => typed(r, rows, cells, |v: Int96| instant(&v)),
-        ColumnReader::FloatColumnReader(r) => typed(r, rows, cells, Cell::Float),
-        ColumnReader::DoubleColumnReader(r) => typed(r, rows, cells, Cell::Double),
-        ColumnReader::ByteArrayColumnReader(r) => typed(r, rows, cells, |v| bytes(v, kind)),
-        ColumnReader::FixedLenByteArrayColumnReader(r) => {
-            typed(r, rows, cells, |v: FixedLenByteArray| bytes(v.into(), kind))
-        }
-    }
-}
-
-/// Reads `rows` values of a column, NULLs among them.
-fn typed<T: DataType>(
-    reader: &mut ColumnReaderImpl<T>,
-    rows: usize,
-    cells: &mut Vec<Cell>,
-    cell: impl Fn(T::T) -> Cell,
-) -> ParquetResult<()> {
-    let (mut levels, mut values) = (Vec::new(), Vec::new());
-    let mut read = 0;
-    while read < rows {
-        let (records, _, _) =
-            reader.read_records(rows - read, Some(&mut levels), None, &mut values)?;
-        if records == 0 {
-            break;
-        }
-        read += records;
-    }
-    if levels.is_empty() {
-        cells.extend(values.into_iter().map(cell));
-        return Ok(());
-    }
-    // A flat column is required or optional: a level of 0 is NULL.
-    let mut values = values.into_iter();
-    for level in levels {
-        let value = if level == 0 { None } else { values.next() };
-        cells.push(value.map_or(Cell::Null, &cell));
-    }
-    Ok(())
-}
-
-fn integer(value: i64, kind: Kind) -> Cell {
-    match kind {
-        Kind::Plain | Kind::Unsigned => Cell::Int(value),
-        Kind::Decimal(scale) => Cell::Decimal(decimal::text(value.into(), scale)),
-        Kind::Date => Cell::Date(value),
-        Kind::Time(unit) => Cell::Time(micros(value, unit)),
-        Kind::Timestamp(unit, utc) => Cell::Timestamp(micros(value, unit), utc),
-    }
-}
-
-/// Microseconds; what is finer is rounded half up, as TIMESTAMP(6) would.
-fn micros(value: i64, unit: i64) -> i64 {
-    if unit <= MICROS_PER_SECOND {
-        return value.saturating_mul(MICROS_PER_SECOND / unit);
-    }
-    let finer = unit / MICROS_PER_SECOND;
-    value.saturating_add(finer / 2).div_euclid(finer)
-}
-
-/// Nanoseconds of the day, little-endian, then the Julian day.
-fn instant(value: &Int96) -> Cell {
-    let words = value.data();
-    let nanos = (u64::from(words[1]) << 32 | u64::from(words[0])).cast_signed();
-    let days = i64::from(words[2]) - JULIAN_EPOCH;
-    let of_day = nanos.saturating_add(500).div_euclid(1000);
-    Cell::Timestamp(
-        days.saturating_mul(MICROS_PER_DAY).saturating_add(of_day),
-        true,
-    )
-}
-
-fn bytes(value: ByteArray, kind: Kind) -> Cell {
-    match kind {
-        Kind::Decimal(scale) => Cell::Decimal(decimal::text_of_bytes(value.data(), scale)),
-        _ => Cell::Bytes(value),
     }
 }

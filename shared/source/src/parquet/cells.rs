@@ -1,0 +1,208 @@
+//! The values of one column in a batch, as the library gives them, and each as a [`Value`]. Owns NULLs, the text
+//! of decimals and the units of times; the meaning of a column is [`super::kind`]'s.
+
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, DataType, FixedLenByteArray, Int96};
+use parquet::errors::Result as ParquetResult;
+
+use super::decimal;
+use super::kind::Kind;
+use crate::record::Value;
+
+/// Julian day of 1970-01-01.
+const JULIAN_EPOCH: i64 = 2_440_588;
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+/// Stands for a value that is not there.
+const NULL: u32 = u32::MAX;
+
+/// A column of a batch. Buffers are kept from batch to batch.
+pub(super) struct Cells {
+    kind: Kind,
+    values: Values,
+    /// Of the rows: 0 = NULL. A flat column has no others than 0 and 1; a required one has none.
+    levels: Vec<i16>,
+    /// Which of the values a row has; empty where each row has its own.
+    places: Vec<u32>,
+    /// The decimals of the batch as text, and where each ends.
+    text: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+/// Without NULLs, by physical type.
+enum Values {
+    None,
+    Bool(Vec<bool>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Int96(Vec<Int96>),
+    Float(Vec<f32>),
+    Double(Vec<f64>),
+    Bytes(Vec<ByteArray>),
+    Fixed(Vec<FixedLenByteArray>),
+}
+
+impl Cells {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            values: Values::None,
+            levels: Vec::new(),
+            places: Vec::new(),
+            text: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
+
+    /// Takes the next `rows` rows; false if the column has fewer.
+    pub(super) fn read(&mut self, reader: &mut ColumnReader, rows: usize) -> ParquetResult<bool> {
+        /// Into the buffer of this type, which is made for the first batch.
+        macro_rules! into {
+            ($variant:ident, $reader:ident) => {{
+                if !matches!(self.values, Values::$variant(_)) {
+                    self.values = Values::$variant(Vec::new());
+                }
+                let Values::$variant(values) = &mut self.values else {
+                    unreachable!("it was just made");
+                };
+                values.clear();
+                records($reader, rows, values, &mut self.levels)?
+            }};
+        }
+        self.levels.clear();
+        let read = match reader {
+            ColumnReader::BoolColumnReader(r) => into!(Bool, r),
+            ColumnReader::Int32ColumnReader(r) => into!(Int32, r),
+            ColumnReader::Int64ColumnReader(r) => into!(Int64, r),
+            ColumnReader::Int96ColumnReader(r) => into!(Int96, r),
+            ColumnReader::FloatColumnReader(r) => into!(Float, r),
+            ColumnReader::DoubleColumnReader(r) => into!(Double, r),
+            ColumnReader::ByteArrayColumnReader(r) => into!(Bytes, r),
+            ColumnReader::FixedLenByteArrayColumnReader(r) => into!(Fixed, r),
+        };
+        self.place();
+        if let Kind::Decimal(scale) = self.kind {
+            self.write_decimals(scale);
+        }
+        Ok(read == rows)
+    }
+
+    fn place(&mut self) {
+        self.places.clear();
+        if self.levels.iter().all(|level| *level > 0) {
+            return;
+        }
+        let mut next = 0;
+        self.places.extend(self.levels.iter().map(|level| {
+            let place = if *level > 0 { next } else { NULL };
+            next += u32::from(*level > 0);
+            place
+        }));
+    }
+
+    fn write_decimals(&mut self, scale: u32) {
+        let (text, ends) = (&mut self.text, &mut self.ends);
+        text.clear();
+        ends.clear();
+        match &self.values {
+            Values::Int32(all) => all.iter().for_each(|number| {
+                decimal::push(text, (*number).into(), scale);
+                ends.push(text.len() as u32);
+            }),
+            Values::Int64(all) => all.iter().for_each(|number| {
+                decimal::push(text, (*number).into(), scale);
+                ends.push(text.len() as u32);
+            }),
+            Values::Bytes(all) => all.iter().for_each(|bytes| {
+                decimal::push_bytes(text, bytes.data(), scale);
+                ends.push(text.len() as u32);
+            }),
+            Values::Fixed(all) => all.iter().for_each(|bytes| {
+                decimal::push_bytes(text, bytes.data(), scale);
+                ends.push(text.len() as u32);
+            }),
+            _ => {}
+        }
+    }
+
+    /// The value of row `row` of the batch.
+    pub(super) fn value(&self, row: usize) -> Value<'_> {
+        let at = match self.places.get(row) {
+            None => row,
+            Some(&NULL) => return Value::Null,
+            Some(place) => *place as usize,
+        };
+        if let Some(end) = self.ends.get(at) {
+            let start = if at == 0 { 0 } else { self.ends[at - 1] };
+            return Value::Text(&self.text[start as usize..*end as usize]);
+        }
+        match &self.values {
+            Values::None => Value::Null,
+            Values::Bool(all) => Value::UInt(all[at].into()),
+            Values::Int32(all) => match self.kind {
+                Kind::Unsigned => Value::UInt(all[at].cast_unsigned().into()),
+                kind => integer(all[at].into(), kind),
+            },
+            Values::Int64(all) => match self.kind {
+                Kind::Unsigned => Value::UInt(all[at].cast_unsigned()),
+                kind => integer(all[at], kind),
+            },
+            Values::Int96(all) => instant(&all[at]),
+            Values::Float(all) => Value::Float(all[at]),
+            Values::Double(all) => Value::Double(all[at]),
+            Values::Bytes(all) => Value::Text(all[at].data()),
+            Values::Fixed(all) => Value::Text(all[at].data()),
+        }
+    }
+}
+
+/// Appends the values of at most `rows` rows, and says of how many.
+fn records<T: DataType>(
+    reader: &mut ColumnReaderImpl<T>,
+    rows: usize,
+    values: &mut Vec<T::T>,
+    levels: &mut Vec<i16>,
+) -> ParquetResult<usize> {
+    let mut read = 0;
+    while read < rows {
+        let (records, _, _) = reader.read_records(rows - read, Some(levels), None, values)?;
+        if records == 0 {
+            break;
+        }
+        read += records;
+    }
+    Ok(read)
+}
+
+fn integer(value: i64, kind: Kind) -> Value<'static> {
+    match kind {
+        Kind::Plain | Kind::Unsigned | Kind::Decimal(_) => Value::Int(value),
+        Kind::Date => Value::Date(value),
+        Kind::Time(unit) => Value::Time(micros(value, unit)),
+        Kind::Timestamp(unit, utc) => Value::Timestamp {
+            micros: micros(value, unit),
+            utc,
+        },
+    }
+}
+
+/// Microseconds; what is finer is rounded half up, as TIMESTAMP(6) would.
+fn micros(value: i64, unit: i64) -> i64 {
+    if unit <= MICROS_PER_SECOND {
+        return value.saturating_mul(MICROS_PER_SECOND / unit);
+    }
+    let finer = unit / MICROS_PER_SECOND;
+    value.saturating_add(finer / 2).div_euclid(finer)
+}
+
+/// Nanoseconds of the day, little-endian, then the Julian day.
+fn instant(value: &Int96) -> Value<'static> {
+    let words = value.data();
+    let nanos = (u64::from(words[1]) << 32 | u64::from(words[0])).cast_signed();
+    let days = i64::from(words[2]) - JULIAN_EPOCH;
+    let of_day = nanos.saturating_add(500).div_euclid(1000);
+    Value::Timestamp {
+        micros: days.saturating_mul(MICROS_PER_DAY).saturating_add(of_day),
+        utc: true,
+    }
+}
