@@ -1,7 +1,7 @@
 //! One import as a test describes it: source files, tables, a configuration, and the command that a
 //! user would run, against a sandbox in its own process.
 
-use crate::process::{Process, Sandbox, run};
+use crate::process::{Process, Sandbox, run_with};
 use mysql_async::prelude::Queryable;
 use std::fs;
 use std::io;
@@ -17,6 +17,8 @@ pub struct Bench {
     pub sandbox: Sandbox,
     /// Lines of `[mydumper]` and other sections to add to the configuration.
     pub extra: String,
+    /// Variables in the environment of imports.
+    pub variables: Vec<(String, String)>,
 }
 
 /// How an import ended.
@@ -59,6 +61,7 @@ impl Bench {
             dir,
             sandbox,
             extra: String::new(),
+            variables: Vec::new(),
         }
     }
 
@@ -139,7 +142,7 @@ impl Bench {
         let config = self.config();
         let mut all = vec!["import", "--config", config.to_str().expect("a UTF-8 path")];
         all.extend_from_slice(args);
-        let output = run(&all).expect("the binary starts");
+        let output = run_with(&all, &self.variables).expect("the binary starts");
         Outcome {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

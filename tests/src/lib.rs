@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod clashes;
+pub mod clouds;
 pub mod control;
 pub mod fixture;
 pub mod fleet;

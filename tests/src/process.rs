@@ -127,8 +127,14 @@ impl Drop for Process {
 
 /// Runs `thunderhead ARGS` to its end.
 pub fn run(args: &[&str]) -> io::Result<Output> {
+    run_with(args, &[])
+}
+
+/// The same with more variables in its environment.
+pub fn run_with(args: &[&str], variables: &[(String, String)]) -> io::Result<Output> {
     Command::new(binary())
         .args(args)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .output()
 }

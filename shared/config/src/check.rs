@@ -18,7 +18,7 @@ use crate::routes::{Origin, Route, Routes};
 use crate::routing::{FileRules, RuleText};
 use crate::secret::Secret;
 use crate::statement::{self, Statement};
-use crate::uri::{STORE_SCHEMES, SourceUri, is_store};
+use crate::uri::{STORE_SCHEMES, SourceUri, is_store, looks_like_store};
 use crate::value::Value;
 
 /// A job and what its author should know about it.
@@ -190,6 +190,15 @@ fn source_dir(w: &mut Written) -> Option<(PathBuf, Secret)> {
         return None;
     }
     let path = match text.split_once("://") {
+        None if looks_like_store(&text) => {
+            let advice = "write s3://bucket/path?endpoint=…, gs://, azblob:// or https://";
+            w.problem_at(
+                key,
+                "this is neither a path nor a URI with its scheme",
+                advice,
+            );
+            return None;
+        }
         None => text.as_str(),
         Some(("file" | "local", path)) if path.starts_with('/') => path,
         Some(("file" | "local", _)) => {

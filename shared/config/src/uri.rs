@@ -21,6 +21,20 @@ pub fn is_store(text: &str) -> bool {
         .is_some_and(|(scheme, _)| STORE_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str()))
 }
 
+/// Whether `text`, which has no `://`, was meant as a URI: as a path it would be shown in messages, secrets
+/// included.
+pub fn looks_like_store(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let mut rests = STORE_SCHEMES
+        .iter()
+        .filter_map(|scheme| lower.strip_prefix(scheme));
+    let scheme = rests.any(|rest| rest.starts_with(':') || rest.starts_with("//"));
+    let query = text
+        .split_once('?')
+        .is_some_and(|(_, query)| query.contains('='));
+    scheme || query
+}
+
 impl SourceUri {
     /// Splits a URI. The reason of a failure holds nothing of what was written, for it may be a secret in
     /// the wrong place.
@@ -67,6 +81,12 @@ mod tests {
         ] {
             let reason = SourceUri::parse(wrong).unwrap_err();
             assert!(!reason.contains("hidden"), "{reason}");
+        }
+        for meant in ["s3:/b/k", "S3//b", "b/k?secret_access_key=hidden"] {
+            assert!(looks_like_store(meant), "{meant}");
+        }
+        for path in ["s3/dump", "dt=2026/x", "what?", "/data/gs"] {
+            assert!(!looks_like_store(path), "{path}");
         }
     }
 }

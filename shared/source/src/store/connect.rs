@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::location::{Location, LocationError, StoreKind};
 use super::redact::redact;
+use super::role::{Role, RoleCredentials};
 
 /// A block of a file takes a second; this long and the connection is dead.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -128,19 +129,6 @@ fn s3(location: &Location) -> Result<Client, ConnectError> {
             location.option("session-token").unwrap_or_default(),
         );
     }
-    if location.option("external-id").is_some() {
-        return Err(LocationError::Value(
-            "external-id".into(),
-            "is not supported: run under the role itself, or give its session-token",
-        )
-        .into());
-    }
-    if let Some(role) = location.option("role-arn") {
-        if std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE").is_none() {
-            return Err(LocationError::Value("role-arn".into(), "needs a web identity (AWS_WEB_IDENTITY_TOKEN_FILE): or run under the role itself, or give its session-token").into());
-        }
-        builder = builder.with_config(AmazonS3ConfigKey::RoleArn, role);
-    }
     if let Some(region) = location.option("region") {
         builder = builder.with_region(region);
     }
@@ -160,7 +148,40 @@ fn s3(location: &Location) -> Result<Client, ConnectError> {
     if location.flag("skip-signature")? == Some(true) {
         builder = builder.with_skip_signature(true);
     }
+    if let Some(arn) = location.option("role-arn") {
+        builder = with_role(builder, arn, location)?;
+    } else if location.option("external-id").is_some() {
+        let why = "is of no use without role-arn";
+        return Err(LocationError::Value("external-id".into(), why).into());
+    }
     Ok(Arc::new(builder.build().map_err(failed(location))?))
+}
+
+/// `builder` with the credentials of a role instead of its own, which only ask for them.
+fn with_role(
+    builder: AmazonS3Builder,
+    arn: &str,
+    location: &Location,
+) -> Result<AmazonS3Builder, ConnectError> {
+    let external_id = location.option("external-id").map(str::to_owned);
+    // A web identity becomes a role by itself.
+    if std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() && external_id.is_none() {
+        return Ok(builder.with_config(AmazonS3ConfigKey::RoleArn, arn));
+    }
+    let caller = builder.clone().build().map_err(failed(location))?;
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+    let endpoint = std::env::var("AWS_ENDPOINT_URL_STS")
+        .unwrap_or_else(|_| format!("https://sts.{region}.amazonaws.com"));
+    let options = client_options(Some(&endpoint));
+    let role = Role {
+        arn: arn.to_owned(),
+        external_id,
+        region,
+        endpoint,
+    };
+    let credentials = RoleCredentials::new(role, Arc::clone(caller.credentials()), &options);
+    Ok(builder.with_credentials(Arc::new(credentials.map_err(failed(location))?)))
 }
 
 fn gcs(location: &Location) -> Result<Client, ConnectError> {

@@ -12,6 +12,7 @@ use thunderhead_config::{Job, ListedFile, SourceFile, SourceTree};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 use super::location::{Location, StoreKind};
+use super::object::{mark, modified_ns};
 use super::redact::redact;
 use super::{connect, runtime, wait};
 use crate::bytes::source_at;
@@ -167,8 +168,8 @@ fn listed_file(location: &Location, dir: &str, meta: &ObjectMeta) -> ListedFile 
         name: name.trim_start_matches('/').to_owned(),
         path: PathBuf::from(location.name(key)),
         size: meta.size,
-        mtime_ns: meta.last_modified.timestamp_nanos_opt().unwrap_or(0),
-        etag: meta.e_tag.clone(),
+        mtime_ns: modified_ns(meta),
+        etag: mark(meta.e_tag.as_deref()),
     }
 }
 

@@ -12,6 +12,7 @@ mod list;
 mod location;
 mod object;
 mod redact;
+mod role;
 mod shelf;
 
 use std::future::Future;

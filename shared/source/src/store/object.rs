@@ -65,10 +65,21 @@ impl From<&ObjectMeta> for Pinned {
     fn from(meta: &ObjectMeta) -> Self {
         Self {
             size: meta.size,
-            modified_ns: meta.last_modified.timestamp_nanos_opt().unwrap_or(0),
+            modified_ns: modified_ns(meta),
             etag: meta.e_tag.clone(),
         }
     }
+}
+
+/// When an object was changed, in whole seconds: lists of some stores (MinIO) know more of it than the answer to a
+/// question for the object itself.
+pub(super) fn modified_ns(meta: &ObjectMeta) -> i64 {
+    meta.last_modified.timestamp().saturating_mul(1_000_000_000)
+}
+
+/// The store's mark of the content. Lists of Azure show it without the quotes that its answers have.
+pub(super) fn mark(meta_etag: Option<&str>) -> Option<String> {
+    meta_etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned())
 }
 
 impl RemoteFile {
@@ -122,7 +133,7 @@ impl ByteSource for RemoteFile {
         Ok(Identity {
             stored_bytes: found.size,
             modified_ns: found.modified_ns,
-            etag: found.etag,
+            etag: mark(found.etag.as_deref()),
         })
     }
 
