@@ -53,7 +53,7 @@ pub struct Core {
     trim_last_separator: bool,
     pub(super) starting: Vec<u8>,
     pub(super) lenient: bool,
-    text: TextEncoding,
+    pub(super) text: TextEncoding,
     invalid: String,
     meaning: Meaning,
 }

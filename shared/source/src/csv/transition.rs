@@ -116,9 +116,10 @@ impl Core {
         }
     }
 
-    /// Whether pieces can be read on their own: a prefix of records would have to be found first.
+    /// Whether pieces can be read on their own: a prefix of records would have to be found first, and a piece may
+    /// begin inside of a character whose second byte looks like a token.
     pub(crate) fn has_transitions(&self) -> bool {
-        self.starting.is_empty()
+        self.starting.is_empty() && !self.text.hides_ascii()
     }
 }
 
