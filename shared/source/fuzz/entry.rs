@@ -225,7 +225,7 @@ pub fn packed(data: &[u8]) {
 
 /// A guess is a dialect that can be read with.
 pub fn dialect(data: &[u8]) {
-    let found = guess(data, data.len() % 2 == 0);
+    let found = guess(data, data.len().is_multiple_of(2));
     assert!(CsvDialect::from(&found.options).check().is_ok());
 }
 
