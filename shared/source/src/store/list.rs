@@ -21,6 +21,8 @@ use crate::sql::tables_in;
 /// More files than this are a mistake in the URI, and a list that does not fit into memory.
 const FILES_MAX: usize = 2_000_000;
 
+const CREDENTIALS: &str = "check the credentials, and that they may list and read";
+
 /// The source tree of `job`: of a directory, or of what a store lists.
 pub fn scan(job: &Job) -> Result<SourceTree> {
     let root = job.source_dir.to_string_lossy();
@@ -150,14 +152,17 @@ fn no_list_over_http(location: &Location, place: &str) -> Result<()> {
 }
 
 fn failure(location: &Location, place: &str, error: &StoreError) -> Error {
+    let cause = redact(&error.to_string(), location);
+    // A refused list is no error of its own kind for the library.
+    let refused = ["401 Unauthorized", "403 Forbidden"]
+        .iter()
+        .any(|status| cause.contains(status));
     let advice = match error {
         StoreError::NotFound { .. } => "check bucket and path",
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
-            "check the credentials, and that they may list and read"
-        }
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => CREDENTIALS,
+        _ if refused => CREDENTIALS,
         _ => "check endpoint, region and network",
     };
-    let cause = redact(&error.to_string(), location);
     Error::new(ErrorKind::Precheck, place, cause).advice(advice)
 }
 
