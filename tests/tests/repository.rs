@@ -48,6 +48,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("codec", &["types"]),
     // Fuzz targets, a workspace of their own.
     ("codec-fuzz", &["codec"]),
+    ("source-fuzz", &["config", "source"]),
     ("config", &["types"]),
     ("source", &["types", "config"]),
     ("sst", &["types", "codec"]),
