@@ -17,6 +17,7 @@ need '/usr/lib/llvm-*/lib/libclang*.so*' libclang-dev
 need mariadb mariadb-client
 need /usr/sbin/mariadbd mariadb-server
 need etcd etcd-server
+need /sbin/ip iproute2 # network namespaces as hosts
 need git git
 
 if [ ${#missing[@]} -gt 0 ]; then
