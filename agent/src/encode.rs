@@ -19,7 +19,7 @@ use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
 use thunderhead_source::{
     ByteSource, Chunk, Entry, Place, open_records, source_from, store::with_access,
 };
-use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result, fail_point};
+use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result, Tally, fail_point};
 use tokio_util::sync::CancellationToken;
 
 /// Part of the agent's memory that all encode slots together may fill with unsorted pairs; the rest is
@@ -375,7 +375,7 @@ struct Spiller {
     records: SortBuffer,
     indexes: SortBuffer,
     runs: Vec<wire::Run>,
-    checksum: Checksum,
+    tally: Tally,
     /// The buffers (records, indexes) that took their last pair.
     full: [bool; 2],
     /// The number of the row in hand, where pairs carry it.
@@ -391,7 +391,7 @@ impl Spiller {
             records: SortBuffer::new(buffer_bytes / 2),
             indexes: SortBuffer::new(buffer_bytes / 2),
             runs: Vec::new(),
-            checksum: Checksum::default(),
+            tally: Tally::default(),
             full: [false; 2],
             number: [0; ROW_NUMBER_BYTES],
             numbered: false,
@@ -438,13 +438,13 @@ impl Spiller {
                 self.spill(records)?;
             }
         }
-        Ok((self.runs, self.checksum))
+        Ok((self.runs, self.tally.sum()))
     }
 }
 
 impl PairSink for Spiller {
     fn pair(&mut self, slot: Slot, key: &[u8], value: &[u8]) {
-        self.checksum.add(key, value);
+        self.tally.add(key, value);
         let records = slot == Slot::Record;
         let number = self.number;
         let number = if self.numbered { &number[..] } else { &[] };

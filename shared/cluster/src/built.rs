@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use thunderhead_codec::mem::decode_bytes;
 use thunderhead_sst::{BuiltSlice, BuiltSst, PairsToSst, SliceOptions, SstOptions, SstSink, recut};
-use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, Timestamp, crc64};
+use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, Tally, Timestamp, crc64};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -144,9 +144,10 @@ impl BuiltFeed {
 
 /// What is known of the pairs of the slice in hand.
 struct Sums {
+    /// CRC-64 of the first pair and, at the ends of batches and slices, of the last.
     first: u64,
     last: u64,
-    tally: Checksum,
+    tally: Tally,
 }
 
 fn read(
@@ -160,28 +161,31 @@ fn read(
     let mut batch = PairBatch::default();
     let mut sums: Option<Sums> = None;
     while reader.next_batch(&mut batch)? {
+        let mut previous = None;
         for (key, value) in batch.iter() {
             if !range.contains(key) {
                 let cause = "a key lies outside the range that was asked for";
                 return Err(Error::new(ErrorKind::Internal, "sorted pairs", cause).into());
             }
-            let crc = crc64(key, value);
             let done = maker.add(key, value).map_err(Error::from)?;
             if let Some(files) = done
-                && let Some(sums) = sums.take()
-                && to.blocking_send(Ok(proved(files, sums, range)?)).is_err()
+                && let Some(mut sums) = sums.take()
             {
-                return Ok(());
+                sums.ended(previous);
+                if to.blocking_send(Ok(proved(files, sums, range)?)).is_err() {
+                    return Ok(());
+                }
             }
             let sums = sums.get_or_insert_with(|| Sums {
-                first: crc,
-                last: crc,
-                tally: Checksum::default(),
+                first: crc64(key, value),
+                last: 0,
+                tally: Tally::default(),
             });
-            sums.last = crc;
-            sums.tally.crc64_xor ^= crc;
-            sums.tally.kvs += 1;
-            sums.tally.bytes += (key.len() + value.len()) as u64;
+            sums.tally.add(key, value);
+            previous = Some((key, value));
+        }
+        if let Some(sums) = &mut sums {
+            sums.ended(previous);
         }
     }
     let done = maker.finish().map_err(Error::from)?;
@@ -192,12 +196,22 @@ fn read(
     Ok(())
 }
 
+impl Sums {
+    /// The slice or the batch ended behind `last`; without one it ended with the batch before.
+    fn ended(&mut self, last: Option<(&[u8], &[u8])>) {
+        if let Some((key, value)) = last {
+            self.last = crc64(key, value);
+        }
+    }
+}
+
 fn proved(files: BuiltSlice, sums: Sums, range: &KeyRange) -> Result<Built, WriteError> {
+    let tally = sums.tally.sum();
     match thunderhead_sst::prove_slice(&files, range) {
-        Ok((write, _)) if write.entries == sums.tally.kvs => Ok(Built {
+        Ok((write, _)) if write.entries == tally.kvs => Ok(Built {
             files,
             crcs: Some((sums.first, sums.last)),
-            tally: sums.tally,
+            tally,
         }),
         Ok(_) => {
             let cause = "it does not hold as many pairs as went in";

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, crc64};
+use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, Tally, crc64};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -102,34 +102,33 @@ fn encode(
     range: &KeyRange,
 ) -> Result<Option<EncodedBatch>> {
     let broken = |cause| Err(Error::new(ErrorKind::Internal, "sorted pairs", cause));
-    let mut tally = Checksum::default();
-    let (mut previous, mut first, mut crc) = (before, None, 0);
+    let mut tally = Tally::default();
+    let mut previous = before;
+    let (mut first, mut last) = (None, None);
     for (key, value) in batch.iter() {
         if previous.is_some_and(|previous| previous >= key) {
             return broken("keys do not ascend");
         }
         previous = Some(key);
-        crc = crc64(key, value);
-        tally.crc64_xor ^= crc;
-        first.get_or_insert((key, crc));
+        tally.add(key, value);
+        first.get_or_insert((key, value));
+        last = Some((key, value));
     }
-    let (Some((first, first_crc)), Some(last)) = (first, previous) else {
+    let (Some(first), Some(last)) = (first, last) else {
         return Ok(None);
     };
-    if !range.contains(first) || !range.contains(last) {
+    if !range.contains(first.0) || !range.contains(last.0) {
         return broken("a key lies outside the range that was asked for");
     }
-    tally.kvs = batch.len() as u64;
-    tally.bytes = batch.byte_len() as u64;
-    let mark = |key: &[u8], crc64| Mark {
+    let mark = |(key, value): (&[u8], &[u8])| Mark {
         key: key.to_vec(),
-        crc64,
+        crc64: crc64(key, value),
     };
     Ok(Some(EncodedBatch {
         message: batch_message(batch, stamp),
-        first: mark(first, first_crc),
-        last: mark(last, crc),
-        tally,
+        first: mark(first),
+        last: mark(last),
+        tally: tally.sum(),
     }))
 }
 

@@ -7,7 +7,7 @@ mod error;
 mod fail;
 mod range;
 
-pub use checksum::{Checksum, crc64};
+pub use checksum::{Checksum, Tally, crc64};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
 pub use fail::fail_point;

@@ -14,7 +14,7 @@ use thunderhead_source::{Chunk, ChunkReader, CsvDialect, LocalFile};
 use thunderhead_sst::{BuiltSlice, Compression, PairsToSst, SliceOptions, prove_slice};
 use thunderhead_tests::process::{Sandbox, binary, cpu_seconds};
 use thunderhead_tests::tpch;
-use thunderhead_types::{Checksum, KeyRange};
+use thunderhead_types::{Checksum, KeyRange, Tally};
 
 /// Memory of one sort buffer: half of what an agent with the default budget gives a thread.
 const SORT_BYTES: usize = 70 << 20;
@@ -207,9 +207,10 @@ impl Bench {
         self.line("parse", parse, 0);
         let encode = self.timed(|| self.encode(|_, _, _| {}, true))?;
         self.line("encode", encode, parse);
-        let mut tally = Checksum::default();
+        let mut tally = Tally::default();
         let checksum = self.timed(|| self.encode(|_, key, value| tally.add(key, value), true))?;
         self.line("checksum", checksum, encode);
+        let tally = tally.sum();
         let mut runs = Vec::new();
         let sort = self.timed(|| {
             runs = self.sort()?;
