@@ -85,11 +85,17 @@ impl<'a> Bloom<'a> {
         (known && !lines.is_empty() && lines.len().is_multiple_of(LINE)).then_some(Self { lines })
     }
 
-    /// False only for keys that are not in the file.
-    pub(crate) fn may_contain(&self, key: &[u8]) -> bool {
-        let hash = hash64(key);
-        let line = &self.lines[line_of(hash, self.lines.len() / LINE) * LINE..][..LINE];
-        probes(hash).all(|bit| line[bit >> 3] & (1 << (bit & 7)) != 0)
+    /// False when it lacks a key of one of these hashes. For many at once: nothing of one waits for the cache
+    /// line of another.
+    pub(crate) fn may_contain_all(&self, hashes: &[u64]) -> bool {
+        let lines = self.lines.len() / LINE;
+        let has = |hash: u64| {
+            let line = &self.lines[line_of(hash, lines) * LINE..][..LINE];
+            probes(hash).fold(true, |all, bit| {
+                all & (line[bit >> 3] >> (bit & 7) & 1 == 1)
+            })
+        };
+        hashes.iter().fold(true, |all, hash| all & has(*hash))
     }
 }
 
@@ -108,9 +114,11 @@ mod tests {
         assert_eq!(builder.len(), 10_000);
         let block = builder.finish();
         let bloom = Bloom::open(&block).unwrap();
-        assert!((0..10_000u32).all(|n| bloom.may_contain(&n.to_be_bytes())));
-        let wrong = (10_000..110_000u32)
-            .filter(|n| bloom.may_contain(&n.to_be_bytes()))
+        let hash = |n: u32| hash64(&n.to_be_bytes());
+        let hashes: Vec<u64> = (0..10_000).map(hash).collect();
+        assert!(bloom.may_contain_all(&hashes));
+        let wrong = (10_000..110_000)
+            .filter(|n| bloom.may_contain_all(&[hashes[7], hash(*n), hashes[8]]))
             .count();
         assert!(wrong < 1500, "{wrong} false positives of 100,000");
     }

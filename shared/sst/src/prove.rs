@@ -141,10 +141,11 @@ struct Check<'a> {
     filter: Option<Bloom<'a>>,
     collectors: Collectors,
     counts: Counts,
-    /// Every further key is greater: the last key, or its block's separator.
+    /// The separator behind the last block: every further key is greater.
     floor: Vec<u8>,
     default_key: Vec<u8>,
-    last_filtered: u64,
+    /// Hashes of the filtered parts of the block's keys, and the last one before them.
+    filtered: Vec<u64>,
     proof: Proof,
 }
 
@@ -165,7 +166,7 @@ impl<'a> Check<'a> {
             counts: Counts::default(),
             floor: Vec::new(),
             default_key: Vec::new(),
-            last_filtered: 0,
+            filtered: Vec::new(),
             proof: Proof {
                 entries: 0,
                 first_key: Vec::new(),
@@ -189,11 +190,20 @@ impl<'a> Check<'a> {
                 .key
                 .strip_suffix(&KEY_SUFFIX[..])
                 .ok_or(bad("an entry is not a put with sequence number 0"))?;
+            if self.counts.entries == before && before > 0 && key <= &self.floor[..] {
+                return Err(bad("a key is not above the separator before its block"));
+            }
             self.entry(key, &block[value]).map_err(bad)?;
         }
         if self.counts.entries == before {
             return Err(bad("a data block without entries"));
         }
+        if let Some(bloom) = &self.filter
+            && !bloom.may_contain_all(&self.filtered)
+        {
+            return Err(bad("the filter lacks a key"));
+        }
+        self.filtered.drain(..self.filtered.len().saturating_sub(1));
         self.counts.data_blocks += 1;
         self.counts.data_bytes = handle.end().ok_or(bad("block handle"))?;
         Ok(())
@@ -201,7 +211,8 @@ impl<'a> Check<'a> {
 
     /// A separator is at or after the last key of its block and before the first of the next.
     fn separator(&mut self, separator: &[u8], is_last: bool, handle: Handle) -> Result<()> {
-        if separator < &self.floor[..] || (is_last && separator != &self.floor[..]) {
+        let last = &self.proof.last_key[..];
+        if separator < last || (is_last && separator != last) {
             return Err(SstError::corrupt(
                 "the index does not fit the block",
                 handle.offset,
@@ -213,7 +224,7 @@ impl<'a> Check<'a> {
     }
 
     fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
-        if self.counts.entries > 0 && key <= &self.floor[..] {
+        if self.counts.entries > 0 && key <= &self.proof.last_key[..] {
             return Err("keys do not ascend");
         }
         if key < &self.start[..] || key >= &self.end[..] {
@@ -242,19 +253,16 @@ impl<'a> Check<'a> {
             let hash = hash64(&self.default_key);
             self.proof.long_keys = self.proof.long_keys.wrapping_add(hash);
         }
-        self.count(key, value)
+        self.count(key, value);
+        Ok(())
     }
 
-    fn count(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
-        if let Some(bloom) = &self.filter {
-            let part = filtered(self.cf, key);
-            if !bloom.may_contain(part) {
-                return Err("the filter lacks a key");
-            }
-            let hash = hash64(part);
-            if self.counts.filter_entries == 0 || hash != self.last_filtered {
+    fn count(&mut self, key: &[u8], value: &[u8]) {
+        if self.filter.is_some() {
+            let hash = hash64(filtered(self.cf, key));
+            if self.filtered.last() != Some(&hash) {
                 self.counts.filter_entries += 1;
-                self.last_filtered = hash;
+                self.filtered.push(hash);
             }
         }
         if self.counts.entries == 0 {
@@ -264,11 +272,8 @@ impl<'a> Check<'a> {
         self.counts.entries += 1;
         self.counts.raw_key_bytes += (key.len() + KEY_SUFFIX.len()) as u64;
         self.counts.raw_value_bytes += value.len() as u64;
-        for last in [&mut self.floor, &mut self.proof.last_key] {
-            last.clear();
-            last.extend_from_slice(key);
-        }
-        Ok(())
+        self.proof.last_key.clear();
+        self.proof.last_key.extend_from_slice(key);
     }
 
     fn finish(mut self, reader: &SstReader, crc32: u32) -> Result<Proof> {
