@@ -15,6 +15,29 @@ impl Span {
         start: u32::MAX,
         end: u32::MAX,
     };
+
+    /// Bytes of the parsed slice.
+    #[inline(always)]
+    pub(super) fn buffer(start: usize, end: usize) -> Self {
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+}
+
+impl Span {
+    /// Bytes of the batch's own arena, unless they mean NULL.
+    #[inline(always)]
+    pub(super) fn arena(start: usize, end: usize, null: bool) -> Self {
+        if null {
+            return Self::NULL;
+        }
+        Self {
+            start: start as u32,
+            end: end as u32 | IN_ARENA,
+        }
+    }
 }
 
 /// One record of a [`Batch`]; positions are relative to the parsed slice.
@@ -32,47 +55,136 @@ pub struct RowSpan {
 /// Records found in a slice. Reused from call to call, so that it stops allocating.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// The first `used` are fields; the others are room for more.
     pub(super) fields: Vec<Span>,
+    pub(super) used: usize,
     pub(super) rows: Vec<RowSpan>,
-    pub(super) arena: Vec<u8>,
+    pub(super) arena: Arena,
+}
+
+/// Texts that are not in the buffer as they are meant. Its memory is only ever filled with zeros once: most texts are
+/// shorter than the call that would do it again.
+#[derive(Debug, Default)]
+pub(super) struct Arena {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Arena {
+    pub(super) fn len(&self) -> usize {
+        self.used
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Forgets what was written behind `len`.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.used = self.used.min(len);
+    }
+
+    /// What was written from `start` on.
+    pub(super) fn written(&self, start: usize) -> &[u8] {
+        &self.bytes[start..self.used]
+    }
+
+    /// Room for a text of at most `len` bytes; [`Arena::take`] says how long it is.
+    #[inline(always)]
+    pub(super) fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.bytes.len() - self.used < len {
+            self.grow(len);
+        }
+        &mut self.bytes[self.used..][..len]
+    }
+
+    #[cold]
+    fn grow(&mut self, len: usize) {
+        self.bytes.resize(2 * self.used + len.max(1 << 10), 0);
+    }
+
+    /// The first `len` bytes of the room are text.
+    #[inline(always)]
+    pub(super) fn take(&mut self, len: usize) {
+        debug_assert!(self.bytes.len() - self.used >= len);
+        self.used += len;
+    }
+
+    pub(super) fn push(&mut self, text: &[u8]) {
+        self.room(text.len()).copy_from_slice(text);
+        self.take(text.len());
+    }
+}
+
+/// Room for the fields of a block, so that writing one needs no look at the length.
+pub(super) struct Slots;
+
+impl Slots {
+    /// A field ends with a byte of the block.
+    pub(super) const COUNT: usize = 64;
+
+    /// Behind the first `used` of `fields`.
+    #[inline(always)]
+    pub(super) fn of(fields: &mut Vec<Span>, used: usize) -> &mut [Span; Self::COUNT] {
+        if fields.len() < used + Self::COUNT {
+            Self::make(fields, used);
+        }
+        fields[used..]
+            .first_chunk_mut()
+            .expect("there is room for a block")
+    }
+
+    #[cold]
+    fn make(fields: &mut Vec<Span>, used: usize) {
+        fields.resize(2 * used + 16 * Self::COUNT, Span::NULL);
+    }
 }
 
 impl Batch {
     /// Forgets the records, keeps the memory.
     pub fn clear(&mut self) {
-        self.fields.clear();
+        self.used = 0;
         self.rows.clear();
         self.arena.clear();
     }
 
     /// The records in source order.
+    #[inline]
     pub fn rows(&self) -> &[RowSpan] {
         &self.rows
     }
 
     /// The fields of record `row`.
+    #[inline]
     pub fn fields(&self, row: usize) -> &[Span] {
         let end = self
             .rows
             .get(row + 1)
-            .map_or(self.fields.len(), |next| next.first_field as usize);
+            .map_or(self.used, |next| next.first_field as usize);
         self.rows
             .get(row)
             .map_or(&[], |r| &self.fields[r.first_field as usize..end])
     }
 
+    pub(super) fn push(&mut self, field: Span) {
+        match self.fields.get_mut(self.used) {
+            Some(slot) => *slot = field,
+            None => self.fields.push(field),
+        }
+        self.used += 1;
+    }
+
     /// The meaning of a field, `None` for NULL. `buf` is the slice that was parsed.
     #[inline]
     pub fn text<'a>(&'a self, span: Span, buf: &'a [u8]) -> Option<&'a [u8]> {
+        if span.end & IN_ARENA == 0 {
+            return buf.get(span.start as usize..span.end as usize);
+        }
         if span == Span::NULL {
             return None;
         }
-        let from = if span.end & IN_ARENA != 0 {
-            &self.arena
-        } else {
-            buf
-        };
-        from.get(span.start as usize..(span.end & !IN_ARENA) as usize)
+        let end = (span.end & !IN_ARENA) as usize;
+        self.arena.bytes.get(span.start as usize..end)
     }
 }
 

@@ -9,8 +9,9 @@
 //! input into buffers gives the same records: a token that may go on behind the end of the buffer
 //! makes the record incomplete.
 
-use super::batch::{Batch, IN_ARENA, Parsed, RowSpan, Span, Stop, SyntaxError, SyntaxKind};
+use super::batch::{Arena, Batch, IN_ARENA, Parsed, RowSpan, Span, Stop, SyntaxError, SyntaxKind};
 use super::dialect::{CsvDialect, TextEncoding};
+use super::fast::Fast;
 use super::scan::{Marks, Scan, count_lines};
 use super::unescape::Meaning;
 
@@ -49,13 +50,14 @@ pub struct Core {
     pub(super) marks: Marks,
     tokens: Box<[Token; 256]>,
     pub(super) single: bool,
+    fast: Option<Fast>,
     line_byte: Option<u8>,
-    trim_last_separator: bool,
+    pub(super) trim_last_separator: bool,
     pub(super) starting: Vec<u8>,
     pub(super) lenient: bool,
     pub(super) text: TextEncoding,
     invalid: String,
-    meaning: Meaning,
+    pub(super) meaning: Meaning,
 }
 
 impl Core {
@@ -80,6 +82,7 @@ impl Core {
                 [byte] => !dialect.text.hides_ascii() || *byte < b'0',
                 _ => false,
             }),
+            fast: None,
             line_byte: line_byte(&dialect.terminator),
             trim_last_separator: dialect.trim_last_separator,
             starting: dialect.starting.clone(),
@@ -89,6 +92,7 @@ impl Core {
             meaning: Meaning::new(dialect),
         };
         core.fill_tables();
+        core.fast = Fast::new(&core);
         core
     }
 
@@ -166,17 +170,15 @@ impl Core {
         if self.text == TextEncoding::AsIs {
             return;
         }
-        for i in 0..out.fields.len() {
+        for i in 0..out.used {
             let written = match out.text(out.fields[i], buf) {
                 Some(bytes) if !bytes.is_ascii() => bytes.to_vec(),
                 _ => continue,
             };
-            let start = out.arena.len();
-            self.text.decode(&written, &self.invalid, &mut out.arena);
-            out.fields[i] = Span {
-                start: start as u32,
-                end: out.arena.len() as u32 | IN_ARENA,
-            };
+            let (start, mut text) = (out.arena.len(), Vec::new());
+            self.text.decode(&written, &self.invalid, &mut text);
+            out.arena.push(&text);
+            out.fields[i] = Span::arena(start, out.arena.len(), false);
         }
     }
 
@@ -220,16 +222,30 @@ impl Core {
             rows: 0,
             stop: Stop::Full,
         };
-        let mut scan = Scan::new(buf, self.marks, 0);
+        let mut scan = None;
         while parsed.rows < rows_max {
+            if SINGLE && let Some(fast) = self.fast {
+                let run = match (fast.quote.is_some(), fast.escape.is_some()) {
+                    (false, false) => Self::run_fast::<false, false>,
+                    (false, true) => Self::run_fast::<false, true>,
+                    (true, false) => Self::run_fast::<true, false>,
+                    (true, true) => Self::run_fast::<true, true>,
+                };
+                run(self, fast, buf, rows_max, KEEP, &mut parsed, out);
+                scan = None;
+                if parsed.rows == rows_max {
+                    break;
+                }
+            }
             let start = parsed.consumed;
             if start >= buf.len() {
                 parsed.stop = if at_end { Stop::End } else { Stop::NeedMore };
                 return parsed;
             }
-            let first_field = out.fields.len();
+            let first_field = out.used;
             let arena_len = out.arena.len();
-            match self.record::<SINGLE, KEEP>(&mut scan, buf, start, at_end, out) {
+            let scan = scan.get_or_insert_with(|| Scan::new(buf, self.marks, start));
+            match self.record::<SINGLE, KEEP>(scan, buf, start, at_end, out) {
                 Step::Row {
                     start: begin,
                     end,
@@ -257,7 +273,7 @@ impl Core {
                 Step::Bad(error) => parsed.stop = Stop::Syntax(error),
             }
             if parsed.stop != Stop::Full {
-                out.fields.truncate(first_field);
+                out.used = first_field;
                 out.arena.truncate(arena_len);
                 return parsed;
             }
@@ -470,7 +486,7 @@ impl Core {
         if SINGLE {
             return self.tokens[usize::from(buf[at])];
         }
-        if self.in_character(buf, at) {
+        if self.text.in_character(buf, at) {
             return Token::Data;
         }
         let quote = self.match_at(&self.quote, buf, at, at_end);
@@ -516,19 +532,8 @@ impl Core {
         self.long_token(buf, at, at_end)
     }
 
-    /// Whether the byte at `at` is the second one of a character of GBK or GB18030. Only a byte from 0x81 on
-    /// can be the first, and a run of them pairs up from its start, which follows an ASCII byte.
-    #[inline]
-    fn in_character(&self, buf: &[u8], at: usize) -> bool {
-        if !self.text.hides_ascii() || buf[at] < b'0' {
-            return false;
-        }
-        let run = buf[..at].iter().rev().take_while(|b| **b >= 0x80).count();
-        run % 2 == 1
-    }
-
     fn long_token(&self, buf: &[u8], at: usize, at_end: bool) -> Token {
-        if self.in_character(buf, at) {
+        if self.text.in_character(buf, at) {
             return Token::Data;
         }
         if self.terminator.is_empty() && matches!(buf[at], b'\r' | b'\n') {
@@ -578,28 +583,20 @@ impl Core {
             return;
         }
         let span = if escaped {
-            self.unescaped(&buf[content], quoted, out)
+            self.unescaped(&buf[content], quoted, &mut out.arena)
         } else if self.meaning.is_null(&buf[content.clone()], quoted) {
             Span::NULL
         } else {
-            Span {
-                start: content.start as u32,
-                end: content.end as u32,
-            }
+            Span::buffer(content.start, content.end)
         };
-        out.fields.push(span);
+        out.push(span);
     }
 
     #[cold]
-    fn unescaped(&self, written: &[u8], quoted: bool, out: &mut Batch) -> Span {
-        let start = out.arena.len();
-        if self.meaning.unescape(written, quoted, &mut out.arena) {
-            return Span::NULL;
-        }
-        Span {
-            start: start as u32,
-            end: out.arena.len() as u32 | IN_ARENA,
-        }
+    pub(super) fn unescaped(&self, written: &[u8], quoted: bool, arena: &mut Arena) -> Span {
+        let start = arena.len();
+        let null = self.meaning.unescape(written, quoted, arena);
+        Span::arena(start, arena.len(), null)
     }
 }
 

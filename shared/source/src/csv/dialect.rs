@@ -69,6 +69,17 @@ impl TextEncoding {
         matches!(self, TextEncoding::Gbk | TextEncoding::Gb18030)
     }
 
+    /// Whether the byte at `at` is the second one of a character of GBK or GB18030. Only a byte from 0x81 on can be
+    /// the first, and a run of them pairs up from its start, which follows an ASCII byte or the start of `buf`.
+    #[inline]
+    pub(crate) fn in_character(self, buf: &[u8], at: usize) -> bool {
+        if !self.hides_ascii() || buf[at] < b'0' {
+            return false;
+        }
+        let run = buf[..at].iter().rev().take_while(|b| **b >= 0x80).count();
+        run % 2 == 1
+    }
+
     /// A token of the dialect in the file's bytes.
     pub fn token(self, text: &str) -> Vec<u8> {
         match self.encoding() {

@@ -3,6 +3,7 @@
 mod batch;
 mod core;
 mod dialect;
+mod fast;
 mod scan;
 mod transition;
 mod unescape;

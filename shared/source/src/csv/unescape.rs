@@ -1,5 +1,8 @@
 //! What a written field means: doubled quotes and escapes, and whether it is NULL.
 
+use std::ops::Range;
+
+use super::batch::Arena;
 use super::dialect::CsvDialect;
 
 /// The part of a dialect that decides the meaning of a field.
@@ -39,6 +42,12 @@ impl Meaning {
         }
     }
 
+    /// Whether there are texts that mean NULL, other than by an escape.
+    #[inline(always)]
+    pub(super) fn may_be_null(&self) -> bool {
+        self.null_lengths != 0
+    }
+
     /// Whether a field without escapes is NULL.
     #[inline(always)]
     pub(super) fn is_null(&self, text: &[u8], quoted: bool) -> bool {
@@ -52,41 +61,85 @@ impl Meaning {
             .any(|(null, also_quoted)| null == text && (*also_quoted || !quoted))
     }
 
-    /// Appends what the field `written` (without its outer quotes) means to `out`; true if it is NULL,
-    /// then `out` stays as it was. Every escape has a byte after it: the lexer made sure. A quote that is
-    /// not doubled is data.
-    pub(super) fn unescape(&self, written: &[u8], quoted: bool, out: &mut Vec<u8>) -> bool {
-        if self.written_null[usize::from(quoted)]
-            && written.strip_prefix(&self.escape[..]) == Some(b"N")
-        {
+    /// The same as [`Meaning::unescape`] of `buf[field]`, where the bytes to act on are known: each escape, and the
+    /// second of each pair of quotes.
+    #[inline(always)]
+    pub(super) fn unescape_at(
+        &self,
+        buf: &[u8],
+        field: Range<usize>,
+        quoted: bool,
+        (places, quote): (&[u32], u8),
+        out: &mut Arena,
+    ) -> bool {
+        let written = &buf[field.clone()];
+        if self.is_written_null(written, quoted) {
             return true;
         }
         let start = out.len();
+        let room = out.room(written.len() + COPIED);
+        let (mut from, mut to) = (field.start, 0);
+        for place in places {
+            let place = *place as usize;
+            to += copy(buf, from..place, room, to);
+            from = place + 1;
+            if buf[place] != quote {
+                room[to] = MEANT[usize::from(buf[from])];
+                (from, to) = (from + 1, to + 1);
+            }
+        }
+        to += copy(buf, from..field.end, room, to);
+        out.take(to);
+        let null = self.may_be_null() && self.is_null(out.written(start), quoted);
+        if null {
+            out.truncate(start);
+        }
+        null
+    }
+
+    #[inline(always)]
+    fn is_written_null(&self, written: &[u8], quoted: bool) -> bool {
+        self.written_null[usize::from(quoted)]
+            && written.strip_prefix(&self.escape[..]) == Some(b"N")
+    }
+
+    /// Appends what the field `written` (without its outer quotes) means to `out`; true if it is NULL,
+    /// then `out` stays as it was. Every escape has a byte after it: the lexer made sure. A quote that is
+    /// not doubled is data.
+    pub(super) fn unescape(&self, written: &[u8], quoted: bool, out: &mut Arena) -> bool {
+        if self.is_written_null(written, quoted) {
+            return true;
+        }
+        let start = out.len();
+        self.unescape_tokens(written, quoted, out);
+        let null = self.is_null(out.written(start), quoted);
+        if null {
+            out.truncate(start);
+        }
+        null
+    }
+
+    fn unescape_tokens(&self, written: &[u8], quoted: bool, out: &mut Arena) {
         let mut rest = written;
         while let Some(at) = self.next_token(rest, quoted) {
-            out.extend_from_slice(&rest[..at]);
+            out.push(&rest[..at]);
             rest = &rest[at..];
             if quoted && !self.quote.is_empty() && rest.starts_with(&self.quote) {
-                out.extend_from_slice(&self.quote);
+                out.push(&self.quote);
                 rest = &rest[self.quote.len()..];
                 rest = rest.strip_prefix(&self.quote[..]).unwrap_or(rest);
             } else if !self.escape.is_empty()
                 && rest.starts_with(&self.escape)
                 && rest.len() > self.escape.len()
             {
-                out.push(meant_by(rest[self.escape.len()]));
+                out.push(&[MEANT[usize::from(rest[self.escape.len()])]]);
                 rest = &rest[self.escape.len() + 1..];
             } else {
-                out.push(rest[0]);
+                out.push(&rest[..1]);
                 rest = &rest[1..];
             }
         }
-        out.extend_from_slice(rest);
-        let null = self.is_null(&out[start..], quoted);
-        if null {
-            out.truncate(start);
-        }
-        null
+        out.push(rest);
     }
 
     fn next_token(&self, rest: &[u8], quoted: bool) -> Option<usize> {
@@ -98,14 +151,36 @@ impl Meaning {
     }
 }
 
-fn meant_by(escaped: u8) -> u8 {
-    match escaped {
-        b'0' => 0,
-        b'b' => 8,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'Z' => 0x1a,
-        other => other,
+/// Bytes that are copied whatever the length of a short text is: that is two instructions.
+const COPIED: usize = 16;
+
+/// Copies `from` of `buf` to `to` in `room`, which has [`COPIED`] bytes more than it needs, and says how many those
+/// are.
+#[inline(always)]
+fn copy(buf: &[u8], from: Range<usize>, room: &mut [u8], to: usize) -> usize {
+    let short = buf[from.start..].first_chunk::<COPIED>();
+    match (short, room[to..].first_chunk_mut::<COPIED>()) {
+        (Some(short), Some(room)) if from.len() <= COPIED => *room = *short,
+        _ => room[to..to + from.len()].copy_from_slice(&buf[from.clone()]),
     }
+    from.len()
 }
+
+/// What a byte means behind an escape.
+const MEANT: [u8; 256] = {
+    let mut meant = [0; 256];
+    let mut byte = 0;
+    while byte < meant.len() {
+        meant[byte] = match byte as u8 {
+            b'0' => 0,
+            b'b' => 8,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'Z' => 0x1a,
+            other => other,
+        };
+        byte += 1;
+    }
+    meant
+};
