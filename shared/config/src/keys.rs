@@ -200,7 +200,7 @@ pub const KEYS: &[Key] = &[
     used("mydumper.no-schema", Bool, "false", "do not create databases and tables from schema files"),
     used("mydumper.case-sensitive", Bool, "false", "whether filters and routes see `T` and `t` as different"),
     used("mydumper.character-set", Choice(&["auto", "utf8mb4", "gb18030", "binary"]), "\"auto\"", "character set of schema files; `gb18030` is refused"),
-    used("mydumper.data-character-set", Choice(&["binary", "utf8mb4", "ascii", "gb18030", "gbk", "latin1"]), "\"binary\"", "character set of CSV files; `binary` = not converted"),
+    used("mydumper.data-character-set", Choice(&["binary", "utf8mb4", "ascii", "gb18030", "gbk", "latin1"]), "\"binary\"", "character set of CSV files and SQL dumps; `binary` = not converted"),
     used("mydumper.data-invalid-char-replace", Text, "\"\\uFFFD\"", "stands in for what cannot be converted from data-character-set"),
     used("mydumper.strict-format", Bool, "false", "promises that no field holds a terminator; needs csv.terminator. Large files are split without it too"),
     used("mydumper.max-region-size", Size(1), "\"256MiB\"", "bytes of a chunk of a large CSV file"),

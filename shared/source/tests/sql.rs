@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use proptest::prelude::*;
-use thunderhead_config::{CsvOptions, FileFormat, SourceFormat, SqlOptions};
+use thunderhead_config::{CharacterSet, CsvOptions, FileFormat, SourceFormat, SqlOptions};
 use thunderhead_source::sql::{SqlReader, plan_statements};
 use thunderhead_source::{Chunk, LocalFile, ReadLimits, RecordReader, SourceError, Value};
 use thunderhead_types::Error;
@@ -85,12 +85,13 @@ fn written(text: &[u8]) -> (tempfile::NamedTempFile, LocalFile) {
     (file, source)
 }
 
-fn check_with(format: &SourceFormat, text: &str, expected: &str) {
-    let (_guard, file) = written(text.as_bytes());
+fn check_with(format: &SourceFormat, text: impl AsRef<[u8]>, expected: &str) {
+    let text = text.as_ref();
+    let (_guard, file) = written(text);
     let whole = read(&file, &Chunk::whole(), format, 1 << 20);
     let mut lines: Vec<String> = whole.0.iter().map(|(_, _, text)| text.clone()).collect();
     lines.extend(whole.1.clone());
-    assert_eq!(lines.join("\n"), expected, "{text}");
+    assert_eq!(lines.join("\n"), expected, "{}", text.escape_ascii());
     for read_bytes in [1, 2, 3, 7, 16] {
         assert_eq!(
             read(&file, &Chunk::whole(), format, read_bytes),
@@ -168,6 +169,44 @@ fn literals_mean_what_the_server_reads() {
         &format(true, None),
         r"INSERT t VALUES ('a\','b\\')",
         r"[a\\],[b\\\\]",
+    );
+}
+
+#[test]
+fn texts_and_names_of_other_character_sets_become_utf8() {
+    let mut gbk = format(false, None);
+    gbk.csv.character_set = CharacterSet::Gbk;
+    // The second bytes of \u{8a3a} and of \u{5744} look like a backslash and like a backtick.
+    let (slash, tick) = (b"\xd4\x5c", b"\x88\x60");
+    let dump = [
+        b"INSERT INTO t (`".as_slice(),
+        tick,
+        b"`,b) VALUES ('",
+        slash,
+        b"',_binary'",
+        slash,
+        b"'),('\xd6\xd0\\'",
+        slash,
+        b"','\xff' 'x'),(_utf8mb4'\xe4\xb8\xad','a'),(_latin1'\xe9',x'd65c');",
+    ]
+    .concat();
+    let columns = "\u{5744} b";
+    let expected = format!(
+        "{columns}: [{}],[\\xd4\\\\]\n{columns}: [{}],[{}x]\n{columns}: [{}],[a]\n{columns}: [{}],x[\\xd6\\\\]",
+        "\u{8a3a}".as_bytes().escape_ascii(),
+        "\u{4e2d}'\u{8a3a}".as_bytes().escape_ascii(),
+        "\u{fffd}".as_bytes().escape_ascii(),
+        "\u{4e2d}".as_bytes().escape_ascii(),
+        "\u{e9}".as_bytes().escape_ascii(),
+    );
+    check_with(&gbk, dump, &expected);
+    let mut latin1 = format(false, None);
+    latin1.csv.character_set = CharacterSet::Latin1;
+    latin1.csv.invalid_char_replace = "?".into();
+    check_with(
+        &latin1,
+        b"INSERT INTO t VALUES ('\x80\xe9\\\\','a')",
+        &format!("[{}\\\\],[a]", "\u{20ac}\u{e9}".as_bytes().escape_ascii()),
     );
 }
 

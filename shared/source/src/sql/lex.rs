@@ -1,6 +1,8 @@
 //! Tokens of SQL in a slice. Every function says where its token ends, that it may go on behind the slice,
 //! or what is wrong; so the same bytes give the same tokens however they are cut.
 
+use crate::csv::TextEncoding;
+
 /// Why rows cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SqlProblem {
@@ -71,6 +73,10 @@ pub(super) struct Text<'a> {
     pub at_end: bool,
     /// Backslashes escape.
     pub escapes: bool,
+    /// Of names, and of texts that do not say theirs.
+    pub encoding: TextEncoding,
+    /// Stands in for what that does not know.
+    pub invalid: &'a str,
 }
 
 impl<'a> Text<'a> {
@@ -142,6 +148,11 @@ impl<'a> Text<'a> {
                 return more(self.at_end, SqlProblem::OpenQuote, at);
             };
             next += len;
+            // The second byte of a character may look like a backslash.
+            if self.encoding.in_character(&self.buf[at..], next - at) {
+                next += 1;
+                continue;
+            }
             let pair = self.buf[next] == b'\\' && escapes
                 || self.byte(next + 1)? == quote && !self.is_end(next + 1);
             if pair {
@@ -163,23 +174,28 @@ impl<'a> Text<'a> {
 
     /// A name, quoted or not, and its end.
     pub fn name(&self, at: usize) -> Seen<(String, usize)> {
-        let (bytes, end) = match self.byte(at)? {
+        match self.byte(at)? {
             quote @ (b'`' | b'"') => {
                 let end = self.quoted(at)?.0;
                 let doubled = [quote, quote];
-                let text = String::from_utf8_lossy(&self.buf[at + 1..end - 1]).into_owned();
+                let text = self.decoded(&self.buf[at + 1..end - 1]);
                 let doubled = std::str::from_utf8(&doubled).unwrap_or_default();
-                return Ok((text.replace(doubled, &doubled[1..]), end));
+                Ok((text.replace(doubled, &doubled[1..]), end))
             }
             _ => {
                 let end = self.word_end(at)?;
-                (&self.buf[at..end], end)
+                if end == at {
+                    return wrong(SqlProblem::Head, at);
+                }
+                Ok((self.decoded(&self.buf[at..end]), end))
             }
-        };
-        if bytes.is_empty() {
-            return wrong(SqlProblem::Head, at);
         }
-        Ok((String::from_utf8_lossy(bytes).into_owned(), end))
+    }
+
+    fn decoded(&self, name: &[u8]) -> String {
+        let mut text = Vec::new();
+        self.encoding.decode(name, self.invalid, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
     }
 }
 
@@ -187,28 +203,36 @@ pub(super) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
 }
 
-/// Appends what the quoted text `written` (with its quotes) means.
-pub(super) fn unquote(written: &[u8], escapes: bool, out: &mut Vec<u8>) {
-    let quote = written[0];
-    let mut rest = &written[1..written.len() - 1];
-    loop {
-        let found = if escapes {
-            memchr::memchr2(quote, b'\\', rest)
-        } else {
-            memchr::memchr(quote, rest)
-        };
-        let Some(at) = found.filter(|at| at + 1 < rest.len()) else {
-            out.extend_from_slice(rest);
-            return;
-        };
-        out.extend_from_slice(&rest[..at]);
-        let next = rest[at + 1];
-        if rest[at] == quote {
-            out.push(quote);
-        } else {
-            out.push(meant_by(next));
+impl Text<'_> {
+    /// Appends the bytes that the quoted text `written` (with its quotes) means.
+    pub fn unquote(&self, written: &[u8], out: &mut Vec<u8>) {
+        let quote = written[0];
+        let mut rest = &written[1..written.len() - 1];
+        // Up to where `rest` was looked at.
+        let mut seen = 0;
+        loop {
+            let found = if self.escapes {
+                memchr::memchr2(quote, b'\\', &rest[seen..])
+            } else {
+                memchr::memchr(quote, &rest[seen..])
+            };
+            let Some(at) = found.map(|at| seen + at).filter(|at| at + 1 < rest.len()) else {
+                out.extend_from_slice(rest);
+                return;
+            };
+            if self.encoding.in_character(rest, at) {
+                seen = at + 1;
+                continue;
+            }
+            out.extend_from_slice(&rest[..at]);
+            out.push(if rest[at] == quote {
+                quote
+            } else {
+                meant_by(rest[at + 1])
+            });
+            rest = &rest[at + 2..];
+            seen = 0;
         }
-        rest = &rest[at + 2..];
     }
 }
 

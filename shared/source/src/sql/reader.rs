@@ -8,7 +8,9 @@ use thunderhead_config::SourceFormat;
 use super::lex::{Miss, SqlProblem, Text};
 use super::statement::{Between, Cell, Cells, Head, Start};
 use crate::bytes::{ByteSource, ByteStream};
+use crate::csv::TextEncoding;
 use crate::error::SourceError;
+use crate::format::text_encoding;
 use crate::reader::open_chunk;
 use crate::record::{Position, RecordReader, Value};
 use crate::split::Chunk;
@@ -40,6 +42,8 @@ struct Statement {
 pub struct SqlReader<R = ByteStream> {
     window: Window<R>,
     escapes: bool,
+    encoding: TextEncoding,
+    invalid: String,
     /// The only table that is wanted.
     table: Option<String>,
     /// The table of the first statement.
@@ -130,6 +134,8 @@ impl<R: Read> SqlReader<R> {
         let mut reader = Self {
             window: Window::new(stream, range, Some(b'\n'), limits),
             escapes: !format.sql.no_backslash_escapes,
+            encoding: text_encoding(format.csv.character_set),
+            invalid: format.csv.invalid_char_replace.clone(),
             table: format.sql.table.clone(),
             seen: None,
             tables: Vec::new(),
@@ -152,6 +158,8 @@ impl<R: Read> SqlReader<R> {
             buf: self.window.rest(),
             at_end: self.window.at_end(),
             escapes: self.escapes,
+            encoding: self.encoding,
+            invalid: &self.invalid,
         }
     }
 

@@ -2,9 +2,7 @@
 
 use crate::csv::TextEncoding;
 
-use super::lex::{
-    Miss, Seen, SqlProblem, Text, from_bits, from_hex, is_word, more, unquote, wrong,
-};
+use super::lex::{Miss, Seen, SqlProblem, Text, from_bits, from_hex, is_word, more, wrong};
 
 /// The part of an INSERT before its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +220,7 @@ impl Text<'_> {
 
     fn value(&self, at: usize, out: &mut Cells) -> Seen<usize> {
         match self.byte(at)? {
-            b'\'' | b'"' => self.text(at, TextEncoding::AsIs, out),
+            b'\'' | b'"' => self.text(at, self.encoding, out),
             byte if byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.') => {
                 self.number(at, out)
             }
@@ -237,21 +235,22 @@ impl Text<'_> {
         let (end, escaped) = self.quoted(at)?;
         let next = self.skip_space(end)?;
         let single = !matches!(self.byte(next)?, b'\'' | b'"');
-        if single && !escaped && encoding == TextEncoding::AsIs {
+        let same = || encoding == TextEncoding::AsIs || self.buf[at..end].is_ascii();
+        if single && !escaped && same() {
             out.push(Cell::Text(Span::buffer(at + 1, end - 1)));
             return Ok(end);
         }
         let start = out.arena.len();
-        unquote(&self.buf[at..end], self.escapes, &mut out.arena);
+        self.unquote(&self.buf[at..end], &mut out.arena);
         let (mut end, mut next) = (end, next);
         while matches!(self.byte(next)?, b'\'' | b'"') {
             end = self.quoted(next)?.0;
-            unquote(&self.buf[next..end], self.escapes, &mut out.arena);
+            self.unquote(&self.buf[next..end], &mut out.arena);
             next = self.skip_space(end)?;
         }
         if encoding != TextEncoding::AsIs {
             let bytes = out.arena.split_off(start);
-            encoding.decode(&bytes, "\u{fffd}", &mut out.arena);
+            encoding.decode(&bytes, self.invalid, &mut out.arena);
         }
         out.push(Cell::Text(Span::arena(start, out.arena.len())));
         Ok(end)
