@@ -17,7 +17,7 @@ use thunderhead_codec::table::{AutoIds, PairSink, RowError, Slot};
 use thunderhead_config::{FieldOptions, SourceFormat};
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
 use thunderhead_source::{
-    ByteSource, Chunk, Entry, Place, open_records, source_from, store::with_access,
+    ByteSource, Chunk, Entry, Place, ReadLimits, open_records_with, source_from, store::with_access,
 };
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result, Tally, fail_point};
 use tokio_util::sync::CancellationToken;
@@ -175,7 +175,9 @@ impl Encoding<'_> {
         let source = source_of(task, &format)?;
         same_file(&*source, task)?;
         let mut maps = Maps::new(spec, task, &format)?;
-        let mut reader = open_records(&source, &chunk_of(task), &format)?;
+        let config = &shared.config;
+        let limits = ReadLimits::within(config.memory_bytes, config.encode_slots);
+        let mut reader = open_records_with(&source, &chunk_of(task), &format, limits)?;
         let mut pairs = self.spiller();
         let first_row_id = spec.conflict.as_ref().map(|conflict| conflict.first_row_id);
         let mut left_out = task.refused_records_max.map(LeftOut::new);

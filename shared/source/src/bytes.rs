@@ -54,6 +54,11 @@ pub trait ByteSource: Send + Sync + Debug {
     fn open_narrow(&self, offset: u64) -> io::Result<ByteStream> {
         self.open(offset)
     }
+
+    /// Bytes of memory that such a stream takes, about.
+    fn narrow_bytes(&self) -> usize {
+        8 << 10
+    }
 }
 
 /// A place where a packed file can be entered.

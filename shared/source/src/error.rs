@@ -119,7 +119,7 @@ impl From<SourceError> for Error {
             SourceError::RowTooLong { place, .. } => (
                 ErrorKind::Data,
                 place.to_string(),
-                "look for a quote that is never closed, or set the terminator",
+                "look for a quote that is never closed, or set the terminator; if the record is right, set thunderhead.memory higher or region-concurrency lower",
             ),
             SourceError::Truncated { place, .. } => (
                 ErrorKind::Data,

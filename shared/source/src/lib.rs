@@ -32,6 +32,8 @@ pub use error::{Place, SourceError};
 pub use format::dialect_of;
 pub use guess::{Guess, guess};
 pub use reader::{ChunkReader, Row, RowBatch, read_header};
-pub use record::{Position, RecordReader, Value, open_records, plan_records, read_columns};
+pub use record::{
+    Position, RecordReader, Value, open_records, open_records_with, plan_records, read_columns,
+};
 pub use split::{Chunk, SplitPolicy, plan_chunks};
 pub use window::ReadLimits;

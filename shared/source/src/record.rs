@@ -13,6 +13,7 @@ use crate::parquet::{ParquetReader, column_names, plan_row_groups};
 use crate::reader::{ChunkReader, read_header};
 use crate::split::{Chunk, SplitPolicy, plan_chunks};
 use crate::sql::{SqlReader, plan_statements};
+use crate::window::ReadLimits;
 
 /// A field as the source has it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,9 +87,23 @@ pub fn open_records(
     chunk: &Chunk,
     format: &SourceFormat,
 ) -> Result<Box<dyn RecordReader>, SourceError> {
+    open_records_with(source, chunk, format, ReadLimits::default())
+}
+
+/// The same within `limits`, as far as the format has records of any length.
+pub fn open_records_with(
+    source: &Arc<dyn ByteSource>,
+    chunk: &Chunk,
+    format: &SourceFormat,
+    limits: ReadLimits,
+) -> Result<Box<dyn RecordReader>, SourceError> {
+    let bytes = &**source;
     Ok(match format.kind {
-        FileFormat::Csv => Box::new(ChunkReader::open(&**source, chunk, &dialect_of(format)?)?),
-        FileFormat::Sql => Box::new(SqlReader::open(&**source, chunk, format)?),
+        FileFormat::Csv => {
+            let dialect = dialect_of(format)?;
+            Box::new(ChunkReader::open_with(bytes, chunk, &dialect, limits)?)
+        }
+        FileFormat::Sql => Box::new(SqlReader::open_with(bytes, chunk, format, limits)?),
         FileFormat::Parquet => Box::new(ParquetReader::open(source, chunk)?),
     })
 }

@@ -16,6 +16,23 @@ pub struct ReadLimits {
     pub row_bytes_max: usize,
 }
 
+impl ReadLimits {
+    /// For one of `readers` at a time in `memory_bytes`: a record is held as it is read, as fields, as pairs and in a
+    /// buffer that is sorted.
+    pub fn within(memory_bytes: u64, readers: u32) -> Self {
+        const HELD_TIMES: u64 = 8;
+        /// TiDB itself takes records of 6 MiB, unless it is told otherwise.
+        const ROW_BYTES_MIN: u64 = 8 << 20;
+        let share = memory_bytes / (HELD_TIMES * u64::from(readers.max(1)));
+        let limits = Self::default();
+        let row_bytes = share.clamp(ROW_BYTES_MIN, limits.row_bytes_max as u64);
+        Self {
+            row_bytes_max: row_bytes as usize,
+            ..limits
+        }
+    }
+}
+
 impl Default for ReadLimits {
     fn default() -> Self {
         // A read of 1 MiB makes the system call not matter; the longest record is Lightning's.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parquet::data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType};
@@ -13,8 +15,8 @@ use parquet::schema::parser::parse_message_type;
 use tempfile::NamedTempFile;
 use thunderhead_config::{Compression, CsvOptions, FileFormat, SourceFormat};
 use thunderhead_source::{
-    ByteSource, Chunk, SourceError, SplitPolicy, Value, open_records, plan_records, read_columns,
-    source_at,
+    ByteSource, ByteStream, Chunk, Identity, SourceError, SplitPolicy, Value, open_records,
+    plan_records, read_columns, source_at,
 };
 
 type Writer = SerializedFileWriter<File>;
@@ -149,6 +151,93 @@ fn chunks_of_row_groups_give_every_row_once_with_its_number() {
         }
         assert!(all == whole, "chunks of {chunk_bytes} bytes");
     }
+}
+
+/// A file of which each stream takes a MiB, as those of a store do; it counts them.
+#[derive(Debug)]
+struct Costly {
+    file: Arc<dyn ByteSource>,
+    open: Arc<AtomicUsize>,
+    most: AtomicUsize,
+}
+
+struct Counted(ByteStream, Arc<AtomicUsize>);
+
+impl Read for Counted {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.0.read(to)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ByteSource for Costly {
+    fn name(&self) -> &str {
+        self.file.name()
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        self.file.identity()
+    }
+
+    fn size(&self) -> io::Result<Option<u64>> {
+        self.file.size()
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn open(&self, offset: u64) -> io::Result<ByteStream> {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(open, Ordering::Relaxed);
+        let stream = self.file.open(offset)?;
+        Ok(Box::new(Counted(stream, Arc::clone(&self.open))))
+    }
+
+    fn narrow_bytes(&self) -> usize {
+        1 << 20
+    }
+}
+
+#[test]
+fn a_wide_file_of_a_store_is_read_with_a_bounded_number_of_streams() {
+    const COLUMNS: i64 = 120;
+    let fields: String = (0..COLUMNS)
+        .map(|n| format!("required int64 c{n}; "))
+        .collect();
+    let schema = Arc::new(parse_message_type(&format!("message m {{ {fields} }}")).unwrap());
+    let properties = WriterProperties::builder()
+        .set_data_page_row_count_limit(100)
+        .set_write_batch_size(100)
+        .set_dictionary_enabled(false)
+        .build();
+    let file = NamedTempFile::new().unwrap();
+    let mut writer = Writer::new(file.reopen().unwrap(), schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for n in 0..COLUMNS {
+        let values: Vec<i64> = (0..1000).map(|row| row * COLUMNS + n).collect();
+        column::<Int64Type>(&mut group, &values, None);
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    let plain = source(&file);
+    let costly = Arc::new(Costly {
+        file: Arc::clone(&plain),
+        open: Arc::default(),
+        most: AtomicUsize::new(0),
+    });
+    let wide: Arc<dyn ByteSource> = costly.clone();
+    let expected = rows(&plain, &Chunk::whole()).unwrap();
+    assert_eq!(expected.len(), 1000);
+    assert!(expected == rows(&wide, &Chunk::whole()).unwrap());
+    let most = costly.most.load(Ordering::Relaxed);
+    assert!((2..40).contains(&most), "{most} streams at a time");
+    assert_eq!(costly.open.load(Ordering::Relaxed), 0);
 }
 
 #[test]

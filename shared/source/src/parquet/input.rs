@@ -12,8 +12,10 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use crate::bytes::{ByteSource, ByteStream};
 
-/// More columns than this are read at the cost of opening a stream for some of their pages.
-const KEPT_MAX: usize = 1024;
+/// Columns beyond these are read at the cost of opening a stream for each of their pages: so many streams,
+const KEPT_MAX: usize = 512;
+/// and so many bytes of them.
+const KEPT_BYTES_MAX: usize = 32 << 20;
 
 /// The library reads headers of pages byte by byte; pages themselves go past the buffer.
 const BUFFER: usize = 4 << 10;
@@ -26,6 +28,7 @@ pub(super) struct Input {
     source: Arc<dyn ByteSource>,
     size: u64,
     kept: Kept,
+    kept_max: usize,
 }
 
 impl Input {
@@ -35,10 +38,12 @@ impl Input {
                 "a Parquet file cannot be read from inside of another packing".into(),
             )
         })?;
+        let kept_max = KEPT_BYTES_MAX / source.narrow_bytes().max(1);
         Ok(Self {
             source,
             size,
             kept: Kept::default(),
+            kept_max: kept_max.clamp(1, KEPT_MAX),
         })
     }
 }
@@ -69,6 +74,7 @@ impl ChunkReader for Input {
             stream: Some(stream),
             at: start,
             kept: Arc::clone(&self.kept),
+            kept_max: self.kept_max,
         })
     }
 
@@ -89,6 +95,7 @@ pub(super) struct Part {
     stream: Option<BufReader<ByteStream>>,
     at: u64,
     kept: Kept,
+    kept_max: usize,
 }
 
 impl Read for Part {
@@ -106,7 +113,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         let mut kept = self.kept.lock();
         if let Some(stream) = self.stream.take()
-            && kept.len() < KEPT_MAX
+            && kept.len() < self.kept_max
         {
             kept.insert(self.at, stream);
         }

@@ -152,6 +152,11 @@ impl ByteSource for RemoteFile {
     fn open_narrow(&self, offset: u64) -> io::Result<ByteStream> {
         self.stream(offset, BLOCK_BYTES_FIRST, 1)
     }
+
+    /// A block that is asked for, one on its way and one in the reader's hands.
+    fn narrow_bytes(&self) -> usize {
+        3 * BLOCK_BYTES_FIRST as usize
+    }
 }
 
 impl RemoteFile {
