@@ -47,7 +47,7 @@ fn bench(pairs: u64, dir: &std::path::Path) -> Result<(), Error> {
             stage(last, "sort", pairs, || buffer.sort().len());
             let mut target = Vec::with_capacity(2 << 20);
             let taken = stage(last, "gather", pairs, || {
-                buffer.sort().try_for_each(|key, value| {
+                buffer.sort().try_for_each(|key, value, _| {
                     if target.len() > 1 << 20 {
                         target.clear();
                     }

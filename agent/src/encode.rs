@@ -1,7 +1,6 @@
 //! An encode task: the records of one chunk become key-value pairs, pairs become sorted runs, and the
 //! finished runs are published as one immutable manifest. Synchronous; runs on its own thread.
 
-use crate::conflict::{ROW_NUMBER_BYTES, number_bytes};
 use crate::existing::{Reader, not_encoded};
 use crate::fields::{Refused, RowMap};
 use crate::held;
@@ -103,7 +102,7 @@ impl Encoding<'_> {
         let mut pairs = self.spiller();
         let mut row_id = self.task.row_id_base;
         let rows = cluster.rows(self.spec, existing, |row, encoder| {
-            pairs.number_row(row_id.abs_diff(first_row_id))?;
+            pairs.number_row(row_id.abs_diff(first_row_id));
             encoder
                 .encode_decoded(row, &mut pairs)
                 .map_err(|refused| not_encoded(self.spec, &refused.column))?;
@@ -197,7 +196,7 @@ impl Encoding<'_> {
                     return Err(bug("more rows in a chunk than were planned for it"));
                 }
                 if let Some(first) = first_row_id {
-                    pairs.number_row(row_id.abs_diff(first))?;
+                    pairs.number_row(row_id.abs_diff(first));
                 }
                 values.clear();
                 let at = reader.record(index, &mut values);
@@ -381,8 +380,7 @@ struct Spiller {
     /// The buffers (records, indexes) that took their last pair.
     full: [bool; 2],
     /// The number of the row in hand, where pairs carry it.
-    number: [u8; ROW_NUMBER_BYTES],
-    numbered: bool,
+    row: Option<u64>,
 }
 
 impl Spiller {
@@ -395,16 +393,13 @@ impl Spiller {
             runs: Vec::new(),
             tally: Tally::default(),
             full: [false; 2],
-            number: [0; ROW_NUMBER_BYTES],
-            numbered: false,
+            row: None,
         }
     }
 
     /// The pairs that follow are of this row.
-    fn number_row(&mut self, row: u64) -> Result<()> {
-        self.number = number_bytes(row)?;
-        self.numbered = true;
-        Ok(())
+    fn number_row(&mut self, row: u64) {
+        self.row = Some(row);
     }
 
     fn buffer(&mut self, records: bool) -> &mut SortBuffer {
@@ -448,9 +443,8 @@ impl PairSink for Spiller {
     fn pair(&mut self, slot: Slot, key: &[u8], value: &[u8]) {
         self.tally.add(key, value);
         let records = slot == Slot::Record;
-        let number = self.number;
-        let number = if self.numbered { &number[..] } else { &[] };
-        let room = self.buffer(records).push_parts(key, value, number);
+        let row = self.row;
+        let room = self.buffer(records).push_of_row(key, value, row);
         self.full[usize::from(!records)] |= !room;
     }
 }

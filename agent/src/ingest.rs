@@ -111,11 +111,10 @@ async fn open_runs(
         Some(_) => Some(Arc::new(AllSettled { place })),
     };
     let filter = match (strategy, &task.losers) {
-        (None, _) => None,
-        (_, None) => Some(conflict::numbered(None)),
-        (_, Some(run)) => Some(conflict::numbered(Some(
+        (None, _) | (_, None) => None,
+        (_, Some(run)) => Some(conflict::without(
             shared.losers.open(shared, spec, run).await?,
-        ))),
+        )),
     };
     Ok(inputs.merge(shared, range, hook).await?.filtered(filter))
 }

@@ -2,7 +2,7 @@
 //! are not. Pairs that are equal as a whole are the same row read twice, and no conflict by themselves; but once
 //! a third pair differs, all of them take part.
 
-use super::rows::split_number;
+use super::rows::numbered;
 use crate::sort::{PairStream, SortError};
 use std::collections::BTreeMap;
 use thunderhead_codec::keys::{TableKey, parse};
@@ -22,7 +22,9 @@ pub(crate) struct Found {
     pub(crate) indexes: BTreeMap<i64, (u64, u64)>,
 }
 
+/// Pairs with one key; kept only where the next pair may have it, too.
 struct Group {
+    open: bool,
     key: Vec<u8>,
     /// Value of the first pair.
     value: Vec<u8>,
@@ -41,6 +43,7 @@ pub(crate) fn find(
 ) -> Result<Found, SortError> {
     let mut found = Found::default();
     let mut group = Group {
+        open: false,
         key: Vec::new(),
         value: Vec::new(),
         held_back: Vec::new(),
@@ -54,28 +57,15 @@ pub(crate) fn find(
         if pairs.is_multiple_of(1 << 16) {
             cancelled()?;
         }
-        let (key, (value, row)) = (stream.key(), split_number(stream.value())?);
-        if key != group.key.as_slice() {
-            group.close(&mut found);
-            group.begin(key, value, row);
+        if group.open && stream.key() == group.key.as_slice() {
+            let row = numbered(stream.row())?;
+            group.add(stream.value(), row, &mut found, &mut participant)?;
             continue;
         }
-        group.participants += 1;
-        group.differs |= group.value != value;
-        if !group.differs && !group.told {
-            group.held_back.push(row);
-            if group.held_back.len() < HELD_BACK_MAX {
-                continue;
-            }
-        } else if group.held_back.is_empty() {
-            participant(row, found.groups, key)?;
-            continue;
-        } else {
-            group.held_back.push(row);
-        }
-        group.told = true;
-        for row in group.held_back.drain(..) {
-            participant(row, found.groups, key)?;
+        group.close(&mut found);
+        // Nearly every pair stands alone, and is not even looked at.
+        if stream.is_tied() {
+            group.begin(stream.key(), stream.value(), numbered(stream.row())?);
         }
     }
     group.close(&mut found);
@@ -83,7 +73,6 @@ pub(crate) fn find(
 }
 
 impl Group {
-    #[inline]
     fn begin(&mut self, key: &[u8], value: &[u8], row: u64) {
         self.key.clear();
         self.key.extend_from_slice(key);
@@ -92,14 +81,38 @@ impl Group {
         self.held_back.clear();
         self.held_back.push(row);
         self.participants = 1;
+        self.open = true;
         (self.differs, self.told) = (false, false);
+    }
+
+    /// One more pair with the key.
+    fn add(
+        &mut self,
+        value: &[u8],
+        row: u64,
+        found: &mut Found,
+        participant: &mut impl FnMut(u64, u64, &[u8]) -> Result<(), SortError>,
+    ) -> Result<(), SortError> {
+        self.participants += 1;
+        self.differs |= self.value != value;
+        self.held_back.push(row);
+        if !self.differs && !self.told && self.held_back.len() < HELD_BACK_MAX {
+            return Ok(());
+        }
+        self.told = true;
+        for row in self.held_back.drain(..) {
+            participant(row, found.groups, &self.key)?;
+        }
+        Ok(())
     }
 
     #[inline]
     fn close(&mut self, found: &mut Found) {
+        self.open = false;
         if !self.told {
             return;
         }
+        self.told = false;
         if self.differs {
             let index = match parse(&self.key) {
                 Some(TableKey::Index { index_id, .. }) => index_id,
@@ -118,25 +131,28 @@ impl Group {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::rows::number_bytes;
     use super::*;
 
-    struct Pairs(std::vec::IntoIter<(String, String, u64)>, Vec<u8>, Vec<u8>);
+    struct Pairs(
+        std::vec::IntoIter<(String, String, u64)>,
+        (String, String, u64),
+    );
 
     impl PairStream for Pairs {
         fn advance(&mut self) -> Result<bool, SortError> {
-            let Some((key, value, row)) = self.0.next() else {
-                return Ok(false);
-            };
-            self.1 = key.into_bytes();
-            self.2 = [value.as_bytes(), &number_bytes(row)?].concat();
-            Ok(true)
+            let next = self.0.next();
+            let more = next.is_some();
+            self.1 = next.unwrap_or_default();
+            Ok(more)
         }
         fn key(&self) -> &[u8] {
-            &self.1
+            self.1.0.as_bytes()
         }
         fn value(&self) -> &[u8] {
-            &self.2
+            self.1.1.as_bytes()
+        }
+        fn row(&self) -> Option<u64> {
+            Some(self.1.2)
         }
     }
 
@@ -146,7 +162,7 @@ mod tests {
             .map(|(k, v, r)| ((*k).to_owned(), (*v).to_owned(), *r))
             .collect();
         let mut told = Vec::new();
-        let mut stream = Pairs(pairs.into_iter(), Vec::new(), Vec::new());
+        let mut stream = Pairs(pairs.into_iter(), Default::default());
         let found = find(
             &mut stream,
             || Ok(()),
@@ -213,7 +229,7 @@ mod tests {
             }
             let rows = pairs.len() as u64;
             let mut told = 0;
-            let mut stream = Pairs(pairs.into_iter(), Vec::new(), Vec::new());
+            let mut stream = Pairs(pairs.into_iter(), Default::default());
             let found = find(
                 &mut stream,
                 || Ok(()),

@@ -9,7 +9,7 @@
 //! losers: the numbers of the rows that are left out, a run like any other
 //!   ▼ every ingest task leaves their pairs out (rows)
 //! ```
-//! A table without conflicts costs the number behind each value and one more merge of its unique keys where runs
+//! A table without conflicts costs a number for each pair and one more merge of its unique keys where runs
 //! overlap. Owns no policy beyond the decision itself: budgets and tables of records are the coordinator's.
 
 mod detect;
@@ -17,8 +17,6 @@ mod paged;
 mod records;
 mod resolve;
 mod rows;
-
-pub(crate) use rows::{NUMBER_BYTES as ROW_NUMBER_BYTES, number_bytes};
 
 use crate::existing::Reader;
 use crate::held;
@@ -36,7 +34,7 @@ use std::sync::Arc;
 use thunderhead_proto::thunderhead::{
     self as wire, ConflictReport, ConflictTask, IndexConflicts, Manifest, RemoteRun, TableSpec,
 };
-use thunderhead_types::{Epoch, Error, ErrorKind, KeyRange, Result, Timestamp};
+use thunderhead_types::{Epoch, Error, ErrorKind, KeyRange, Result, Timestamp, fail_point};
 use tokio_util::sync::CancellationToken;
 
 /// Part of the agent's memory for one buffer of participants, and for each table that a decision needs.
@@ -72,12 +70,12 @@ pub(crate) fn strategy(spec: &TableSpec) -> Result<Option<Strategy>> {
     }))
 }
 
-/// Takes the rows' numbers off the values of a merge, and some rows out of it.
-pub(crate) fn numbered(losers: Option<Arc<RowSet>>) -> Arc<dyn PairFilter> {
-    Arc::new(WithoutRows(losers))
+/// Takes some rows out of a merge.
+pub(crate) fn without(rows: Arc<RowSet>) -> Arc<dyn PairFilter> {
+    Arc::new(WithoutRows(rows))
 }
 
-/// Takes the rows' numbers off the values of a merge, and all but some rows out of it.
+/// Takes all but some rows out of a merge.
 pub(crate) fn only(rows: Arc<RowSet>) -> Arc<dyn PairFilter> {
     Arc::new(OnlyRows(rows))
 }
@@ -172,7 +170,10 @@ impl Work<'_> {
         let found = detect::find(
             &mut merged.stream(),
             || self.cancelled(),
-            |row, group, key| participants.add(row, group, key),
+            |row, group, key| {
+                fail_point("conflict-found");
+                participants.add(row, group, key)
+            },
         )?;
         let indexes = found.indexes.iter().map(|(index, counts)| IndexConflicts {
             index_id: *index,
@@ -243,6 +244,7 @@ impl Work<'_> {
             chosen.offer(row, group, stream.value(), loses);
         }
         let losers = losers.finish()?;
+        fail_point("settled");
         let described = records::Describe {
             spec,
             cluster: self.cluster,

@@ -154,7 +154,8 @@ impl Describe<'_> {
             if self.cancel.is_cancelled() {
                 return Err(Error::new(ErrorKind::Cancelled, "", "stopped on request"));
             }
-            let (here, behind) = rest.split_at(rest.partition_point(|chosen| chosen.row <= number));
+            let here = rest.iter().take_while(|chosen| chosen.row <= number);
+            let (here, behind) = rest.split_at(here.count());
             rest = behind;
             number += 1;
             if !here.is_empty() {
@@ -236,7 +237,8 @@ fn read_rows(
         let map = maps.of(reader.columns())?;
         let mut values = Vec::with_capacity(map.width());
         for index in 0..count {
-            let here = rest.partition_point(|chosen| chosen.row <= number);
+            let here = rest.iter().take_while(|chosen| chosen.row <= number);
+            let here = here.count();
             if here > 0 {
                 let mut pairs: Vec<(Slot, Vec<u8>, Vec<u8>)> = Vec::new();
                 let mut collect = |slot, key: &[u8], value: &[u8]| {

@@ -224,6 +224,35 @@ mod tests {
     }
 
     #[test]
+    fn many_unique_indexes_with_few_and_with_only_duplicates_leave_what_the_model_leaves() {
+        const ROWS: u64 = 200;
+        let mut state = 7u64;
+        let mut random = move |below: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for percent in [0, 1, 50, 100] {
+            for _ in 0..10 {
+                let mut key = |row: u64| match random(100) < percent {
+                    true => Some(random(ROWS) as u8),
+                    false => Some(row as u8),
+                };
+                let row = |n| ((0..6).map(|_| key(n)).collect(), 0);
+                let rows: Vec<ModelRow> = (0..ROWS).map(row).collect();
+                for strategy in [Strategy::Ignore, Strategy::Replace, Strategy::Remove] {
+                    let left = settled(strategy, &rows, 1 << 20);
+                    assert_eq!(
+                        left,
+                        one_by_one(strategy, &rows),
+                        "{strategy:?} {percent} %"
+                    );
+                    assert_eq!(left.len() == rows.len(), percent == 0);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_loser_does_not_knock_out_others() {
         // The second row loses to the first on the first index, so the third may have its second key.
         let rows = [

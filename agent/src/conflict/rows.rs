@@ -1,4 +1,4 @@
-//! Rows by their number in source order: how a pair in a run carries it, and the set of rows that are left out.
+//! Rows by their number in source order: the set of those that are left out.
 
 use super::paged::Paged;
 use crate::sort::{Ledger, PairFilter, PairStream, RunFile, SortError};
@@ -6,35 +6,6 @@ use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use thunderhead_types::{Error, ErrorKind, KeyRange};
-
-/// Bytes of a row's number behind a value, big-endian. Enough for as many rows as a source of 256 TB can have,
-/// and two bytes less to sort, compress and read than a whole word.
-pub(crate) const NUMBER_BYTES: usize = 6;
-const NUMBER_MAX: u64 = (1 << (8 * NUMBER_BYTES)) - 1;
-
-/// A row's number as it lies behind a value.
-pub(crate) fn number_bytes(row: u64) -> Result<[u8; NUMBER_BYTES], Error> {
-    if row > NUMBER_MAX {
-        return Err(
-            Error::new(ErrorKind::Precheck, "", "more rows than can be numbered")
-                .advice("split the source into several jobs, or set conflict.strategy = \"none\""),
-        );
-    }
-    let mut bytes = [0; NUMBER_BYTES];
-    bytes.copy_from_slice(&row.to_be_bytes()[8 - NUMBER_BYTES..]);
-    Ok(bytes)
-}
-
-/// The value itself and the number of its row.
-#[inline]
-pub(crate) fn split_number(value: &[u8]) -> Result<(&[u8], u64), SortError> {
-    let Some((value, number)) = value.split_last_chunk::<NUMBER_BYTES>() else {
-        return Err(bug("a pair without the number of its row").into());
-    };
-    let mut bytes = [0; 8];
-    bytes[8 - NUMBER_BYTES..].copy_from_slice(number);
-    Ok((value, u64::from_be_bytes(bytes)))
-}
 
 fn bug(cause: &str) -> Error {
     Error::new(ErrorKind::Internal, "conflicts", cause).advice("this is a bug; please report it")
@@ -110,18 +81,13 @@ pub(crate) fn row_of(key: &[u8]) -> Result<u64, SortError> {
     }
 }
 
-/// Takes the number off every value, and the pairs of some rows out of the stream.
-pub(crate) struct WithoutRows(pub(crate) Option<Arc<RowSet>>);
+/// Leaves the pairs of some rows out.
+pub(crate) struct WithoutRows(pub(crate) Arc<RowSet>);
 
 impl PairFilter for WithoutRows {
     #[inline]
-    fn value<'v>(&self, value: &'v [u8]) -> Result<(&'v [u8], bool), SortError> {
-        let (value, row) = split_number(value)?;
-        let lost = match &self.0 {
-            Some(rows) => rows.contains(row)?,
-            None => false,
-        };
-        Ok((value, !lost))
+    fn keeps(&self, row: Option<u64>) -> Result<bool, SortError> {
+        Ok(!self.0.contains(numbered(row)?)?)
     }
 }
 
@@ -129,10 +95,15 @@ impl PairFilter for WithoutRows {
 pub(crate) struct OnlyRows(pub(crate) Arc<RowSet>);
 
 impl PairFilter for OnlyRows {
-    fn value<'v>(&self, value: &'v [u8]) -> Result<(&'v [u8], bool), SortError> {
-        let (value, row) = split_number(value)?;
-        Ok((value, self.0.contains(row)?))
+    fn keeps(&self, row: Option<u64>) -> Result<bool, SortError> {
+        self.0.contains(numbered(row)?)
     }
+}
+
+/// The number of a row, which every pair has where somebody looks for conflicts.
+#[inline]
+pub(crate) fn numbered(row: Option<u64>) -> Result<u64, SortError> {
+    row.ok_or_else(|| bug("a pair without the number of its row").into())
 }
 
 #[cfg(test)]
@@ -140,16 +111,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::sort::RunWriter;
-
-    #[test]
-    fn a_number_comes_back_from_behind_its_value() {
-        for row in [0, 1, 255, 1 << 33, NUMBER_MAX] {
-            let stored = [b"value".as_slice(), &number_bytes(row).unwrap()].concat();
-            assert_eq!(split_number(&stored).unwrap(), (&b"value"[..], row));
-        }
-        assert!(number_bytes(NUMBER_MAX + 1).is_err());
-        assert!(split_number(b"short").is_err());
-    }
 
     #[test]
     fn every_form_of_the_set_holds_the_same_rows() {

@@ -43,6 +43,8 @@ pub struct SortBuffer {
     last: Option<usize>,
     /// The entries are in key order.
     ascending: bool,
+    /// Eight bytes follow each pair: the number of its row.
+    numbered: bool,
 }
 
 impl SortBuffer {
@@ -56,19 +58,20 @@ impl SortBuffer {
             bytes_max,
             last: None,
             ascending: true,
+            numbered: false,
         }
     }
 
     /// Takes a pair. False once the buffer is full: spill it before the next row.
     #[must_use]
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> bool {
-        self.push_parts(key, value, &[])
+        self.push_of_row(key, value, None)
     }
 
-    /// Takes a pair whose value comes in two parts.
+    /// Takes a pair with the number of its row; either all pairs have one or none.
     #[must_use]
     #[inline]
-    pub fn push_parts(&mut self, key: &[u8], value: &[u8], value_end: &[u8]) -> bool {
+    pub fn push_of_row(&mut self, key: &[u8], value: &[u8], row: Option<u64>) -> bool {
         if self.arena.capacity() == 0 {
             // One reservation instead of doubling, which would need the old and the new at once. The
             // system gives pages as they are touched.
@@ -77,13 +80,17 @@ impl SortBuffer {
         self.ascending =
             self.ascending && self.last.is_none_or(|at| key_at(&self.arena, at) <= key);
         let at = self.arena.len();
-        for len in [key.len(), value.len() + value_end.len()] {
+        for len in [key.len(), value.len()] {
             let len = u32::try_from(len).expect("a record of the source is far below 4 GiB");
             self.arena.extend_from_slice(&len.to_le_bytes());
         }
         self.arena.extend_from_slice(key);
         self.arena.extend_from_slice(value);
-        self.arena.extend_from_slice(value_end);
+        debug_assert!(self.entries.is_empty() || self.numbered == row.is_some());
+        self.numbered = row.is_some();
+        if let Some(row) = row {
+            self.arena.extend_from_slice(&row.to_le_bytes());
+        }
         self.entries.push(Entry {
             prefix: 0,
             at: at as u64,
@@ -127,6 +134,7 @@ impl SortBuffer {
         SortedPairs {
             arena: &self.arena,
             entries: &self.entries,
+            numbered: self.numbered,
         }
     }
 
@@ -144,13 +152,14 @@ impl SortBuffer {
 pub struct SortedPairs<'a> {
     arena: &'a [u8],
     entries: &'a [Entry],
+    numbered: bool,
 }
 
 impl<'a> SortedPairs<'a> {
-    /// Calls `take` for each key and value, until it fails.
+    /// Calls `take` for each key, value and number of the row, until it fails.
     pub fn try_for_each<E>(
         self,
-        mut take: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), E>,
+        mut take: impl FnMut(&'a [u8], &'a [u8], Option<u64>) -> Result<(), E>,
     ) -> Result<(), E> {
         // The places are random, so nearly every pair misses the cache. Looking at some pairs first, at
         // their lengths and into the next cache line, lets the processor wait for all of them at once.
@@ -166,8 +175,13 @@ impl<'a> SortedPairs<'a> {
             for (entry, (key_len, value_len)) in some.iter().zip(lengths) {
                 let key = entry.at as usize + HEADER;
                 let pair = &self.arena[key..key + key_len + value_len];
+                let end = key + pair.len();
                 let (key, value) = pair.split_at(key_len);
-                take(key, value)?;
+                let row = match self.numbered {
+                    true => self.arena[end..].first_chunk::<8>(),
+                    false => None,
+                };
+                take(key, value, row.map(|row| u64::from_le_bytes(*row)))?;
             }
         }
         Ok(())
@@ -353,7 +367,7 @@ mod tests {
             assert!(buffer.push(key, value));
         }
         let mut out = Vec::new();
-        let taken = buffer.sort().try_for_each(|key, value| {
+        let taken = buffer.sort().try_for_each(|key, value, _| {
             out.push((key.to_vec(), value.to_vec()));
             Ok::<(), ()>(())
         });

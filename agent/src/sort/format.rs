@@ -3,19 +3,24 @@
 //! ```text
 //! file    = header block* index footer
 //! header  = "THRUN" 0x00 version:u16
-//! block   = payload, compressed as one LZ4 block unless that would not make it shorter
+//! block   = payload tail; the payload is one LZ4 block unless that would not make it shorter
 //! payload = pair*
 //! pair    = key_len:varint value_len:varint key value          varint: 7 bits a byte, low ones first
+//! tail    = [number* base:u64] flags:u8
+//! number  = number of the pair's row - base, as many bytes as the low four bits of flags say; with 0 no pair has one
 //! index   = entry* last_key_len:u32 last_key
 //! entry   = offset:u64 stored_len:u32 raw_len:u32 pairs:u32 kv_bytes:u32 crc:u32 key_len:u32 first_key
 //! footer  = index_offset:u64 index_len:u32 index_crc:u32 blocks:u32 pairs:u64 kv_bytes:u64
 //!           footer_crc:u32 "THRUNEND"
 //! ```
 //! Keys ascend over the whole file; equal keys may follow one another, also across blocks. A payload
-//! ends with the pair that makes it at least [`BLOCK_BYTES`] long. `stored_len = raw_len` says that the
-//! block is not compressed. `kv_bytes` counts keys and values only. CRC is CRC-32 (IEEE) of the bytes
-//! as stored, that of the footer of the footer before it. Blocks lie without gaps from byte 8 to the
-//! index, and the index reaches to the footer, so a file that lost its tail cannot pass.
+//! ends with the pair that makes it at least [`BLOCK_BYTES`] long. A stored payload of `raw_len` bytes is not
+//! compressed. `kv_bytes` counts keys and values only. CRC is CRC-32 (IEEE) of the bytes as stored, that of
+//! the footer of the footer before it. Blocks lie without gaps from byte 8 to the index, and the index
+//! reaches to the footer, so a file that lost its tail cannot pass.
+//!
+//! Numbers lie apart from the pairs and are not compressed: among the pairs they would be noise that costs
+//! LZ4 its matches. The highest bit of flags says that two pairs of the block have the same key.
 
 use std::path::Path;
 
@@ -25,7 +30,7 @@ use super::error::{Result, SortError};
 /// merge have to share the cache: merging 64 runs takes 125 ns a pair with 256 KiB, 85 ns with this.
 pub const BLOCK_BYTES: usize = 64 << 10;
 
-pub(super) const HEADER: &[u8; 8] = b"THRUN\0\x01\0";
+pub(super) const HEADER: &[u8; 8] = b"THRUN\0\x02\0";
 pub(super) const FOOTER_LEN: usize = 48;
 const MAGIC_END: &[u8; 8] = b"THRUNEND";
 const ENTRY_FIXED: usize = 32;
@@ -196,6 +201,81 @@ impl<'a> Reader<'a> {
     }
 }
 
+const WIDTH_BITS: u8 = 0x0f;
+const EQUAL_KEYS: u8 = 0x80;
+/// Base and flags.
+const TAIL_FIXED: usize = 9;
+
+/// Bytes of the longest tail of a block with so many numbers.
+pub(super) fn tail_max(numbers: usize) -> usize {
+    numbers * 8 + TAIL_FIXED
+}
+
+/// Writes the tail of a block to the start of `out`, which has room for it, and gives its length.
+pub(super) fn put_tail(out: &mut [u8], numbers: &[u64], equal_keys: bool) -> usize {
+    let equal = if equal_keys { EQUAL_KEYS } else { 0 };
+    let (Some(&base), Some(&most)) = (numbers.iter().min(), numbers.iter().max()) else {
+        out[0] = equal;
+        return 1;
+    };
+    let width = (8 - (most - base).leading_zeros() as usize / 8).max(1);
+    // Eight bytes are written each time; the next number, or the base, covers what is too much.
+    for (number, at) in numbers.iter().zip((0..).step_by(width)) {
+        out[at..at + 8].copy_from_slice(&(number - base).to_le_bytes());
+    }
+    let end = numbers.len() * width;
+    out[end..end + 8].copy_from_slice(&base.to_le_bytes());
+    out[end + 8] = width as u8 | equal;
+    end + TAIL_FIXED
+}
+
+/// The tail of a stored block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// Where it begins.
+    pub(super) start: usize,
+    /// Two pairs of the block have the same key.
+    pub(super) equal_keys: bool,
+    width: usize,
+    base: u64,
+}
+
+impl Tail {
+    /// Of a block of so many pairs; `None` if it has none.
+    pub(super) fn of(stored: &[u8], pairs: u32) -> Option<Tail> {
+        let (&flags, rest) = stored.split_last()?;
+        let width = usize::from(flags & WIDTH_BITS);
+        let (base, start) = match width {
+            0 => (0, rest.len()),
+            1..=8 => {
+                let (rest, base) = rest.split_last_chunk::<8>()?;
+                let start = rest.len().checked_sub(pairs as usize * width)?;
+                (u64::from_le_bytes(*base), start)
+            }
+            _ => return None,
+        };
+        Some(Tail {
+            start,
+            equal_keys: flags & EQUAL_KEYS != 0,
+            width,
+            base,
+        })
+    }
+
+    /// The number of the pair at this place of the block.
+    #[inline]
+    pub(super) fn number(&self, stored: &[u8], pair: usize) -> Option<u64> {
+        if self.width == 0 {
+            return None;
+        }
+        // At least the base lies behind it.
+        let bytes = stored.get(self.start + pair * self.width..)?;
+        let word = u64::from_le_bytes(*bytes.first_chunk::<8>()?);
+        let above = u64::MAX >> (64 - 8 * self.width);
+        Some(self.base.wrapping_add(word & above))
+    }
+}
+
 pub(super) fn put_pair(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     put_len(out, key.len());
     put_len(out, value.len());
@@ -251,6 +331,35 @@ mod tests {
             assert_eq!(len_at(&out, 1), Some((len, out.len())));
             assert_eq!(len_at(&out[..out.len() - 1], 1), None);
         }
+    }
+
+    #[test]
+    fn numbers_of_every_size_come_back_from_behind_a_payload() {
+        for numbers in [
+            vec![],
+            vec![0],
+            vec![u64::MAX],
+            vec![7, 7, 7],
+            vec![0, u64::MAX, 5],
+            vec![1 << 40, (1 << 40) + 255, (1 << 40) + 256],
+            (0..3000).map(|n| n * n % 70_001).collect(),
+        ] {
+            for equal_keys in [false, true] {
+                let mut stored = vec![0xab; 5 + tail_max(numbers.len())];
+                let len = put_tail(&mut stored[5..], &numbers, equal_keys);
+                stored.truncate(5 + len);
+                let tail = Tail::of(&stored, numbers.len() as u32).unwrap();
+                assert_eq!((tail.start, tail.equal_keys), (5, equal_keys));
+                for (place, number) in numbers.iter().enumerate() {
+                    assert_eq!(tail.number(&stored, place), Some(*number));
+                }
+                let next = tail.number(&stored, numbers.len() + 9);
+                assert_eq!(next, None, "beyond the block");
+            }
+        }
+        assert_eq!(Tail::of(&[], 0), None);
+        assert_eq!(Tail::of(&[0x09], 0), None);
+        assert_eq!(Tail::of(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 1], 2), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! Runs that do not overlap are read one after the other as one source: a table that is loaded in key
 //! order has one source, however many runs it has, and is not compared at all.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -98,6 +99,16 @@ impl Source {
     fn value(&self) -> &[u8] {
         self.current.as_ref().map_or(&[], |cursor| cursor.value())
     }
+
+    #[inline]
+    fn row(&self) -> Option<u64> {
+        self.current.as_ref().and_then(|cursor| cursor.row())
+    }
+
+    #[inline]
+    fn is_tied(&self) -> bool {
+        self.current.as_ref().is_some_and(|cursor| cursor.is_tied())
+    }
 }
 
 /// A source with the eight bytes that its current key is compared by.
@@ -107,6 +118,9 @@ struct Head {
     source: u32,
     /// Nothing is left; greater than every key.
     done: bool,
+    /// It met a head with the same key, and came first. Whoever comes next in the stream lost to the one before
+    /// it directly, so equal neighbours from two sources are never missed.
+    tied: bool,
 }
 
 /// Runs merged into one stream.
@@ -154,7 +168,8 @@ impl Merge {
             Head {
                 prefix: 0,
                 source: 0,
-                done: true
+                done: true,
+                tied: false
             };
             2 * ways
         ];
@@ -163,8 +178,8 @@ impl Merge {
         }
         self.tree = winners[..ways].to_vec();
         for node in (1..ways).rev() {
-            let (left, right) = (winners[2 * node], winners[2 * node + 1]);
-            let (winner, loser) = if self.less(&right, &left) {
+            let (mut left, mut right) = (winners[2 * node], winners[2 * node + 1]);
+            let (winner, loser) = if self.less(&mut right, &mut left) {
                 (right, left)
             } else {
                 (left, right)
@@ -188,11 +203,12 @@ impl Merge {
             prefix,
             source: source as u32,
             done,
+            tied: false,
         })
     }
 
     #[inline(always)]
-    fn less(&self, a: &Head, b: &Head) -> bool {
+    fn less(&self, a: &mut Head, b: &mut Head) -> bool {
         if a.prefix != b.prefix {
             a.prefix < b.prefix
         } else {
@@ -200,15 +216,27 @@ impl Merge {
         }
     }
 
-    fn less_in_full(&self, a: &Head, b: &Head) -> bool {
+    fn less_in_full(&self, a: &mut Head, b: &mut Head) -> bool {
         if a.done || b.done {
             return b.done && !a.done;
         }
-        let (a, b) = (
+        let (one, other) = (
             &self.sources[a.source as usize],
             &self.sources[b.source as usize],
         );
-        (a.key(), a.order) < (b.key(), b.order)
+        match one.key().cmp(other.key()) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            Ordering::Equal => {
+                let first = one.order < other.order;
+                if first {
+                    a.tied = true
+                } else {
+                    b.tied = true
+                }
+                first
+            }
+        }
     }
 
     #[inline]
@@ -217,8 +245,8 @@ impl Merge {
         let mut winner = self.head(source)?;
         let mut node = (self.sources.len() + source) / 2;
         while node > 0 {
-            let loser = self.tree[node];
-            if self.less(&loser, &winner) {
+            let mut loser = self.tree[node];
+            if self.less(&mut loser, &mut winner) {
                 self.tree[node] = winner;
                 winner = loser;
             }
@@ -255,5 +283,20 @@ impl PairStream for Merge {
     fn value(&self) -> &[u8] {
         let source = self.tree.first().map_or(0, |winner| winner.source as usize);
         self.sources.get(source).map_or(&[], Source::value)
+    }
+
+    #[inline]
+    fn row(&self) -> Option<u64> {
+        let source = self.tree.first().map_or(0, |winner| winner.source as usize);
+        self.sources.get(source).and_then(Source::row)
+    }
+
+    #[inline]
+    fn is_tied(&self) -> bool {
+        let (tied, source) = match self.tree.first() {
+            Some(winner) => (winner.tied, winner.source as usize),
+            None => (false, 0),
+        };
+        tied || self.sources.get(source).is_some_and(Source::is_tied)
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::{Advice, fadvise};
 use thunderhead_types::KeyRange;
 
 use super::error::{Result, SortError};
-use super::format::{BlockMeta, FOOTER_LEN, Footer, HEADER, decode_index, pair_at};
+use super::format::{BlockMeta, FOOTER_LEN, Footer, HEADER, Tail, decode_index, pair_at};
 
 /// Pairs in key order, one at a time.
 pub trait PairStream: Send {
@@ -21,6 +21,12 @@ pub trait PairStream: Send {
     fn key(&self) -> &[u8];
     /// Value of the pair.
     fn value(&self) -> &[u8];
+    /// Number of the row that the pair belongs to, where pairs have one.
+    fn row(&self) -> Option<u64>;
+    /// Whether the next pair may have the same key; false is certain.
+    fn is_tied(&self) -> bool {
+        true
+    }
 }
 
 /// Blocks of a run that lies elsewhere.
@@ -193,6 +199,8 @@ impl RunFile {
             end,
             payload: Vec::new(),
             stored: Vec::new(),
+            tail: Tail::default(),
+            pairs: 0,
             at: 0,
             key: (0, 0),
             value_end: 0,
@@ -245,7 +253,11 @@ pub struct RunCursor {
     next: usize,
     end: usize,
     payload: Vec<u8>,
+    /// The block as it is stored; its tail is read there.
     stored: Vec<u8>,
+    tail: Tail,
+    /// Pairs of the block up to the current one.
+    pairs: usize,
     /// Place of the next pair in `payload`.
     at: usize,
     /// Places of the current pair in `payload`: key, and where it ends and its value starts.
@@ -271,6 +283,7 @@ impl RunCursor {
         self.key = (key, value);
         self.value_end = end;
         self.at = end;
+        self.pairs += 1;
         Ok(true)
     }
 
@@ -287,7 +300,7 @@ impl RunCursor {
         }
         self.unpack(block)
             .map_err(|reason| self.corrupt(index, reason))?;
-        self.at = 0;
+        (self.at, self.pairs) = (0, 0);
         self.next += 1;
         let bound = self
             .run
@@ -340,12 +353,15 @@ impl RunCursor {
     }
 
     fn unpack(&mut self, block: &BlockMeta) -> Result<(), &'static str> {
-        if block.stored_len == block.raw_len {
-            std::mem::swap(&mut self.payload, &mut self.stored);
+        self.tail = Tail::of(&self.stored, block.pairs).ok_or("it has no tail")?;
+        let stored = &self.stored[..self.tail.start];
+        if stored.len() == block.raw_len as usize {
+            self.payload.clear();
+            self.payload.extend_from_slice(stored);
             return Ok(());
         }
         self.payload.resize(block.raw_len as usize, 0);
-        match lz4_flex::block::decompress_into(&self.stored, &mut self.payload) {
+        match lz4_flex::block::decompress_into(stored, &mut self.payload) {
             Ok(len) if len == self.payload.len() => Ok(()),
             _ => Err("cannot be decompressed"),
         }
@@ -392,5 +408,22 @@ impl PairStream for RunCursor {
     #[inline]
     fn value(&self) -> &[u8] {
         &self.payload[self.key.1..self.value_end]
+    }
+
+    #[inline]
+    fn row(&self) -> Option<u64> {
+        self.tail.number(&self.stored, self.pairs.wrapping_sub(1))
+    }
+
+    #[inline]
+    fn is_tied(&self) -> bool {
+        let at_end = || self.at >= self.payload.len();
+        let next_key = || {
+            self.run
+                .blocks
+                .get(self.next)
+                .map(|next| &next.first_key[..])
+        };
+        self.tail.equal_keys || (at_end() && next_key() == Some(self.key()))
     }
 }

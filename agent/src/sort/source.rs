@@ -26,10 +26,10 @@ pub struct MergeBudget {
     pub scratch_dir: PathBuf,
 }
 
-/// What runs carry behind their values, and which pairs are left out.
+/// Decides by their rows which pairs are left out.
 pub trait PairFilter: Send + Sync {
-    /// The value as it goes on, and whether its pair does.
-    fn value<'v>(&self, value: &'v [u8]) -> Result<(&'v [u8], bool)>;
+    /// Whether the pairs of the row go on.
+    fn keeps(&self, row: Option<u64>) -> Result<bool>;
 }
 
 /// The merged pairs of a range of runs, without duplicates.
@@ -151,14 +151,12 @@ impl PairReader for MergedReader {
                 self.dedup.looked_at(&self.end);
                 break;
             }
-            let (key, mut value) = (self.merge.key(), self.merge.value());
-            if let Some(filter) = &self.filter {
-                let kept;
-                (value, kept) = filter.value(value)?;
-                if !kept {
-                    self.dedup.leave_out(key, value);
-                    continue;
-                }
+            let (key, value) = (self.merge.key(), self.merge.value());
+            if let Some(filter) = &self.filter
+                && !filter.keeps(self.merge.row())?
+            {
+                self.dedup.leave_out(key, value);
+                continue;
             }
             match batch.len().checked_sub(1).and_then(|last| batch.get(last)) {
                 Some((kept_key, kept)) if kept_key == key => {
@@ -236,7 +234,7 @@ fn merge_to(
     let mut merge = Merge::new(runs, range);
     let mut writer = RunWriter::create(path, ledger)?;
     while merge.advance()? {
-        writer.add(merge.key(), merge.value())?;
+        writer.add_of_row(merge.key(), merge.value(), merge.row())?;
     }
     let bytes = writer.finish()?.file_bytes;
     Ok(Scratch {

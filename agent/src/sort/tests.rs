@@ -150,6 +150,38 @@ proptest! {
     }
 
     #[test]
+    fn pairs_keep_the_numbers_of_their_rows_and_equal_neighbours_are_never_missed(
+        runs in prop::collection::vec(pairs(), 0..9),
+        memory_bytes in prop_oneof![Just(0usize), Just(1_000_000), Just(usize::MAX)],
+        range in range(),
+        stride in prop::sample::select(vec![1u64, 300, 1 << 40]),
+    ) {
+        let disk = Disk::new();
+        let (mut paths, mut expected, mut row) = (Vec::new(), Vec::new(), 0u64);
+        for (number, pairs) in runs.iter().enumerate() {
+            let mut buffer = SortBuffer::new(64 << 20);
+            for (key, value) in pairs {
+                assert!(buffer.push_of_row(key, value, Some(row)));
+                expected.push((key.clone(), row));
+                row += stride;
+            }
+            paths.push(disk.path(&format!("{number}.run")));
+            buffer.spill(&paths[number], &disk.ledger).unwrap();
+        }
+        expected.sort_by(|a, b| a.0.cmp(&b.0));
+        expected.retain(|(key, _)| range.contains(key));
+        let source = MergedRuns::open(&paths, &range, &disk.budget(memory_bytes), &disk.ledger, None).unwrap();
+        let (mut stream, mut found, mut tied) = (source.stream(), Vec::new(), true);
+        while stream.advance().unwrap() {
+            let same = found.last().is_some_and(|(key, _): &(Vec<u8>, u64)| key == stream.key());
+            prop_assert!(tied || !same, "nobody said that two neighbours are equal");
+            found.push((stream.key().to_vec(), stream.row().unwrap()));
+            tied = stream.is_tied();
+        }
+        prop_assert!(found == expected);
+    }
+
+    #[test]
     fn a_merge_in_several_passes_and_pieces_is_the_whole(
         runs in prop::collection::vec(pairs(), 0..9),
         memory_bytes in prop_oneof![Just(0usize), Just(1_000_000), Just(usize::MAX)],
@@ -221,6 +253,25 @@ fn disjoint_runs_are_read_one_after_the_other() {
     let touching = disk.runs(&[numbered(0..11), numbered(10..20)]);
     let source = MergedRuns::open(&touching, &all, &disk.budget(0), &disk.ledger, None).unwrap();
     assert_eq!(source.ways(), 2, "a key that both have must be met in both");
+}
+
+#[test]
+fn pairs_whose_keys_differ_are_not_taken_for_equal_ones() {
+    let disk = Disk::new();
+    let runs: Vec<_> = (0..3)
+        .map(|run| numbered((run..60_000).step_by(3)))
+        .collect();
+    let paths = disk.runs(&runs);
+    let all = KeyRange::default();
+    let source = MergedRuns::open(&paths, &all, &disk.budget(1 << 20), &disk.ledger, None).unwrap();
+    assert_eq!(source.ways(), 3);
+    let mut stream = source.stream();
+    let mut tied = 0;
+    while stream.advance().unwrap() {
+        assert_eq!(stream.row(), None);
+        tied += u32::from(stream.is_tied());
+    }
+    assert_eq!(tied, 0);
 }
 
 #[test]

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use super::buffer::SortBuffer;
 use super::error::{Result, SortError};
-use super::format::{BLOCK_BYTES, BlockMeta, Footer, HEADER, encode_index, put_pair};
+use super::format::{
+    BLOCK_BYTES, BlockMeta, Footer, HEADER, encode_index, put_pair, put_tail, tail_max,
+};
 use super::ledger::{Ledger, Reservation};
 use thunderhead_types::fail_point;
 
@@ -54,6 +56,10 @@ pub struct RunWriter {
     /// Place of the last pair's key in `payload`.
     last: Range<usize>,
     first_key: Vec<u8>,
+    /// Of the rows of the pairs in `payload`, if they have numbers.
+    numbers: Vec<u64>,
+    /// Two pairs in `payload` have the same key.
+    has_equal: bool,
     pairs: u32,
     kv_bytes: u64,
     total_pairs: u64,
@@ -74,6 +80,8 @@ impl RunWriter {
             last_key: Vec::new(),
             last: 0..0,
             first_key: Vec::new(),
+            numbers: Vec::new(),
+            has_equal: false,
             pairs: 0,
             kv_bytes: 0,
             total_pairs: 0,
@@ -84,6 +92,12 @@ impl RunWriter {
 
     /// Appends a pair; its key must not be less than the one before it.
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.add_of_row(key, value, None)
+    }
+
+    /// Appends a pair with the number of its row; either all pairs have one or none.
+    #[inline]
+    pub fn add_of_row(&mut self, key: &[u8], value: &[u8], row: Option<u64>) -> Result<()> {
         let before = if self.pairs == 0 {
             &self.last_key
         } else {
@@ -91,7 +105,10 @@ impl RunWriter {
         };
         match key.cmp(before) {
             Ordering::Greater => {}
-            Ordering::Equal => self.equal_keys += u64::from(self.total_pairs > 0 || self.pairs > 0),
+            Ordering::Equal => {
+                self.equal_keys += u64::from(self.total_pairs > 0 || self.pairs > 0);
+                self.has_equal |= self.pairs > 0;
+            }
             Ordering::Less => {
                 return Err(SortError::OutOfOrder {
                     path: self.output.path.clone(),
@@ -102,6 +119,15 @@ impl RunWriter {
             self.first_key.clear();
             self.first_key.extend_from_slice(key);
         }
+        debug_assert!(
+            self.numbers.len()
+                == if row.is_some() {
+                    self.pairs as usize
+                } else {
+                    0
+                }
+        );
+        self.numbers.extend(row);
         put_pair(&mut self.payload, key, value);
         let key_end = self.payload.len() - value.len();
         self.last = key_end - key.len()..key_end;
@@ -144,14 +170,19 @@ impl RunWriter {
 
     fn flush_block(&mut self) -> Result<()> {
         let raw_len = self.payload.len();
-        let room = lz4_flex::block::get_maximum_output_size(raw_len);
+        let room = lz4_flex::block::get_maximum_output_size(raw_len) + tail_max(self.numbers.len());
         if self.stored.len() < room {
             self.stored.resize(room, 0);
         }
-        let bytes = match lz4_flex::block::compress_into(&self.payload, &mut self.stored) {
-            Ok(len) if len < raw_len => &self.stored[..len],
-            _ => &self.payload[..],
+        let len = match lz4_flex::block::compress_into(&self.payload, &mut self.stored) {
+            Ok(len) if len < raw_len => len,
+            _ => {
+                self.stored[..raw_len].copy_from_slice(&self.payload);
+                raw_len
+            }
         };
+        let tail = put_tail(&mut self.stored[len..], &self.numbers, self.has_equal);
+        let bytes = &self.stored[..len + tail];
         self.blocks.push(BlockMeta {
             first_key: self.first_key.clone(),
             offset: self.output.written,
@@ -167,6 +198,8 @@ impl RunWriter {
         self.last_key
             .extend_from_slice(&self.payload[self.last.clone()]);
         self.payload.clear();
+        self.numbers.clear();
+        self.has_equal = false;
         self.total_pairs += u64::from(self.pairs);
         self.total_kv_bytes += self.kv_bytes;
         (self.pairs, self.kv_bytes) = (0, 0);
@@ -259,7 +292,7 @@ impl SortBuffer {
     pub fn spill(&mut self, path: &Path, ledger: &Arc<Ledger>) -> Result<RunMeta> {
         let mut writer = RunWriter::create(path, ledger)?;
         self.sort()
-            .try_for_each(|key, value| writer.add(key, value))?;
+            .try_for_each(|key, value, row| writer.add_of_row(key, value, row))?;
         let meta = writer.finish()?;
         self.clear();
         Ok(meta)
