@@ -6,14 +6,43 @@ use crate::job::Table;
 use crate::plan::ranges::plan_ranges;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use thunderhead_cluster::{ConflictCount, ConflictRow, quote};
+use thunderhead_cluster::{ConflictCount, ConflictRow, is_tiflash, quote};
 use thunderhead_codec::keys;
 use thunderhead_codec::schema::{IndexInfo, TableInfo};
+use thunderhead_proto::metapb::Store;
 use thunderhead_proto::thunderhead::{ConflictPart, ConflictReport, ConflictSpec, Run};
 use thunderhead_types::{Error, ErrorKind, KeyRange};
 
 /// Looking for conflicts reads and forgets, so its ranges are larger than those that are ingested.
 const RANGE_FACTOR: u64 = 4;
+
+/// The specification: with an older TiKV `record` is `none`.
+const RECORD_NEEDS: [u64; 2] = [5, 2];
+
+/// Why conflicts are not recorded although the configuration asks for it.
+pub fn too_old_to_record(stores: &[Store]) -> Option<String> {
+    let old = stores
+        .iter()
+        .filter(|store| !is_tiflash(store))
+        .find(|store| is_before(&store.version, RECORD_NEEDS))?;
+    Some(format!(
+        "conflict strategy \"record\" was not in force, nobody looked for rows that share a key: it needs TiKV v5.2.0, store {} has {}; \
+         \"remove\", \"error\", \"replace\" and \"ignore\" do not",
+        old.id, old.version
+    ))
+}
+
+/// `v5.1.5`, `5.2.0-alpha`; what is no version is not old.
+fn is_before(version: &str, least: [u64; 2]) -> bool {
+    let mut numbers = version
+        .trim_start_matches('v')
+        .split(['.', '-', '+'])
+        .map_while(|part| part.parse::<u64>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => [major, minor] < least,
+        _ => false,
+    }
+}
 
 /// How a table deals with conflicts; recorded with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -376,6 +405,22 @@ mod tests {
             0,
             "elsewhere"
         );
+    }
+
+    #[test]
+    fn only_a_tikv_before_v5_2_is_too_old_to_record() {
+        let store = |version: &str| Store {
+            id: 4,
+            version: version.into(),
+            ..Store::default()
+        };
+        for old in ["5.1.5", "v4.0.16", "5.1.0-alpha"] {
+            let why = too_old_to_record(&[store("5.2.0"), store(old)]);
+            assert!(why.is_some_and(|why| why.contains(old)), "{old}");
+        }
+        for new in ["5.2.0", "v5.2.0-alpha", "9.0.0", "10.1", "", "unknown"] {
+            assert_eq!(too_old_to_record(&[store(new)]), None, "{new}");
+        }
     }
 
     #[test]

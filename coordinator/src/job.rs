@@ -63,6 +63,9 @@ pub struct TableRecord {
     /// What the table held before; `None` = it was empty.
     #[serde(default)]
     pub existing: Option<Existing>,
+    /// What the report must say of the table.
+    #[serde(default)]
+    pub note: Option<String>,
     /// Epoch under which the chunks were planned: work handed out before belongs to another plan.
     #[serde(default)]
     pub planned_epoch: Epoch,
@@ -487,6 +490,7 @@ pub(crate) mod tests {
             planned_epoch: 0,
             conflicts: None,
             resolution: None,
+            note: None,
         }
     }
 

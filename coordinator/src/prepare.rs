@@ -8,7 +8,7 @@
 //!    asks for an empty table, a schema the encoder knows and files that can be cut.
 //! 5. The disk must hold the sorted runs.
 
-use crate::conflicts::TableConflicts;
+use crate::conflicts::{TableConflicts, too_old_to_record};
 use crate::job::{self, Phase, Table, TableRecord};
 use crate::plan::{JobPlan, TablePlan, chunks};
 use crate::target::Target;
@@ -96,6 +96,7 @@ pub(crate) async fn prepare(
         create_schema(target, job, tree).await?;
     }
     let session = target.session(&job.sql_mode, job_id).await?;
+    let strategy = Strategy::of(job, target).await?;
     let (mut tables, mut fresh, mut plans) = (Vec::new(), Vec::new(), Vec::new());
     let mut same_cluster = false;
     for source in tree
@@ -130,6 +131,7 @@ pub(crate) async fn prepare(
                     json,
                     &session,
                     content,
+                    &strategy,
                     sizing.encode_slots,
                 )
                 .await?,
@@ -296,19 +298,42 @@ pub(crate) fn counts_row_ids_apart(info: &TableInfo) -> bool {
 }
 
 /// How the job deals with rows that share a unique key.
-fn conflicts(job: &Job, first_row_id: i64) -> Option<TableConflicts> {
-    let strategy = match job.conflict.strategy {
-        ConflictStrategy::None => return None,
-        ConflictStrategy::Record => "record",
-        ConflictStrategy::Remove => "remove",
-        ConflictStrategy::Error => "error",
-        ConflictStrategy::Replace => "replace",
-        ConflictStrategy::Ignore => "ignore",
-    };
-    Some(TableConflicts {
-        strategy: strategy.to_owned(),
-        first_row_id,
-    })
+struct Strategy {
+    /// `None` = nobody looks for them.
+    name: Option<&'static str>,
+    /// Why it is not the one of the configuration.
+    note: Option<String>,
+}
+
+impl Strategy {
+    async fn of(job: &Job, target: &Target) -> Result<Self> {
+        let name = match job.conflict.strategy {
+            ConflictStrategy::None => None,
+            ConflictStrategy::Record => Some("record"),
+            ConflictStrategy::Remove => Some("remove"),
+            ConflictStrategy::Error => Some("error"),
+            ConflictStrategy::Replace => Some("replace"),
+            ConflictStrategy::Ignore => Some("ignore"),
+        };
+        let note = match name {
+            Some("record") => too_old_to_record(&target.pd.stores().await?),
+            _ => None,
+        };
+        if let Some(note) = &note {
+            tracing::warn!("{note}");
+        }
+        Ok(Self {
+            name: name.filter(|_| note.is_none()),
+            note,
+        })
+    }
+
+    fn conflicts(&self, first_row_id: i64) -> Option<TableConflicts> {
+        self.name.map(|name| TableConflicts {
+            strategy: name.to_owned(),
+            first_row_id,
+        })
+    }
 }
 
 /// Tries before the import what must work after it.
@@ -333,6 +358,7 @@ async fn plan_table(
     json: String,
     session: &Session,
     content: String,
+    strategy: &Strategy,
     encode_slots: u32,
 ) -> Result<Table> {
     let place = format!("table {}.{}", source.database, source.table);
@@ -352,7 +378,7 @@ async fn plan_table(
     let mut tasks = chunks::plan(job, encode_slots, source, info, session, first_row_id)?;
     let mut existing = None;
     if !empty {
-        let looks = job.conflict.strategy != ConflictStrategy::None;
+        let looks = strategy.name.is_some();
         let found = target.existing(source, info, &tasks, looks).await?;
         // Existing rows come before those of the source.
         first_row_id = found.first_row_id(first_row_id);
@@ -375,9 +401,10 @@ async fn plan_table(
         ranges: 0,
         source_bytes: source.bytes(),
         planned_epoch: 0,
-        conflicts: conflicts(job, first_row_id),
+        conflicts: strategy.conflicts(first_row_id),
         resolution: None,
         existing,
+        note: strategy.note.clone(),
     };
     Ok(Table::new(record, tasks))
 }

@@ -43,6 +43,9 @@ pub struct TableReport {
     pub removed_rows: u64,
     /// Rows left out because nothing could be made of them; also counted in `rows`.
     pub refused_rows: u64,
+    /// What else is to be known.
+    #[serde(default)]
+    pub note: Option<String>,
     /// Retried requests.
     pub retries: u64,
     /// Seconds from its first task to its verification in this process.
@@ -158,6 +161,13 @@ impl Report {
                 task_id(&self.job)
             );
         }
+        for (t, note) in self
+            .tables
+            .iter()
+            .filter_map(|t| Some((t, t.note.as_ref()?)))
+        {
+            let _ = writeln!(text, "{}: {note}", t.table);
+        }
         for t in self.tables.iter().filter(|t| t.conflicts > 0) {
             let _ = writeln!(
                 text,
@@ -196,6 +206,7 @@ fn table_report(table: &Table) -> TableReport {
         conflicting_rows: resolution.map_or(0, |r| r.rows),
         removed_rows: resolution.map_or(0, |r| r.losers),
         refused_rows: table.refused_rows(),
+        note: table.record.note.clone(),
         retries,
         seconds: table.elapsed.as_secs_f64(),
     }

@@ -304,6 +304,7 @@ async fn plan(store: &dyn StateStore, epoch: u64) {
             planned_epoch: epoch,
             conflicts: None,
             resolution: None,
+            note: None,
         };
         let table = Table::new(record, vec![wire::EncodeTask::default(); CHUNKS as usize]);
         txns.extend(job::record_tables("j", &[(n, &table)]).unwrap());

@@ -113,6 +113,7 @@ fn one_table(epoch: u64) -> Table {
         planned_epoch: epoch,
         conflicts: None,
         resolution: None,
+        note: None,
     };
     Table::new(record, vec![wire::EncodeTask::default(); 9])
 }

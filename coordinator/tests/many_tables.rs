@@ -163,6 +163,7 @@ async fn five_hundred_tables_are_done_without_anybody_polling() {
                 planned_epoch: epoch,
                 conflicts: None,
                 resolution: None,
+                note: None,
             };
             Table::new(record, vec![wire::EncodeTask::default()])
         })

@@ -469,6 +469,7 @@ async fn plan(store: &MemStore, chunks: u64) {
         planned_epoch: epoch,
         conflicts: None,
         resolution: None,
+        note: None,
     };
     let tasks = vec![
         wire::EncodeTask {

@@ -12,6 +12,20 @@ pub const COLUMNS: &str = "(id INT, s VARCHAR(20) COLLATE utf8mb4_general_ci, n 
 pub const COLUMNS_ROWID: &str = "(id INT, s VARCHAR(20) COLLATE utf8mb4_general_ci, n INT, m INT, x VARCHAR(40), \
     PRIMARY KEY (id) NONCLUSTERED, UNIQUE KEY us (s(2), n), UNIQUE KEY um (m), KEY kx (x), KEY kn (n, id))";
 
+/// Fail points of an agent that only a table with conflicts reaches, in the order in which it does.
+pub const AGENT_POINTS: [&str; 3] = ["conflict-found", "conflict-found:400", "settled"];
+/// The same of a coordinator. Recording begins with six statements that create and three that delete.
+pub const COORDINATOR_POINTS: [&str; 8] = [
+    "detecting",
+    "conflicts-settled",
+    "record-statement:3",
+    "record-statement:9",
+    "record-statement:10",
+    "record-statement:13",
+    "conflicts-recorded",
+    "conflicts-decided",
+];
+
 /// A row of a source file.
 pub type SourceRow = (u32, String, Option<u32>, Option<u32>, String);
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::time::Duration;
 
 use thunderhead_tests::clashes::{
@@ -18,8 +19,8 @@ async fn replace_and_ignore_leave_what_the_statements_leave_row_by_row() {
     let many = ["--set", "conflict.threshold=1000000"];
     for (seed, columns, percent) in [
         (1, COLUMNS, 0),
-        (2, COLUMNS, 2),
-        (3, COLUMNS_ROWID, 40),
+        (2, COLUMNS, 1),
+        (3, COLUMNS_ROWID, 50),
         (4, COLUMNS, 100),
     ] {
         let rows = rows(seed, 2000, percent);
@@ -287,4 +288,45 @@ async fn an_import_with_conflicts_killed_at_any_moment_goes_on_to_the_same_survi
         recorded == calm.query(records).await,
         "other records than without kills"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_nothing_but_duplicates_ends_well_in_little_memory() {
+    const ROWS: u32 = 120_000;
+    let bench = Bench::start(&[]);
+    bench
+        .sql(&["CREATE DATABASE d", &format!("CREATE TABLE d.t {COLUMNS}")])
+        .await;
+    // Every row shares its handle with one and its `m` with another one, so all are one chain.
+    let mut text = String::from("id,s,n,m,x\n");
+    for n in 0..ROWS {
+        let _ = writeln!(text, "{},ab,{n},{},row {n}", n / 2, n.div_ceil(2));
+    }
+    bench.file("d.t.csv", text);
+    let report = bench.path("report.json");
+    let more = [
+        "--memory",
+        "64MiB",
+        "--set",
+        "conflict.threshold=100000000",
+        "--set",
+        "conflict.max-record-rows=1000",
+        "--report-file",
+        report.to_str().unwrap(),
+    ];
+    for (strategy, left) in [("remove", 0), ("ignore", ROWS / 2)] {
+        bench.sql(&["TRUNCATE TABLE d.t"]).await;
+        import(&bench, strategy, &more).succeeds();
+        let told: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+        let table = &told["tables"][0];
+        assert_eq!(table["conflicting_rows"], ROWS, "{strategy}");
+        assert_eq!(table["removed_rows"], ROWS - left, "{strategy}");
+        let peak = told["peak_rss_bytes"].as_u64().unwrap() >> 20;
+        println!("{strategy}: peak {peak} MiB");
+        assert!(peak < 160, "{strategy}: {peak} MiB with a budget of 64");
+        let count = bench.query("SELECT COUNT(*) FROM d.t").await;
+        assert_eq!(count, [[left.to_string()]], "{strategy}");
+        bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
+    }
 }

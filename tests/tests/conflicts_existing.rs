@@ -102,7 +102,7 @@ async fn remove_takes_the_existing_rows_too_and_says_where_they_were() {
         .await;
     let gone = all.len() - alone.len() - removed;
     assert_eq!(of_file, [[gone.to_string()]]);
-    // Both views, which join what both tables say.
+    // Both views, which join what both tables say; what they hold is tested in conflicts_records.rs.
     for view in ["thunderhead_conflict_view", "conflict_view"] {
         let count = |table: &str| format!("SELECT COUNT(*) FROM lightning_task_info.{table}");
         assert_eq!(
@@ -111,6 +111,33 @@ async fn remove_takes_the_existing_rows_too_and_says_where_they_were() {
             "{view}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_will_be_read_from_the_table_count_for_the_disk() {
+    let bench = Bench::start(&[]);
+    bench.sql(&["CREATE DATABASE d"]).await;
+    let rows = rows(16, 4000, 0);
+    let (old, new) = rows.split_at(3990);
+    half_filled(&bench, "d.t", COLUMNS, old).await;
+    bench.file("d.t.csv", csv(new));
+    let plan = |strategy: &str| {
+        let parallel = "tikv-importer.parallel-import=true";
+        let more = ["--set", parallel, "--dry-run", "--output", "json"];
+        let outcome = import(&bench, strategy, &more);
+        outcome.succeeds();
+        let plan: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        plan["plan"]["tables"][0]["disk_bytes"].as_u64().unwrap()
+    };
+    let (alone, with_existing) = (plan("none"), plan("replace"));
+    let sum = bench.query("ADMIN CHECKSUM TABLE d.t").await;
+    let held: u64 = sum[0][4].parse().unwrap();
+    assert!(alone < 10_000, "{alone}");
+    assert!(with_existing > held / 2, "{with_existing} of {held}");
+    // Too little for half of it: it is said before anything begins.
+    let quota = format!("tikv-importer.disk-quota={}", with_existing / 3);
+    let little = [&MORE[..], &["--set", &quota]].concat();
+    import(&bench, "replace", &little).fails(3, &["no space for sorted runs", "disk-quota"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

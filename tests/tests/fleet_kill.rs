@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
+use thunderhead_tests::clashes;
 use thunderhead_tests::fleet::{Fleet, import_files, nothing_is_open, sums, tables};
 use thunderhead_tests::import::Bench;
 use thunderhead_tests::process::Process;
@@ -149,9 +150,14 @@ fn every_fail_point_of_the_product_is_in_the_matrix() {
             }
         }
     }
+    // Those that only a table with conflicts reaches are tried in conflicts_kill.rs.
+    let of_conflicts = clashes::AGENT_POINTS.into_iter();
+    let of_conflicts = of_conflicts.chain(clashes::COORDINATOR_POINTS);
     let tried: BTreeSet<String> = matrix()
         .iter()
-        .map(|case| name_of(case.point).to_owned())
+        .map(|case| case.point)
+        .chain(of_conflicts)
+        .map(|point| name_of(point).to_owned())
         .collect();
     assert_eq!(found, tried);
 }

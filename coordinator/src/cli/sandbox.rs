@@ -5,7 +5,7 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use thunderhead_net::Security;
-use thunderhead_sandbox::{Fault, Sandbox, SandboxConfig};
+use thunderhead_sandbox::{Fault, Profile, Sandbox, SandboxConfig};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 #[derive(Args)]
@@ -34,6 +34,10 @@ pub(super) struct SandboxArgs {
     #[arg(long, default_value_t = 10080)]
     status_port: u16,
 
+    /// Which release the servers claim to be: tikv-5.1, tikv-7.5, tikv-8.1, tikv-8.5 or tikv-9.0
+    #[arg(long, value_parser = profile, default_value = "tikv-9.0")]
+    profile: Profile,
+
     /// A JSON file with a list of faults to inject from the start
     #[arg(long)]
     faults: Option<PathBuf>,
@@ -51,6 +55,10 @@ pub(super) struct SandboxArgs {
     key: Option<PathBuf>,
 }
 
+fn profile(name: &str) -> std::result::Result<Profile, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
 pub(super) fn run(args: &SandboxArgs) -> ExitCode {
     match runtime().and_then(|runtime| runtime.block_on(serve(args))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,6 +73,7 @@ async fn serve(args: &SandboxArgs) -> Result<()> {
     config.pd_port = args.pd_port;
     config.sql_port = args.sql_port;
     config.status_port = args.status_port;
+    config.profile = args.profile;
     config.faults = faults(args)?;
     config.security = Security {
         ca: args.ca.clone(),

@@ -16,7 +16,7 @@ use thunderhead_proto::thunderhead::{
     self as wire, ConflictReport, ConflictTask, DropRuns, RemoteRun, ResolveSpec,
     coordinator_message::Body as Order,
 };
-use thunderhead_types::{Error, KeyRange, Result};
+use thunderhead_types::{Error, KeyRange, Result, fail_point};
 
 /// With `error` two rows are named even if nothing is recorded.
 const NAMED_ROWS: u64 = 2;
@@ -60,6 +60,7 @@ impl Leader {
             ..Detection::default()
         };
         self.enter_phase(n, Phase::Detecting).await?;
+        fail_point("detecting");
         self.go_on_detecting(n).await
     }
 
@@ -229,6 +230,7 @@ impl Leader {
         let detection = &mut self.tables[n].detection;
         if number == TaskRef::SETTLE {
             detection.settled = Some(report);
+            fail_point("conflicts-settled");
             self.start_recording(n);
             return Ok(());
         }
@@ -258,6 +260,7 @@ impl Leader {
             // A step of the ingest that was given up.
             return Ok(());
         }
+        fail_point("conflicts-recorded");
         let resolution = self.tables[n].detection.resolution();
         if let Some(error) = self.over_budget(n, &resolution) {
             self.fail(error);
@@ -273,6 +276,7 @@ impl Leader {
             .map(|&number| TaskRef::Conflict { table: n, number }.id());
         let task_ids: Vec<u64> = ids.collect();
         self.after_conflicts(n).await?;
+        fail_point("conflicts-decided");
         if !task_ids.is_empty() {
             let job_id = self.job_id.clone();
             self.outbox

@@ -68,6 +68,10 @@ impl TablePlan {
     ) -> Self {
         let TableRecord { source_bytes, .. } = table.record;
         let kv_bytes = (source_bytes as f64 * kv_bytes_per_source_byte) as u64;
+        // Rows that the table holds become runs, too, where conflicts with them are looked for.
+        let reads_existing = table.chunks.values().any(|chunk| chunk.existing.is_some());
+        let existing = table.record.existing.filter(|_| reads_existing);
+        let run_kv_bytes = kv_bytes + existing.map_or(0, |existing| existing.sum.bytes);
         let mut files: Vec<&str> = table
             .chunks
             .values()
@@ -88,7 +92,7 @@ impl TablePlan {
                 .map(|c| c.row_id_end.abs_diff(c.row_id_base))
                 .sum(),
             kv_bytes,
-            disk_bytes: (kv_bytes as f64 * RUN_BYTES_PER_KV_BYTE) as u64,
+            disk_bytes: (run_kv_bytes as f64 * RUN_BYTES_PER_KV_BYTE) as u64,
             ranges: kv_bytes.div_ceil(range_bytes.max(1)).max(1),
         }
     }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use thunderhead_types::{Error, ErrorKind, Result};
+use thunderhead_types::{Error, ErrorKind, Result, fail_point};
 
 use crate::tidb::{TidbClient, quote};
 
@@ -317,7 +317,10 @@ impl<'a> TaskInfo<'a> {
         let (mut at, mut attempt, mut pause) = (0, 1, FIRST_PAUSE);
         while let Some(statement) = statements.get(at) {
             match self.tidb.exec(statement).await {
-                Ok(()) => at += 1,
+                Ok(()) => {
+                    fail_point("record-statement");
+                    at += 1;
+                }
                 // A view is a convenience: a server that refuses it keeps the tables.
                 Err(error) if statement.starts_with(VIEW) => {
                     tracing::warn!(%error, "a view of the recorded conflicts could not be made");
@@ -355,15 +358,15 @@ fn text(value: &str) -> String {
 }
 
 fn blob(value: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut literal = String::with_capacity(value.len() * 2 + 3);
-    literal.push_str("x'");
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |four_bits: u8| DIGITS[usize::from(four_bits & 15)];
+    let mut literal = Vec::with_capacity(value.len() * 2 + 3);
+    literal.extend_from_slice(b"x'");
     for byte in value {
-        // Writing to a string cannot fail.
-        let _ = write!(literal, "{byte:02x}");
+        literal.extend_from_slice(&[digit(byte >> 4), digit(*byte)]);
     }
-    literal.push('\'');
-    literal
+    literal.push(b'\'');
+    String::from_utf8(literal).expect("digits are ASCII")
 }
 
 const VIEW: &str = "CREATE OR REPLACE VIEW ";
@@ -410,9 +413,10 @@ const CONFLICT_TABLES: [&str; 5] = [
      participants bigint NOT NULL COMMENT 'rows that share one', \
      PRIMARY KEY (task_id, table_name, index_name), \
      KEY (job))",
+    // Two equal lines of a source are two rows here and two there, and each would be joined with both.
     "CREATE OR REPLACE VIEW {schema}.thunderhead_conflict_view AS \
-     SELECT c.job, c.task_id, c.table_name, c.index_name, c.group_id, c.row_id, c.verdict, c.path, c.offset, c.line, \
-     e.key_data, e.row_data, e.raw_key, e.raw_value, e.raw_handle, e.raw_row, e.create_time \
+     SELECT DISTINCT c.job, c.task_id, c.table_name, c.index_name, c.group_id, c.row_id, c.verdict, c.path, c.offset, c.line, \
+     e.key_data, e.row_data, e.raw_key, e.raw_value, e.raw_handle, e.raw_row, c.create_time \
      FROM {schema}.thunderhead_conflicts_v1 c JOIN {schema}.conflict_error_v1 e \
      ON c.task_id = e.task_id AND c.table_name = e.table_name AND c.index_name = e.index_name \
      AND c.raw_key = e.raw_key AND c.key_data = e.key_data AND c.row_data = e.row_data",

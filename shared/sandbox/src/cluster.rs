@@ -15,11 +15,12 @@ use parking_lot::{Mutex, RwLock};
 use rocksdb::Cache;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use thunderhead_proto::metapb::{
     NodeState, Peer, Region, RegionEpoch, Store as StoreInfo, StoreState,
 };
+use thunderhead_sandbox_sql::SqlPort;
 use thunderhead_types::{Clock, SystemClock};
 
 /// Block cache that all stores share.
@@ -63,6 +64,8 @@ pub(crate) struct Cluster {
     pub(crate) panics: Mutex<Vec<SandboxPanic>>,
     /// Ids of the uploaded files that the lint saw, with their CRC-32: equal ids must be equal files.
     pub(crate) uploaded_ids: Mutex<HashMap<String, u32>>,
+    /// Set once the port listens.
+    pub(crate) sql_port: OnceLock<SqlPort>,
     ids: Mutex<Ids>,
     started_unix_s: i64,
 }
@@ -110,6 +113,7 @@ impl Cluster {
             behind: Mutex::default(),
             panics: Mutex::default(),
             uploaded_ids: Mutex::default(),
+            sql_port: OnceLock::new(),
             ids: Mutex::new(Ids { next: bound, bound }),
             started_unix_s: (clock.unix_ms() / 1000) as i64,
             config,

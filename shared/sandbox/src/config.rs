@@ -10,6 +10,9 @@ use thunderhead_net::Security;
 /// Which release the servers claim to be, and with it which calls they answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Profile {
+    /// 5.1: as 7.5, and without `DuplicateDetect`.
+    #[serde(rename = "tikv-5.1")]
+    V5_1,
     /// 7.5: no force-partition ranges, no `BatchScanRegions`, no GC barriers, 96 MiB regions.
     #[serde(rename = "tikv-7.5")]
     V7_5,
@@ -30,6 +33,7 @@ impl Profile {
     /// The version that stores and PD report.
     pub fn version(self) -> &'static str {
         match self {
+            Profile::V5_1 => "5.1.5",
             Profile::V7_5 => "7.5.6",
             Profile::V8_1 => "8.1.2",
             Profile::V8_5 => "8.5.4",
@@ -39,6 +43,10 @@ impl Profile {
 
     pub(crate) fn force_partition(self) -> bool {
         matches!(self, Profile::V8_5 | Profile::V9_0)
+    }
+
+    pub(crate) fn duplicate_detect(self) -> bool {
+        self != Profile::V5_1
     }
 
     pub(crate) fn batch_scan(self) -> bool {
@@ -56,7 +64,7 @@ impl Profile {
     /// `coprocessor.region-split-size`.
     pub(crate) fn region_split_bytes(self) -> u64 {
         match self {
-            Profile::V7_5 | Profile::V8_1 => 96 << 20,
+            Profile::V5_1 | Profile::V7_5 | Profile::V8_1 => 96 << 20,
             Profile::V8_5 | Profile::V9_0 => 256 << 20,
         }
     }
@@ -64,7 +72,7 @@ impl Profile {
     /// `coprocessor.region-split-keys`.
     pub(crate) fn region_split_keys(self) -> u64 {
         match self {
-            Profile::V7_5 | Profile::V8_1 => 960_000,
+            Profile::V5_1 | Profile::V7_5 | Profile::V8_1 => 960_000,
             Profile::V8_5 | Profile::V9_0 => 2_560_000,
         }
     }

@@ -26,6 +26,7 @@ type App = State<Arc<Cluster>>;
 /// | `POST /sandbox/transfer-leader {"region": 5, "store": 2}` | moves a leader |
 /// | `POST /sandbox/stores/{id}/stop`, `/start`, `/remove` | kills, starts, scales in a store |
 /// | `POST /sandbox/pd-leader {"member": 1}` | moves PD's leadership |
+/// | `POST /sandbox/sql/stop`, `/start` | closes the MySQL port and its sessions; listens there again |
 /// | `POST /sandbox/gc {"safe_point": ts, "force": false}` | moves the GC safe point |
 pub(crate) fn router(cluster: Arc<Cluster>) -> Router {
     Router::new()
@@ -42,6 +43,7 @@ pub(crate) fn router(cluster: Arc<Cluster>) -> Router {
         .route("/sandbox/transfer-leader", post(transfer_leader))
         .route("/sandbox/stores/{id}/{action}", post(store_action))
         .route("/sandbox/pd-leader", post(pd_leader))
+        .route("/sandbox/sql/{action}", post(sql_action))
         .route("/sandbox/gc", post(gc))
         .with_state(cluster)
 }
@@ -193,6 +195,21 @@ struct MemberTarget {
 
 async fn pd_leader(State(cluster): App, Json(target): Json<MemberTarget>) -> Json<bool> {
     Json(cluster.pd.set_leader(target.member))
+}
+
+async fn sql_action(State(cluster): App, Path(action): Path<String>) -> Response {
+    let open = match action.as_str() {
+        "stop" => false,
+        "start" => true,
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    match cluster.sql_port.get() {
+        Some(port) => {
+            port.set_open(open);
+            Json(json!({})).into_response()
+        }
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }
 
 #[derive(Deserialize)]

@@ -272,6 +272,9 @@ impl import_sst_server::ImportSst for ImportService {
         &self,
         request: Request<DuplicateDetectRequest>,
     ) -> Reply<Self::DuplicateDetectStream> {
+        if !self.cluster.config.profile.duplicate_detect() {
+            return Err(Status::unimplemented(""));
+        }
         let request = request.into_inner();
         self.cluster
             .check_target(&self.store, request.context.as_ref())?;

@@ -130,6 +130,8 @@ impl Sandbox {
             sql_config(&cluster, &pd, tls)?,
         )
         .await?;
+        // Nobody else sets it.
+        let _ = cluster.sql_port.set(sql.port());
         let addresses = Addresses {
             pd,
             pd_members,

@@ -17,4 +17,4 @@ mod status;
 mod view;
 
 pub use engine::{CommitError, KvEngine, Mutation, Pair, ScanLimit, Scanner};
-pub use server::{SqlConfig, SqlServer};
+pub use server::{SqlConfig, SqlPort, SqlServer};

@@ -8,6 +8,7 @@ use crate::session::{Session, Shared};
 use crate::status;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use thunderhead_net::{Server, ServerTls};
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
@@ -48,11 +49,26 @@ impl Default for SqlConfig {
     }
 }
 
+/// A port that was closed is bound again this often until it succeeds.
+const BIND_AGAIN: Duration = Duration::from_millis(50);
+
+/// A hand on the MySQL port, as on a TiDB that restarts.
+#[derive(Clone)]
+pub struct SqlPort(Arc<watch::Sender<bool>>);
+
+impl SqlPort {
+    /// Closes the port and every connection, whatever it is doing, or listens again on the same address.
+    pub fn set_open(&self, open: bool) {
+        self.0.send_replace(open);
+    }
+}
+
 /// Both ports, running.
 pub struct SqlServer {
     sql_addr: SocketAddr,
     status_addr: SocketAddr,
     stop: watch::Sender<bool>,
+    port: SqlPort,
     tasks: JoinSet<()>,
     http: Server,
 }
@@ -67,16 +83,23 @@ impl SqlServer {
         let shared = Arc::new(Shared::new(engine, config, VERSION));
         prepare(shared.clone()).await?;
         let (stop, stopped) = watch::channel(false);
+        let (open, opened) = watch::channel(true);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(sql, shared.clone(), tls.clone(), stopped));
+        tasks.spawn(listen(sql, shared.clone(), tls.clone(), stopped, opened));
         let http = Server::start(http, status::router(shared), tls);
         Ok(Self {
             sql_addr,
             status_addr,
             stop,
+            port: SqlPort(Arc::new(open)),
             tasks,
             http,
         })
+    }
+
+    /// See [`SqlPort`].
+    pub fn port(&self) -> SqlPort {
+        self.port.clone()
     }
 
     /// Where the MySQL protocol is spoken.
@@ -117,6 +140,45 @@ async fn prepare(shared: Arc<Shared>) -> Result<()> {
         .await
         .map_err(|e| Error::new(ErrorKind::Internal, "sandbox sql", e))?;
     result.map_err(|e| Error::new(ErrorKind::Cluster, "sandbox catalog", e))
+}
+
+/// Listens while the port is open, until the server stops.
+async fn listen(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tls: Option<ServerTls>,
+    stop: watch::Receiver<bool>,
+    mut open: watch::Receiver<bool>,
+) {
+    let Ok(addr) = listener.local_addr() else {
+        return;
+    };
+    let mut bound = Some(listener);
+    loop {
+        let listener = match bound.take() {
+            Some(listener) => listener,
+            None => match TcpListener::bind(addr).await {
+                Ok(listener) => listener,
+                Err(_) => {
+                    tokio::time::sleep(BIND_AGAIN).await;
+                    continue;
+                }
+            },
+        };
+        let (shared, tls) = (shared.clone(), tls.clone());
+        let mut stopped = stop.clone();
+        tokio::select! {
+            biased;
+            // The listener and all connections go with it.
+            _ = open.wait_for(|open| !*open) => {}
+            () = accept(listener, shared, tls, stop.clone()) => return,
+        }
+        tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => return,
+            _ = open.wait_for(|open| *open) => {}
+        }
+    }
 }
 
 /// Takes connections until the server stops, then waits for those it has.
