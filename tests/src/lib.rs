@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod clashes;
 pub mod clouds;
 pub mod control;
+pub mod emulators;
 pub mod fixture;
 pub mod fleet;
 pub mod import;

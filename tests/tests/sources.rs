@@ -92,6 +92,10 @@ async fn other_character_sets_and_ragged_rows_are_read_as_told() {
         "d.t.csv",
         b"1,\x8c\x5c,5\n2,\xc4\xe3\xba\xc3\n3,x,1,surplus\n",
     );
+    bench.file(
+        "d.t.1.sql",
+        b"INSERT INTO `t` VALUES (4,'\x8c\x5c\\'',6);\n",
+    );
     let csv = "data-character-set = 'gbk'\n[mydumper.csv]\nheader = false\n";
     bench.extra = csv.into();
     bench.import(&[]).fails(
@@ -106,7 +110,12 @@ async fn other_character_sets_and_ragged_rows_are_read_as_told() {
     bench.import(&[]).succeeds();
     assert_eq!(
         bench.query("SELECT id, a, b FROM d.t ORDER BY id").await,
-        rows(&[&["1", "孿", "5"], &["2", "你好", "9"], &["3", "x", "1"]])
+        rows(&[
+            &["1", "孿", "5"],
+            &["2", "你好", "9"],
+            &["3", "x", "1"],
+            &["4", "孿'", "6"]
+        ])
     );
 }
 

@@ -3,7 +3,9 @@
 
 use flate2::write::GzEncoder;
 use std::io::Write;
+use thunderhead_tests::certificates::{self, authority};
 use thunderhead_tests::clouds::{ACCOUNT, ACCOUNT_KEY, Asked, Cloud};
+use thunderhead_tests::emulators::{Azurite, FakeGcs};
 use thunderhead_tests::fleet::{Fleet, SETTINGS};
 use thunderhead_tests::import::{Bench, Outcome};
 use thunderhead_tests::s3::S3;
@@ -164,6 +166,49 @@ async fn a_container_of_azure_is_read_with_its_key_and_with_a_token() {
     refused.fails(3, &["azblob://container/a dump/", "check the credentials"]);
 }
 
+/// The objects of an export of which one is more than the blocks that are read ahead.
+fn large_export() -> [(&'static str, Vec<u8>); 4] {
+    [
+        ("dump/d-schema-create.sql", "CREATE DATABASE d;".into()),
+        ("dump/d.t-schema.sql.gz", gzip(DDL)),
+        ("dump/d.t.0.csv", rows(0, 400_000).into()),
+        ("dump/below/d.t.1.csv", rows(400_000, 400_010).into()),
+    ]
+}
+
+/// What is in the table, and goes away with it.
+async fn whole_and_starred(bench: &Bench, uri: impl Fn(&str) -> String) {
+    let whole = imported(bench, &uri("dump/")).await;
+    assert_eq!(whole, [["400010", "80003800045"]]);
+    let starred = imported(bench, &uri("dump/d*.*")).await;
+    assert_eq!(starred, [["400000", "79999800000"]]);
+    let nothing = import(bench, &uri("dump/x*.csv"), &["--threads", "2"]);
+    nothing.fails(3, &["no object matches"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_in_an_emulator_of_google_is_imported() {
+    let (mut bench, store) = (Bench::start(&[]), FakeGcs::start().await);
+    bench.extra = NO_HEADER.into();
+    for (key, content) in large_export() {
+        store.put(key, content).await;
+    }
+    whole_and_starred(&bench, |key| store.uri(key)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_in_an_emulator_of_azure_is_imported_by_who_has_its_key() {
+    let (mut bench, store) = (Bench::start(&[]), Azurite::start().await);
+    bench.extra = NO_HEADER.into();
+    for (key, content) in large_export() {
+        store.put(key, content).await;
+    }
+    whole_and_starred(&bench, |key| store.uri(key)).await;
+    let wrong = store.uri("dump/").replace("U0VD", "U0VE");
+    let refused = import(&bench, &wrong, &[]);
+    refused.fails(3, &["azblob://bucket/dump/", "check the credentials"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_a_web_server_is_read_with_its_signed_query() {
     let (mut bench, cloud) = (Bench::start(&[]), Cloud::xml());
@@ -182,6 +227,48 @@ async fn a_file_of_a_web_server_is_read_with_its_signed_query() {
     assert!(asked.len() > 2 && asked.iter().all(signed), "{asked:?}");
     let all = uri.replace("d.t.csv", "");
     import(&bench, &all, &[]).fails(2, &["a web server cannot list its files"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_under_tls_are_read_by_who_trusts_their_authority() {
+    let mut bench = Bench::start(&[]);
+    let authority = authority();
+    let files = certificates::write(bench.dir.path(), "store", &authority, &authority);
+    let cloud = Cloud::secured(&files);
+    bench.extra = NO_HEADER.into();
+    export(&cloud, "bucket/dump");
+    cloud.put("dir/d.t.csv", rows(0, 10));
+    let endpoint = &cloud.endpoint;
+    let bucket = format!("s3://bucket/dump/?endpoint={endpoint}&skip-signature=true&region=r-1");
+    let file = format!("{endpoint}/dir/d.t.csv?X-Amz-Signature=SECRETEXAMPLE");
+    let strange = import(&bench, &bucket, &[]);
+    strange.fails(3, &["s3://bucket/dump/", "certificate"]);
+    let ca = files.ca.unwrap().to_string_lossy().into_owned();
+    bench.variables = vec![("SSL_CERT_FILE".into(), ca)];
+    assert_eq!(imported(&bench, &bucket).await, [["60", "2170"]]);
+    bench
+        .sql(&["CREATE DATABASE d", &DDL.replace("TABLE t", "TABLE d.t")])
+        .await;
+    assert_eq!(imported(&bench, &file).await, [["10", "45"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_region_of_a_bucket_is_looked_up_and_a_wrong_one_is_put_right() {
+    let (mut bench, cloud) = (Bench::start(&[]), Cloud::in_region("eu-west-9"));
+    bench.extra = NO_HEADER.into();
+    export(&cloud, "bucket/dump");
+    let keys = "access_key=AKEXAMPLE&secret_access_key=SECRETEXAMPLE";
+    let uri = format!("s3://bucket/dump/?endpoint={}&{keys}", cloud.endpoint);
+    assert_eq!(imported(&bench, &uri).await, [["60", "2170"]]);
+    let asked = cloud.asked();
+    let unsigned = asked
+        .iter()
+        .filter(|a| a.header("authorization").is_empty());
+    assert_eq!(unsigned.count(), 1, "the region is asked for once");
+    import(&bench, &format!("{uri}&region=r-1"), &[]).fails(
+        3,
+        &["the bucket is in region eu-west-9, not in r-1: write region=eu-west-9"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

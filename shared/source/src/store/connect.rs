@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::location::{Location, LocationError, StoreKind};
 use super::redact::redact;
+use super::region;
 use super::role::{Role, RoleCredentials};
 
 /// A block of a file takes a second; this long and the connection is dead.
@@ -91,14 +92,21 @@ fn failed(location: &Location) -> impl Fn(object_store::Error) -> ConnectError {
     move |error| ConnectError::Store(redact(&error.to_string(), location))
 }
 
-fn s3(location: &Location) -> Result<Client, ConnectError> {
+/// Where S3 is, if it is not Amazon's.
+pub(super) fn endpoint(location: &Location) -> Option<String> {
     let from_env = || {
         std::env::var("AWS_ENDPOINT_URL_S3")
             .or_else(|_| std::env::var("AWS_ENDPOINT_URL"))
             .ok()
     };
+    let written = location.option("endpoint").map(str::to_owned);
+    written.or_else(from_env)
+}
+
+fn s3(location: &Location) -> Result<Client, ConnectError> {
+    let anywhere = endpoint(location);
+    let options = client_options(anywhere.as_deref());
     let endpoint = location.option("endpoint").map(str::to_owned);
-    let options = client_options(endpoint.clone().or_else(from_env).as_deref());
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(&location.bucket)
         .with_retry(retry())
@@ -129,9 +137,10 @@ fn s3(location: &Location) -> Result<Client, ConnectError> {
             location.option("session-token").unwrap_or_default(),
         );
     }
-    if let Some(region) = location.option("region") {
-        builder = builder.with_region(region);
-    }
+    let region = region::written(location)
+        .or_else(|| region::asked(location, anywhere.as_deref()))
+        .unwrap_or_else(|| region::DEFAULT.to_owned());
+    builder = builder.with_region(region);
     let accelerate = location.flag("use-accelerate-endpoint")?.unwrap_or(false);
     let path_style = location.flag("force-path-style")?;
     if let Some(endpoint) = endpoint {

@@ -12,8 +12,9 @@ use thunderhead_config::{Job, ListedFile, SourceFile, SourceTree};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 use super::location::{Location, StoreKind};
-use super::object::{mark, modified_ns};
+use super::object::{chain, mark, modified_ns};
 use super::redact::redact;
+use super::region;
 use super::{connect, runtime, wait};
 use crate::bytes::source_at;
 use crate::sql::tables_in;
@@ -69,11 +70,24 @@ pub fn list(uri: &str) -> Result<Vec<ListedFile>> {
     let store = connect::client(&location).map_err(|e| wrong(&e))?;
     let place = location.name(&location.key);
     let here = location.clone();
-    let found = wait(async move { Ok(find(&here, &store).await) })
+    let found = wait(async move { Ok(found(&here, &store).await) })
         .map_err(|e| Error::new(ErrorKind::Internal, &place, e))?;
     let mut files = found?;
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
+}
+
+/// What is found, or why nothing is.
+async fn found(location: &Location, store: &Arc<dyn ObjectStore>) -> Result<Vec<ListedFile>> {
+    match find(location, store).await {
+        Err(error) if error.kind == ErrorKind::Precheck => {
+            Err(match region::mismatch(location).await {
+                Some(advice) => error.advice(advice),
+                None => error,
+            })
+        }
+        found => found,
+    }
 }
 
 async fn find(location: &Location, store: &Arc<dyn ObjectStore>) -> Result<Vec<ListedFile>> {
@@ -152,7 +166,7 @@ fn no_list_over_http(location: &Location, place: &str) -> Result<()> {
 }
 
 fn failure(location: &Location, place: &str, error: &StoreError) -> Error {
-    let cause = redact(&error.to_string(), location);
+    let cause = redact(&chain(error), location);
     // A refused list is no error of its own kind for the library.
     let refused = ["401 Unauthorized", "403 Forbidden"]
         .iter()

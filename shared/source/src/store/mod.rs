@@ -12,6 +12,7 @@ mod list;
 mod location;
 mod object;
 mod redact;
+mod region;
 mod role;
 mod shelf;
 
