@@ -49,16 +49,6 @@ fn main() {
             b"(1,'x','2024-01-01',1);",
         ),
     );
-    read(
-        "SQL, one INSERT",
-        &sql,
-        made_of(
-            b"INSERT INTO `t` VALUES ",
-            tuple,
-            10_000_000_000,
-            b"(1,'x','2024-01-01',1);",
-        ),
-    );
 }
 
 fn made_of(head: &'static [u8], piece: &'static [u8], bytes: u64, tail: &'static [u8]) -> Made {
