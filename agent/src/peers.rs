@@ -29,6 +29,8 @@ use tonic::{Code, Status};
 
 /// Blocks that a stream may be ahead of its merge: enough to hide a millisecond of delay.
 const AHEAD: usize = 4;
+/// Blocks that are asked for at a time: half as many messages and reads, and still something ahead of the merge.
+const ASKED_AT_ONCE: usize = 2;
 /// A call that does not answer for so long is made again.
 const SILENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -321,13 +323,14 @@ impl RemoteRun {
             Err(_) => return Err(Trouble::Away(format!("no answer within {SILENCE:?}"))),
         };
         while *next < end {
+            let wanted = (end as usize - *next as usize - asked).min(ASKED_AT_ONCE);
             tokio::select! {
                 biased;
-                place = to.reserve(), if *next as usize + asked < end as usize => {
-                    let Ok(place) = place else { return Ok(()) };
-                    places.push_back(place);
-                    asked += 1;
-                    ask(read_run::Body::Credit(1));
+                more = to.reserve_many(wanted), if wanted > 0 => {
+                    let Ok(more) = more else { return Ok(()) };
+                    places.extend(more);
+                    asked += wanted;
+                    ask(read_run::Body::Credit(wanted as u32));
                 }
                 block = timeout(SILENCE, blocks.message()), if asked > 0 => {
                     let block = match block {
