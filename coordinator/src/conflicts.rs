@@ -203,7 +203,7 @@ pub fn plan_detection(spaces: &[KeyRange], runs: &[Run], ingest_bytes: u64) -> V
     let planned =
         met.flat_map(|space| plan_ranges(space, runs, ingest_bytes.saturating_mul(RANGE_FACTOR)));
     planned
-        .filter(|planned| !planned.runs.is_empty())
+        .filter(|planned| planned.has_runs)
         .map(|planned| planned.range)
         .collect()
 }

@@ -69,6 +69,9 @@ pub struct TableRecord {
     /// Epoch under which the chunks were planned: work handed out before belongs to another plan.
     #[serde(default)]
     pub planned_epoch: Epoch,
+    /// How many attempts the leader of that epoch had handed out before.
+    #[serde(default)]
+    pub planned_attempts: u32,
 }
 
 /// A table that was not empty.
@@ -163,6 +166,11 @@ impl Table {
     pub fn oldest_ts(&self) -> Timestamp {
         let existing = self.record.existing.as_ref();
         existing.map_or(self.record.commit_ts, |existing| existing.snapshot_ts)
+    }
+
+    /// Whether every chunk has its manifest; there are none of others.
+    pub fn is_encoded(&self) -> bool {
+        self.manifests.len() == self.chunks.len()
     }
 
     /// Chunk numbers without a manifest.
@@ -488,6 +496,7 @@ pub(crate) mod tests {
             source_bytes: 10,
             existing: None,
             planned_epoch: 0,
+            planned_attempts: 0,
             conflicts: None,
             resolution: None,
             note: None,

@@ -17,27 +17,31 @@ mod conflicts;
 mod orders;
 mod records;
 mod refused;
+mod tally;
+mod whereabouts;
 
 use crate::conflicts::Budget;
 use crate::job::{self, Phase, Table, TaskRef};
 use crate::plan::placement;
 use crate::plan::ranges::plan_ranges;
+use crate::plan::spans::{Span, spans};
 use crate::progress::Progress;
 use crate::scheduler::{Scheduler, TaskKind};
 use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
 use prost::Message;
-use prost::bytes::Bytes;
 use records::{is_needed, reconcile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tally::Tally;
 use thunderhead_proto::thunderhead::{
     self as wire, ClusterSpec, DropRuns, Failure, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result, fail_point};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use whereabouts::Whereabouts;
 
 pub use records::checksum;
 pub(crate) use refused::rows_to_record as refused_rows_to_record;
@@ -83,9 +87,6 @@ pub trait Steps: Send + Sync {
     }
 }
 
-/// First and last key of each run of a manifest.
-type Spans = Vec<(Bytes, Bytes)>;
-
 /// See the module.
 pub struct Leader {
     store: Arc<dyn StateStore>,
@@ -103,9 +104,10 @@ pub struct Leader {
     /// Agents that may ingest, for the placement of ranges; kept by the fleet.
     pub(crate) agents: Vec<String>,
     /// Where the runs lay whose manifests are void; a chunk that is not here may hold any key.
-    lost: BTreeMap<(usize, u64), Spans>,
+    lost: BTreeMap<(usize, u64), Vec<Span>>,
     /// Agents whose runs cannot be read now.
     away: BTreeSet<String>,
+    whereabouts: Whereabouts,
     /// What `ready` found since the last change.
     ready: BTreeMap<u64, bool>,
     /// Failures of each task that count.
@@ -118,6 +120,7 @@ pub struct Leader {
     started: Vec<Option<Instant>>,
     /// Tables whose refused rows are on their way to the tables of records.
     recording_refused: BTreeSet<usize>,
+    tally: Tally,
 }
 
 impl Leader {
@@ -137,6 +140,7 @@ impl Leader {
             job_id,
             cluster,
             started: vec![None; tables.len()],
+            tally: Tally::of(&tables),
             tables,
             steps,
             scheduler: Scheduler::default(),
@@ -147,6 +151,7 @@ impl Leader {
             agents: Vec::new(),
             lost: BTreeMap::new(),
             away: BTreeSet::new(),
+            whereabouts: Whereabouts::default(),
             ready: BTreeMap::new(),
             failures: BTreeMap::new(),
             retries: BTreeMap::new(),
@@ -236,52 +241,6 @@ impl Leader {
         }
     }
 
-    /// Whether a range can be merged now: no chunk that may hold keys of it is open, and none of its runs lies
-    /// on an agent that is away. A range merged without the runs of a lost chunk would lose rows.
-    pub(crate) fn ready(&mut self, task_id: u64) -> bool {
-        if let Some(&known) = self.ready.get(&task_id) {
-            return known;
-        }
-        let ready = self.find_ready(task_id);
-        self.ready.insert(task_id, ready);
-        ready
-    }
-
-    fn find_ready(&self, task_id: u64) -> bool {
-        let (n, number) = match TaskRef::from_id(task_id) {
-            TaskRef::Range { table, number } => (table, number),
-            TaskRef::Conflict { table, number } => return self.conflict_is_ready(table, number),
-            TaskRef::Chunk { .. } => return true,
-        };
-        let table = &self.tables[n];
-        let Some((range, _)) = table.ranges.get(&number) else {
-            return false;
-        };
-        let open = table.chunks.len() - table.manifests.len();
-        if open > 0 {
-            let lost = || self.lost.range((n, 0)..(n + 1, 0)).map(|(_, spans)| spans);
-            if lost().count() < open || lost().flatten().any(|(a, b)| overlaps(range, a, b)) {
-                return false;
-            }
-        }
-        self.away.is_empty()
-            || !table.manifests.values().any(|m| {
-                !m.stored
-                    && self.away.contains(&m.agent_id)
-                    && m.runs.iter().any(|run| {
-                        run.entries > 0 && overlaps(range, &run.first_key, &run.last_key)
-                    })
-            })
-    }
-
-    /// Whose runs cannot be read now.
-    pub(crate) fn set_away(&mut self, away: &BTreeSet<String>) {
-        if self.away != *away {
-            self.away.clone_from(away);
-            self.ready.clear();
-        }
-    }
-
     /// Whether the task is still to be done.
     pub(crate) fn is_open(&self, task_id: u64) -> bool {
         let task = TaskRef::from_id(task_id);
@@ -363,11 +322,10 @@ impl Leader {
             else {
                 continue;
             };
-            let runs = void.runs.into_iter().filter(|run| run.entries > 0);
-            self.lost.insert(
-                (n, number),
-                runs.map(|run| (run.first_key, run.last_key)).collect(),
-            );
+            self.tally.remove(&void, self.tables[n].is_existing(number));
+            self.lost.insert((n, number), spans(&void.runs).collect());
+            self.whereabouts.chunk_changed(n, number);
+            self.whereabouts.away_changed();
             self.commit(Txn::default().delete(job::item_key(&self.job_id, n, 'm', number)))
                 .await?;
             self.requeue(id, "runs lost");
@@ -391,8 +349,13 @@ impl Leader {
         tracing::info!(task = "chunk", task_id, "task recorded");
         self.lost.remove(&(n, number));
         self.ready.clear();
+        if self.away.contains(&manifest.agent_id) {
+            self.whereabouts.away_changed();
+        }
         let table = &mut self.tables[n];
+        self.tally.add(&manifest, table.is_existing(number));
         table.manifests.insert(number, manifest);
+        self.whereabouts.chunk_changed(n, number);
         match table.record.phase {
             Phase::Encoding => self.chunk_encoded(n).await,
             Phase::Detecting => self.all_encoded_again(n).await,
@@ -428,6 +391,7 @@ impl Leader {
         fail_point("plan-ranges");
         self.tables[n].record.ranges = ranges.len() as u64;
         self.tables[n].ranges = ranges;
+        self.tally.add_ranges(&self.tables[n]);
         self.enter_phase(n, Phase::Ingesting).await?;
         self.start_split(n);
         Ok(())
@@ -533,6 +497,7 @@ impl Leader {
         fail_point("record-report");
         tracing::info!(task = "range", task_id, "task recorded");
         self.tables[n].reports.insert(number, report);
+        self.tally.add_report(&self.tables[n], number);
         self.go_on_when_ingested(n).await
     }
 
@@ -540,7 +505,7 @@ impl Leader {
     /// manifest nobody knows what should be there.
     async fn go_on_when_ingested(&mut self, n: usize) -> Result<()> {
         let table = &self.tables[n];
-        if table.reports.len() < table.ranges.len() || table.manifests.len() < table.chunks.len() {
+        if table.reports.len() < table.ranges.len() || !table.is_encoded() {
             return Ok(());
         }
         if let Err(error) = reconcile(table) {

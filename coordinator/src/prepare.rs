@@ -401,6 +401,7 @@ async fn plan_table(
         ranges: 0,
         source_bytes: source.bytes(),
         planned_epoch: 0,
+        planned_attempts: 0,
         conflicts: strategy.conflicts(first_row_id),
         resolution: None,
         existing,

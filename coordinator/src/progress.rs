@@ -1,7 +1,6 @@
 //! What is shown while a job runs: counts that the leader publishes and totals that agents send. Holds
 //! numbers only; drawing them is the command line's business.
 
-use crate::job::{Phase, Table};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,35 +34,6 @@ pub struct Snapshot {
     pub kv_bytes_ingested: u64,
     /// Sums over the agents' own totals, ahead of the records above.
     pub agents: AgentTotals,
-}
-
-impl Snapshot {
-    /// Counts over all tables.
-    pub(crate) fn of(tables: &[Table]) -> Self {
-        let mut snapshot = Snapshot::default();
-        for table in tables {
-            snapshot.tables += 1;
-            snapshot.tables_finished += usize::from(table.record.phase == Phase::Finished);
-            snapshot.chunks += table.chunks.len();
-            snapshot.chunks_done += table.manifests.len();
-            snapshot.ranges += table.ranges.len();
-            snapshot.ranges_done += table.reports.len();
-            snapshot.source_bytes_total += table.record.source_bytes;
-            snapshot.kv_bytes_planned += table.ranges.values().map(|(_, bytes)| bytes).sum::<u64>();
-            let done = table
-                .ranges
-                .iter()
-                .filter(|(number, _)| table.reports.contains_key(number));
-            snapshot.kv_bytes_ingested += done.map(|(_, (_, bytes))| bytes).sum::<u64>();
-            snapshot.source_bytes_done += table
-                .manifests
-                .values()
-                .map(|m| m.source_bytes)
-                .sum::<u64>();
-            snapshot.rows += table.source_manifests().map(|(_, m)| m.rows).sum::<u64>();
-        }
-        snapshot
-    }
 }
 
 /// Publishes snapshots; cheap to clone.

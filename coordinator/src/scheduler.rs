@@ -16,6 +16,10 @@ pub enum TaskKind {
     Ingest,
 }
 
+/// What names an attempt at a task for ever: the epoch of the leader that handed it out, and its number among all
+/// attempts of that leader.
+pub type AttemptName = (Epoch, u32);
+
 /// One run of a task on an agent. `(epoch, number)` names it for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -23,7 +27,7 @@ pub struct Attempt {
     pub agent: String,
     /// Of the leader that handed it out.
     pub epoch: Epoch,
-    /// Counts the attempts at this task under that leader, from 1.
+    /// Counts the attempts of that leader, from 1.
     pub number: u32,
     /// Its kind.
     pub kind: TaskKind,
@@ -46,7 +50,6 @@ pub struct Scheduler {
     queued: BTreeMap<u64, (TaskKind, String)>,
     not_before: BTreeMap<u64, Instant>,
     in_flight: BTreeMap<u64, Vec<Attempt>>,
-    attempts: BTreeMap<u64, u32>,
     durations: BTreeMap<TaskKind, Vec<Duration>>,
 }
 
@@ -70,16 +73,20 @@ impl Scheduler {
     }
 
     /// Takes a task for an agent: ingest tasks of its own runs first, then from whoever has most left; encode
-    /// tasks in plan order. `may` is asked about a task and its place.
+    /// tasks in plan order, from the places that it `reads`. Whether an ingest task is `ready` is asked of each.
     pub fn take(
         &mut self,
         kind: TaskKind,
         agent: &str,
-        epoch: Epoch,
+        name: AttemptName,
         now: Instant,
-        mut may: impl FnMut(u64, &str) -> bool,
+        reads: impl Fn(&str) -> bool,
+        mut ready: impl FnMut(u64) -> bool,
     ) -> Option<(u64, Attempt)> {
-        let task_id = self.choose(kind, agent, now, &mut may)?;
+        let task_id = match kind {
+            TaskKind::Encode => self.choose_encode(now, reads),
+            TaskKind::Ingest => self.choose_ingest(agent, now, &mut ready),
+        }?;
         if let Some(class) = self.queued.remove(&task_id)
             && let Some(queue) = self.queues.get_mut(&class)
         {
@@ -89,46 +96,46 @@ impl Scheduler {
             }
         }
         self.not_before.remove(&task_id);
-        Some((task_id, self.begin(kind, task_id, agent, epoch, now)))
+        Some((task_id, self.begin(kind, task_id, agent, name, now)))
     }
 
-    fn choose(
+    fn is_due(&self, task_id: u64, now: Instant) -> bool {
+        self.not_before.get(&task_id).is_none_or(|at| *at <= now)
+    }
+
+    fn queues(&self, kind: TaskKind) -> impl Iterator<Item = (&str, &BTreeSet<u64>)> {
+        self.queues
+            .range((kind, String::new())..)
+            .take_while(move |((k, _), _)| *k == kind)
+            .map(|((_, place), tasks)| (place.as_str(), tasks))
+    }
+
+    fn choose_encode(&self, now: Instant, reads: impl Fn(&str) -> bool) -> Option<u64> {
+        self.queues(TaskKind::Encode)
+            .filter(|(place, _)| reads(place))
+            .filter_map(|(_, tasks)| tasks.iter().copied().find(|task| self.is_due(*task, now)))
+            .min()
+    }
+
+    fn choose_ingest(
         &self,
-        kind: TaskKind,
         agent: &str,
         now: Instant,
-        may: &mut dyn FnMut(u64, &str) -> bool,
+        ready: &mut dyn FnMut(u64) -> bool,
     ) -> Option<u64> {
-        let mut first = |place: &str, tasks: &BTreeSet<u64>| {
-            tasks.iter().copied().find(|task| {
-                self.not_before.get(task).is_none_or(|at| *at <= now) && may(*task, place)
-            })
-        };
-        let queues = || {
-            self.queues
-                .range((kind, String::new())..)
-                .take_while(|((k, _), _)| *k == kind)
-                .map(|((_, place), tasks)| (place.as_str(), tasks))
-        };
-        if kind == TaskKind::Encode {
-            return queues()
-                .filter_map(|(place, tasks)| first(place, tasks))
-                .min();
-        }
-        if let Some(tasks) = self.queues.get(&(kind, agent.to_owned()))
-            && let Some(task) = first(agent, tasks)
-        {
+        let mut may = |task: &u64| self.is_due(*task, now) && ready(*task);
+        let own = self.queues.get(&(TaskKind::Ingest, agent.to_owned()));
+        if let Some(task) = own.and_then(|tasks| tasks.iter().copied().find(&mut may)) {
             return Some(task);
         }
+        let others = self.queues(TaskKind::Ingest);
         let mut others: Vec<(&str, &BTreeSet<u64>)> =
-            queues().filter(|(place, _)| *place != agent).collect();
+            others.filter(|(place, _)| *place != agent).collect();
         others.sort_by_key(|(_, tasks)| std::cmp::Reverse(tasks.len()));
         // From the far end, so that thief and owner work towards each other.
-        others.into_iter().find_map(|(place, tasks)| {
-            tasks.iter().rev().copied().find(|task| {
-                self.not_before.get(task).is_none_or(|at| *at <= now) && may(*task, place)
-            })
-        })
+        others
+            .into_iter()
+            .find_map(|(_, tasks)| tasks.iter().rev().copied().find(&mut may))
     }
 
     /// A further attempt at a task in flight: a straggler is repeated.
@@ -137,15 +144,13 @@ impl Scheduler {
         kind: TaskKind,
         task_id: u64,
         agent: &str,
-        epoch: Epoch,
+        (epoch, number): AttemptName,
         now: Instant,
     ) -> Attempt {
-        let number = self.attempts.entry(task_id).or_default();
-        *number += 1;
         let attempt = Attempt {
             agent: agent.to_owned(),
             epoch,
-            number: *number,
+            number,
             kind,
             started: now,
         };
@@ -250,6 +255,12 @@ impl Scheduler {
             .collect()
     }
 
+    /// Nothing was heard for so long because nobody listened: no attempt is slow for that.
+    pub fn held_up(&mut self, by: Duration) {
+        let attempts = self.in_flight.values_mut().flatten();
+        attempts.for_each(|attempt| attempt.started += by);
+    }
+
     /// Whether somebody works on the task.
     pub fn is_in_flight(&self, task_id: u64) -> bool {
         self.in_flight.contains_key(&task_id)
@@ -262,11 +273,7 @@ impl Scheduler {
 
     /// Number of queued tasks of `kind`.
     pub fn queued(&self, kind: TaskKind) -> usize {
-        self.queues
-            .range((kind, String::new())..)
-            .take_while(|((k, _), _)| *k == kind)
-            .map(|(_, tasks)| tasks.len())
-            .sum()
+        self.queues(kind).map(|(_, tasks)| tasks.len()).sum()
     }
 
     /// Forgets what is queued; what is in flight goes on.
@@ -282,9 +289,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn take(s: &mut Scheduler, kind: TaskKind, agent: &str) -> Option<(u64, u32)> {
-        s.take(kind, agent, 5, Instant::now(), |_, _| true)
-            .map(|(task, attempt)| (task, attempt.number))
+    fn take(s: &mut Scheduler, kind: TaskKind, agent: &str) -> Option<u64> {
+        s.take(kind, agent, (5, 1), Instant::now(), |_| true, |_| true)
+            .map(|(task, _)| task)
     }
 
     #[test]
@@ -293,10 +300,17 @@ mod tests {
         for (place, task) in [("/b", 1), ("/a", 2), ("/a", 3)] {
             s.push(TaskKind::Encode, place, task);
         }
-        let a = s.take(TaskKind::Encode, "x", 5, Instant::now(), |_, p| p == "/a");
+        let a = s.take(
+            TaskKind::Encode,
+            "x",
+            (5, 1),
+            Instant::now(),
+            |place| place == "/a",
+            |_| true,
+        );
         assert_eq!(a.unwrap().0, 2);
-        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some((1, 1)));
-        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some((3, 1)));
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some(1));
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some(3));
         assert_eq!(take(&mut s, TaskKind::Encode, "x"), None);
     }
 
@@ -306,21 +320,25 @@ mod tests {
         for (place, task) in [("a", 1), ("b", 2), ("b", 3), ("b", 4), ("c", 5)] {
             s.push(TaskKind::Ingest, place, task);
         }
-        assert_eq!(take(&mut s, TaskKind::Ingest, "a"), Some((1, 1)));
-        assert_eq!(take(&mut s, TaskKind::Ingest, "a"), Some((4, 1)));
+        assert_eq!(take(&mut s, TaskKind::Ingest, "a"), Some(1));
+        assert_eq!(take(&mut s, TaskKind::Ingest, "a"), Some(4));
     }
 
     #[test]
-    fn an_attempt_ends_once_and_the_next_one_has_another_number() {
+    fn an_attempt_ends_once_and_only_under_its_own_name() {
         let mut s = Scheduler::default();
         s.push(TaskKind::Encode, "", 7);
-        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some((7, 1)));
+        assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some(7));
         s.push(TaskKind::Encode, "", 7);
         assert_eq!(take(&mut s, TaskKind::Encode, "x"), None, "it is in flight");
+        assert!(
+            s.end(7, 5, 2).is_none(),
+            "another number is another attempt"
+        );
+        assert!(s.end(7, 4, 1).is_none(), "another epoch is another attempt");
         assert!(s.end(7, 5, 1).is_some() && s.end(7, 5, 1).is_none());
         s.push(TaskKind::Encode, "", 7);
-        assert_eq!(take(&mut s, TaskKind::Encode, "y"), Some((7, 2)));
-        assert!(s.end(7, 4, 2).is_none(), "another epoch is another attempt");
+        assert_eq!(take(&mut s, TaskKind::Encode, "y"), Some(7));
     }
 
     #[test]
@@ -330,13 +348,16 @@ mod tests {
         for _ in 0..3 {
             s.took(TaskKind::Encode, Duration::from_secs(10));
         }
-        s.begin(TaskKind::Encode, 1, "slow", 5, start);
+        s.begin(TaskKind::Encode, 1, "slow", (5, 1), start);
         let at = |seconds| start + Duration::from_secs(seconds);
         let slow = |s: &Scheduler, t| s.stragglers(TaskKind::Encode, t, Duration::ZERO);
         assert!(slow(&s, at(30)).is_empty());
         assert_eq!(slow(&s, at(31)), [(1, "slow".to_owned())]);
-        s.begin(TaskKind::Encode, 1, "other", 5, at(31));
-        assert!(slow(&s, at(90)).is_empty(), "repeated once is enough");
+        s.held_up(Duration::from_secs(60));
+        assert!(slow(&s, at(90)).is_empty(), "nobody listened for a minute");
+        assert_eq!(slow(&s, at(91)), [(1, "slow".to_owned())]);
+        s.begin(TaskKind::Encode, 1, "other", (5, 2), at(91));
+        assert!(slow(&s, at(200)).is_empty(), "repeated once is enough");
     }
 
     #[test]
@@ -347,7 +368,7 @@ mod tests {
         assert_eq!(take(&mut s, TaskKind::Encode, "x"), None);
         let later = Instant::now() + Duration::from_secs(61);
         assert!(
-            s.take(TaskKind::Encode, "x", 5, later, |_, _| true)
+            s.take(TaskKind::Encode, "x", (5, 1), later, |_| true, |_| true)
                 .is_some()
         );
     }

@@ -48,6 +48,46 @@ struct World {
 
 struct FakeSteps(Arc<Mutex<World>>);
 
+/// The tables of records cannot be written.
+struct NoRecords {
+    steps: FakeSteps,
+    refused_max: u64,
+}
+
+#[async_trait]
+impl Steps for NoRecords {
+    fn key_spaces(&self, table: &Table) -> Result<Vec<KeyRange>> {
+        self.steps.key_spaces(table)
+    }
+
+    fn range_bytes_target(&self) -> u64 {
+        self.steps.range_bytes_target()
+    }
+
+    fn conflict_budget(&self) -> Budget {
+        Budget {
+            refused_max: self.refused_max,
+            ..self.steps.conflict_budget()
+        }
+    }
+
+    async fn record_refused(&self, _: &str, table: &Table) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Cluster,
+            "TiDB",
+            format!("no table of records for {}", table.name()),
+        ))
+    }
+
+    async fn split(&self, _: &Table, _: Vec<Vec<u8>>) -> Result<()> {
+        panic!("nothing may be written before its refused rows are recorded")
+    }
+
+    async fn finish(&self, _: &Table, _: Checksum) -> Result<()> {
+        panic!("nothing may be finished")
+    }
+}
+
 #[async_trait]
 impl Steps for FakeSteps {
     fn key_spaces(&self, table: &Table) -> Result<Vec<KeyRange>> {
@@ -302,6 +342,7 @@ async fn plan(store: &dyn StateStore, epoch: u64) {
             source_bytes: 1,
             existing: None,
             planned_epoch: epoch,
+            planned_attempts: 0,
             conflicts: None,
             resolution: None,
             note: None,
@@ -363,10 +404,24 @@ async fn lead(
     world: &Arc<Mutex<World>>,
     tables: Vec<Table>,
     progress: Progress,
-    (orders, reports): (
-        mpsc::Sender<wire::CoordinatorMessage>,
-        mpsc::Receiver<wire::AgentMessage>,
-    ),
+    link: Link,
+) -> Result<Vec<Table>> {
+    let steps = Arc::new(FakeSteps(world.clone()));
+    lead_with(store, epoch, steps, tables, progress, link).await
+}
+
+type Link = (
+    mpsc::Sender<wire::CoordinatorMessage>,
+    mpsc::Receiver<wire::AgentMessage>,
+);
+
+async fn lead_with(
+    store: &Arc<EmbeddedStore>,
+    epoch: u64,
+    steps: Arc<dyn Steps>,
+    tables: Vec<Table>,
+    progress: Progress,
+    (orders, reports): Link,
 ) -> Result<Vec<Table>> {
     let options = FleetOptions {
         one_process: true,
@@ -380,7 +435,7 @@ async fn lead(
             job_id: "j".into(),
             cluster: wire::ClusterSpec::default(),
             tables,
-            steps: Arc::new(FakeSteps(world.clone())),
+            steps,
             progress,
             store_bytes_per_second: 0,
             paused: false,
@@ -523,4 +578,37 @@ async fn without_failures_each_chunk_is_encoded_once() {
         (last.tables_finished, last.chunks_done, last.ranges_done),
         (TABLES, last.chunks, last.ranges)
     );
+}
+
+/// Rows that are refused are recorded before anything else happens; who cannot record them is told why.
+#[tokio::test]
+async fn a_job_whose_refused_rows_cannot_be_recorded_ends_with_that_cause() {
+    // Recorded at the end of a table, and because there is one too many.
+    for refused_max in [TABLES as u64 * CHUNKS, 1] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(EmbeddedStore::open(&dir.path().join("s")).unwrap());
+        let world = Arc::new(Mutex::new(World::default()));
+        let epoch = store.lead().await.unwrap();
+        plan(store.as_ref(), epoch).await;
+        let (_, tables) = job::load(store.as_ref(), "j").await.unwrap().unwrap();
+        let (order_sender, orders) = mpsc::channel(100);
+        let (report_sender, reports) = mpsc::channel(100);
+        let rng = StdRng::seed_from_u64(1);
+        let working = agent(world.clone(), rng, 1000, orders, report_sender);
+        let working = tokio::spawn(working);
+        let steps = NoRecords {
+            steps: FakeSteps(world.clone()),
+            refused_max,
+        };
+        let (progress, _watch) = Progress::new();
+        let link = (order_sender, reports);
+        let led = lead_with(&store, epoch, Arc::new(steps), tables, progress, link);
+        let led = tokio::time::timeout(std::time::Duration::from_secs(30), led).await;
+        let error = led.expect("the job hangs").unwrap_err();
+        assert!(
+            error.cause.contains("no table of records for d.t"),
+            "{error}"
+        );
+        working.abort();
+    }
 }

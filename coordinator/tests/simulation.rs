@@ -1,7 +1,7 @@
 //! The leader of a fleet on a virtual clock: simulated agents that crash, lose their disks, fall silent and are cut
-//! off, leaders that die, a store that fails. From one printed seed; `THUNDERHEAD_SIM_SEED` repeats a run, and
-//! `THUNDERHEAD_SIM=AGENTSxCHUNKS` chooses its size. Checked at every order: what is recorded is not done again, no
-//! agent gets more than it has slots for, no range is merged without every run that holds keys of it.
+//! off, leaders that die, a store that fails, clocks that jump. From one printed seed; `THUNDERHEAD_SIM_SEED` repeats a
+//! run, and `THUNDERHEAD_SIM=AGENTSxCHUNKS` chooses its size. Checked at every order: what is recorded is not done
+//! again, no agent gets more than it has slots for, no range is merged without every run that holds keys of it.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -92,6 +92,7 @@ struct World {
     /// Assignment latencies in virtual microseconds, in steady encoding.
     latencies: Mutex<Vec<u64>>,
     crashes: AtomicU64,
+    jumps: AtomicU64,
     encoded: AtomicU64,
     over: CancellationToken,
 }
@@ -426,6 +427,15 @@ fn finish(world: &Arc<World>, name: &str, state: &mut Agent, done: Ended) -> Opt
     Some(body)
 }
 
+/// Every now and then the clock jumps, for up to several leases.
+async fn jump(world: Arc<World>) {
+    while !world.over.is_cancelled() {
+        sleep(Duration::from_secs(world.random(100, 1000))).await;
+        tokio::time::advance(Duration::from_secs(world.random(1, 100))).await;
+        world.jumps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Counts the CPU time that the loop itself takes.
 struct Timed<F> {
     future: F,
@@ -467,6 +477,7 @@ async fn plan(store: &MemStore, chunks: u64) {
         source_bytes: chunks,
         existing: None,
         planned_epoch: epoch,
+        planned_attempts: 0,
         conflicts: None,
         resolution: None,
         note: None,
@@ -506,12 +517,14 @@ async fn simulate(seed: u64, agents: u64, chunks: u64) {
         owner,
         latencies: Mutex::default(),
         crashes: AtomicU64::new(0),
+        jumps: AtomicU64::new(0),
         encoded: AtomicU64::new(0),
         over: CancellationToken::new(),
     });
     for n in 0..agents {
         tokio::spawn(agent(Arc::clone(&world), format!("a{n:03}")));
     }
+    tokio::spawn(jump(Arc::clone(&world)));
     let spent = Arc::new(AtomicU64::new(0));
     let mut leaders = 0;
     let tables = loop {
@@ -576,10 +589,11 @@ async fn simulate(seed: u64, agents: u64, chunks: u64) {
     let virtual_seconds = begin.elapsed().as_secs_f64();
     let leader_seconds = spent.load(Ordering::Relaxed) as f64 / 1e9;
     println!(
-        "simulation: done in {:.1} s for {virtual_seconds:.0} s of a fleet; {leaders} leaders, {} crashes of agents, {} chunks encoded;\n\
+        "simulation: done in {:.1} s for {virtual_seconds:.0} s of a fleet; {leaders} leaders, {} crashes of agents, {} jumps of the clock, {} chunks encoded;\n\
          assignment p50 {:.1} ms, p99 {:.1} ms (takeovers included); the leader took {leader_seconds:.1} s, {:.2} % of one core",
         wall.elapsed().as_secs_f64(),
         world.crashes.load(Ordering::Relaxed),
+        world.jumps.load(Ordering::Relaxed),
         world.encoded.load(Ordering::Relaxed),
         of_hundred(50),
         of_hundred(99),

@@ -13,6 +13,10 @@ impl Fleet {
     pub(super) async fn hand_out(&mut self) -> Result<()> {
         let now = Instant::now();
         for kind in [TaskKind::Ingest, TaskKind::Encode] {
+            let waiting = |job: &Led| job.leader.scheduler.queued(kind) > 0;
+            if !self.jobs.iter().any(waiting) {
+                continue;
+            }
             let free: Vec<String> = self
                 .members
                 .iter()
@@ -59,12 +63,13 @@ impl Fleet {
                 continue;
             }
             let mut scheduler = std::mem::take(&mut job.leader.scheduler);
-            let taken = scheduler.take(kind, agent, self.epoch, now, |task, place| match kind {
-                TaskKind::Encode => member.reads(place),
-                TaskKind::Ingest => job.leader.ready(task),
-            });
+            let name = (self.epoch, self.attempts.given() + 1);
+            let reads = |place: &str| member.reads(place);
+            let taken =
+                scheduler.take(kind, agent, name, now, reads, |task| job.leader.ready(task));
             job.leader.scheduler = scheduler;
             if let Some((task_id, attempt)) = taken {
+                self.attempts.give();
                 self.send_task(at, task_id, &attempt).await?;
                 return Ok(true);
             }
@@ -137,9 +142,10 @@ impl Fleet {
             tracing::info!(task_id, slow, idle, "a straggler is repeated");
             let leader = &mut self.jobs[at].leader;
             *leader.retries.entry("straggler".to_owned()).or_default() += 1;
+            let name = (self.epoch, self.attempts.give());
             let attempt = leader
                 .scheduler
-                .begin(TaskKind::Encode, task_id, &idle, self.epoch, now);
+                .begin(TaskKind::Encode, task_id, &idle, name, now);
             let order = leader.order(task_id, attempt.number, &idle, |_| String::new());
             if let Some(member) = self.members.get_mut(&idle) {
                 member.busy(TaskKind::Encode, 1);

@@ -215,7 +215,7 @@ impl Fleet {
         {
             member.busy(ended.kind, -1);
         }
-        let wanted = leader.is_open(task_id) && leader.planned_by(task_id, task_epoch);
+        let wanted = leader.is_open(task_id) && leader.planned_by(task_id, (task_epoch, attempt));
         match outcome {
             Outcome::Failed(failure) => {
                 if ended.is_none() || leader.failure.is_some() {
@@ -378,7 +378,7 @@ impl Fleet {
         let job_id = leader.job_id().to_owned();
         let wanted = leader.failure.is_none()
             && leader.is_open(task_id)
-            && leader.planned_by(task_id, epoch)
+            && leader.planned_by(task_id, (epoch, number))
             && !leader.scheduler.is_in_flight(task_id);
         if !wanted {
             self.cancel_task(agent, &job_id, task_id);

@@ -22,6 +22,7 @@ use members::Messages;
 use status::{AgentStatus, FleetStatus, JobStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{
     AgentMessage, CancelTask, ClusterSpec, CoordinatorMessage, DropRuns,
@@ -120,10 +121,27 @@ pub enum Event {
     },
 }
 
+/// Counts the attempts that a loop hands out, over all jobs: a job that is planned again under the same epoch must not
+/// take a report about its predecessor for its own.
+#[derive(Clone, Default)]
+struct Attempts(Arc<AtomicU32>);
+
+impl Attempts {
+    fn given(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The number of the next one. Only the loop gives them.
+    fn give(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 /// A running loop as others see it. Cheap to clone.
 #[derive(Clone)]
 pub struct FleetHandle {
     epoch: Epoch,
+    attempts: Attempts,
     events: mpsc::Sender<Event>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Arc<FleetStatus>>,
@@ -144,6 +162,11 @@ impl FleetHandle {
     /// The epoch of the loop.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// What is planned now is planned in this epoch, after so many attempts.
+    pub fn planned_at(&self) -> (Epoch, u32) {
+        (self.epoch, self.attempts.given())
     }
 
     /// Whether the loop has ended: what a job came to then is not its end.
@@ -266,6 +289,7 @@ struct Led {
 pub struct Fleet {
     store: Arc<dyn StateStore>,
     epoch: Epoch,
+    attempts: Attempts,
     options: FleetOptions,
     members: BTreeMap<String, Member>,
     /// Oldest first.
@@ -299,8 +323,10 @@ impl Fleet {
         let (command_sender, commands) = mpsc::channel(EVENTS);
         let over = CancellationToken::new();
         let (status, watch) = watch::channel(Arc::new(FleetStatus::default()));
+        let attempts = Attempts::default();
         let handle = FleetHandle {
             epoch,
+            attempts: attempts.clone(),
             events: event_sender,
             commands: command_sender,
             status: watch,
@@ -310,6 +336,7 @@ impl Fleet {
         let fleet = Self {
             store,
             epoch,
+            attempts,
             options,
             members: BTreeMap::new(),
             jobs: Vec::new(),
@@ -379,6 +406,9 @@ impl Fleet {
                     let held_up = last_tick.elapsed().saturating_sub(TICK * 2);
                     last_tick = Instant::now();
                     self.members.values_mut().for_each(|m| m.seen += held_up);
+                    for job in &mut self.jobs {
+                        job.leader.scheduler.held_up(held_up);
+                    }
                     self.tick().await?;
                 }
             }

@@ -101,20 +101,14 @@ impl Leader {
     }
 
     /// Whether what the conflict task reads is there: all chunks, and no agent away that holds one.
-    pub(super) fn conflict_is_ready(&self, n: usize, number: u64) -> bool {
-        let table = &self.tables[n];
-        let here = |agent: &String| !self.away.contains(agent);
-        if number == TaskRef::SETTLE {
-            let mut others = self.tables.iter().enumerate();
-            let busy = others.any(|(other, table)| other != n && table.detection.settling);
-            let mut found = table.detection.found.values();
-            return !busy && found.all(|report| here(&report.agent_id));
+    pub(super) fn conflict_is_ready(&mut self, n: usize, number: u64) -> bool {
+        if number != TaskRef::SETTLE {
+            return self.tables[n].is_encoded() && self.all_is_here(n);
         }
-        table.manifests.len() == table.chunks.len()
-            && table
-                .manifests
-                .values()
-                .all(|m| m.stored || here(&m.agent_id))
+        let mut others = self.tables.iter().enumerate();
+        let busy = others.any(|(other, table)| other != n && table.detection.settling);
+        let mut found = self.tables[n].detection.found.values();
+        !busy && found.all(|report| !self.away.contains(&report.agent_id))
     }
 
     /// The order for an attempt at a conflict task.
@@ -346,7 +340,7 @@ impl Leader {
     pub(super) async fn all_encoded_again(&mut self, n: usize) -> Result<()> {
         let table = &self.tables[n];
         let begun = !table.detection.ranges.is_empty() || table.detection.recording;
-        if !begun && table.manifests.len() == table.chunks.len() {
+        if !begun && table.is_encoded() {
             return self.all_encoded(n).await;
         }
         Ok(())

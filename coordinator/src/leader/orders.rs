@@ -39,19 +39,20 @@ impl Leader {
 
     /// The runs are those of the manifests as they are now, so that a re-encoded chunk is found.
     pub(super) fn ingest_task(
-        &self,
+        &mut self,
         n: usize,
         number: u64,
         attempt: u32,
         agent: &str,
         address_of: impl Fn(&str) -> String,
     ) -> IngestTask {
+        let (range, expected_bytes) = self.tables[n].ranges[&number].clone();
+        let near = self.chunks_near(n, &range);
         let table = &self.tables[n];
-        let (range, expected_bytes) = &table.ranges[&number];
         let (mut run_paths, mut remote_runs) = (Vec::new(), Vec::new());
         let losers = self.losers(n, &address_of);
         let mut existing_runs = Vec::new();
-        for (&chunk, manifest) in &table.manifests {
+        for (chunk, manifest) in near.iter().map(|chunk| (*chunk, &table.manifests[chunk])) {
             let is_existing = table.is_existing(chunk);
             if is_existing && losers.is_none() {
                 continue;
@@ -59,7 +60,7 @@ impl Leader {
             let runs = manifest
                 .runs
                 .iter()
-                .filter(|run| run.entries > 0 && overlaps(range, &run.first_key, &run.last_key));
+                .filter(|run| run.entries > 0 && overlaps(&range, &run.first_key, &run.last_key));
             if manifest.agent_id == agent && !is_existing {
                 run_paths.extend(runs.map(|run| run.path.clone()));
                 continue;
@@ -87,12 +88,12 @@ impl Leader {
             attempt,
             table: Some(self.table_spec(n)),
             range: Some(wire::KeyRange {
-                start: range.start.clone().into(),
-                end: range.end.clone().into(),
+                start: range.start.into(),
+                end: range.end.into(),
             }),
             run_paths,
             remote_runs,
-            expected_bytes: *expected_bytes,
+            expected_bytes,
             losers,
             existing_runs,
         }

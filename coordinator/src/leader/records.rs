@@ -4,9 +4,10 @@
 use super::{Leader, conflicts, overlaps};
 use crate::job::{Phase, Table, TaskRef};
 use crate::progress::{Progress, Snapshot};
+use crate::scheduler::AttemptName;
 use std::collections::BTreeSet;
 use thunderhead_proto::thunderhead as wire;
-use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result};
+use thunderhead_types::{Checksum, Error, ErrorKind, Result};
 
 impl Leader {
     /// Job id.
@@ -18,9 +19,9 @@ impl Leader {
         &self.progress
     }
 
-    /// Counts over all tables; costs time in proportion to chunks and ranges.
+    /// Counts over all tables.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.tables)
+        self.tally.snapshot(&self.tables)
     }
 
     /// Whether the recorded manifest of a chunk is this attempt's.
@@ -38,16 +39,13 @@ impl Leader {
         }
     }
 
-    /// Whether a report of work handed out at `task_epoch` belongs to the plan as it is.
-    pub(crate) fn planned_by(&self, task_id: u64, task_epoch: Epoch) -> bool {
+    /// Whether an attempt, by its name, belongs to the plan as it is.
+    pub(crate) fn planned_by(&self, task_id: u64, name: AttemptName) -> bool {
         let task = TaskRef::from_id(task_id);
         // The search for conflicts is not recorded: each leader begins it anew.
-        let current = !matches!(task, TaskRef::Conflict { .. }) || task_epoch == self.epoch;
-        current
-            && self
-                .tables
-                .get(task.table())
-                .is_some_and(|t| task_epoch >= t.record.planned_epoch)
+        let current = !matches!(task, TaskRef::Conflict { .. }) || name.0 == self.epoch;
+        let table = self.tables.get(task.table());
+        current && table.is_some_and(|t| name > (t.record.planned_epoch, t.record.planned_attempts))
     }
 
     /// Agents whose runs are still needed.

@@ -15,20 +15,13 @@ use thunderhead_types::{Error, ErrorKind, Result};
 impl Leader {
     /// Rows that the next chunk may describe; `None` where the first refused row ends the job.
     pub(super) fn refused_records_left(&self) -> Option<u64> {
-        let budget = self.steps.conflict_budget();
-        let manifests = self.tables.iter().flat_map(|t| t.manifests.values());
-        let recorded: u64 = manifests.map(|m| m.refused.len() as u64).sum();
+        let (budget, recorded) = (self.steps.conflict_budget(), self.tally.described);
         (budget.refused_max > 0).then(|| budget.refused_records_max.saturating_sub(recorded))
-    }
-
-    /// Rows refused in the whole job so far.
-    fn refused_rows(&self) -> u64 {
-        self.tables.iter().map(Table::refused_rows).sum()
     }
 
     fn beyond_refused(&self) -> bool {
         let budget = self.steps.conflict_budget();
-        budget.refused_max > 0 && self.refused_rows() > budget.refused_max
+        budget.refused_max > 0 && self.tally.refused_rows > budget.refused_max
     }
 
     /// A chunk of a table that is being encoded is done: goes on when it was the last, and ends the job when it
@@ -43,7 +36,7 @@ impl Leader {
             }
             return self.fail_beyond_refused();
         }
-        if self.tables[n].open_chunks().next().is_some() {
+        if !self.tables[n].is_encoded() {
             return Ok(());
         }
         if self.steps.conflict_budget().refused_max > 0 {
@@ -71,7 +64,7 @@ impl Leader {
             return self.fail_beyond_refused();
         }
         // A chunk may have been lost meanwhile; the last one begins again.
-        if self.tables[n].open_chunks().next().is_none() {
+        if self.tables[n].is_encoded() {
             return self.all_encoded(n).await;
         }
         Ok(())

@@ -4,6 +4,7 @@
 pub(crate) mod chunks;
 pub mod placement;
 pub mod ranges;
+pub(crate) mod spans;
 
 use crate::job::{Table, TableRecord};
 use crate::report::{aligned, human_bytes};

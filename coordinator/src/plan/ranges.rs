@@ -1,6 +1,7 @@
 //! Exact splitters: cuts a table's key space into disjoint, covering ranges of about equal bytes from
 //! the block indexes of all runs. Pure; knows neither agents nor regions.
 
+use super::spans::{Spans, spans};
 use thunderhead_proto::thunderhead::Run;
 use thunderhead_types::KeyRange;
 
@@ -11,8 +12,8 @@ pub struct PlannedRange {
     pub range: KeyRange,
     /// Raw key and value bytes of the blocks that start inside; exact up to one block a run.
     pub expected_bytes: u64,
-    /// Indexes into the planned runs: those that may hold keys of the range.
-    pub runs: Vec<usize>,
+    /// Whether a run may hold keys of the range.
+    pub has_runs: bool,
 }
 
 /// Cuts `space` at block borders so that each range holds at least `target_bytes`, except the last.
@@ -44,20 +45,15 @@ pub fn plan_ranges(space: &KeyRange, runs: &[Run], target_bytes: u64) -> Vec<Pla
     }
     borders.push((start, bytes));
 
+    let held = Spans::of(spans(runs));
     let mut planned = Vec::with_capacity(borders.len());
     for (i, (start, expected_bytes)) in borders.iter().enumerate() {
         let end = borders.get(i + 1).map_or(&space.end, |next| &next.0);
         let range = KeyRange::new(start.clone(), end.clone());
-        let holds = |run: &Run| {
-            run.entries > 0
-                && run.last_key.as_ref() >= range.start.as_slice()
-                && (range.end.is_empty() || run.first_key.as_ref() < range.end.as_slice())
-        };
-        let runs = (0..runs.len()).filter(|&r| holds(&runs[r])).collect();
         planned.push(PlannedRange {
+            has_runs: held.touch(&range),
             range,
             expected_bytes: *expected_bytes,
-            runs,
         });
     }
     assert_disjoint_and_covering(space, &planned);
@@ -121,13 +117,13 @@ mod tests {
             [PlannedRange {
                 range: KeyRange::new(*b"a", *b"z"),
                 expected_bytes: 0,
-                runs: vec![]
+                has_runs: false
             }]
         );
     }
 
     #[test]
-    fn cuts_at_blocks_of_all_runs_and_names_only_runs_that_overlap() {
+    fn cuts_at_blocks_of_all_runs_and_says_where_some_lie() {
         let runs = [
             run(&[("b", 10), ("d", 10), ("f", 10)]),
             run(&[("c", 10), ("e", 10)]),
@@ -139,8 +135,9 @@ mod tests {
             planned.iter().map(|p| p.expected_bytes).collect::<Vec<_>>(),
             [20, 20, 15]
         );
-        assert_eq!(planned[0].runs, [0, 1]);
-        assert_eq!(planned[2].runs, [0, 2]);
+        assert!(planned.iter().all(|p| p.has_runs));
+        let beside = plan_ranges(&KeyRange::new(*b"g", *b"x"), &runs, 20);
+        assert!(beside.len() == 1 && !beside[0].has_runs);
     }
 
     #[test]
@@ -148,7 +145,7 @@ mod tests {
         let runs: Vec<Run> = (0..10).map(|_| run(&[("k", 100)])).collect();
         let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, 100);
         assert_eq!(starts(&planned), ["a"]);
-        assert_eq!(planned[0].runs.len(), 10);
+        assert!(planned[0].has_runs);
     }
 
     #[test]
