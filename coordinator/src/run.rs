@@ -8,6 +8,7 @@ use crate::plan::JobPlan;
 use crate::prepare::{self, Prepared, Sizing, prepare, recorded, refuse_unsupported};
 use crate::progress::Progress;
 use crate::report::Report;
+use crate::scheduler::AttemptName;
 use crate::service::JobState;
 use crate::store::{Commit, EmbeddedStore, StateStore, Txn};
 use crate::target::{REGIONS_IN_FLIGHT, Target};
@@ -21,7 +22,9 @@ use thunderhead_codec::schema::TableInfo;
 use thunderhead_config::{Job, Level, SourceTree, fingerprint};
 use thunderhead_proto::thunderhead::ClusterSpec;
 use thunderhead_source::store::scan as scan_source;
-use thunderhead_types::{Clock, Epoch, Error, ErrorKind, Result, SystemClock, fail_point};
+use thunderhead_types::{
+    Clock, Epoch, Error, ErrorKind, KeyRange, Result, SystemClock, fail_point,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +34,10 @@ const LINK_MESSAGES: usize = 256;
 
 /// Timestamps asked for at a time.
 const TSO_AT_A_TIME: usize = 32;
+
+/// How long a job that was asked to stop looks after files of broken-off attempts: whoever asked may kill it half a
+/// minute later.
+const RETIRE_WHEN_STOPPED: Duration = Duration::from_secs(10);
 
 /// The name of the agent inside this process.
 const AGENT: &str = "embedded";
@@ -48,12 +55,6 @@ struct Led {
 /// Refuses what this version does not do.
 pub(crate) fn check(job: &Job) -> Result<()> {
     refuse_unsupported(job)
-}
-
-/// Id of the cluster that the job is for.
-pub(crate) async fn cluster_id(job: &Job) -> Result<u64> {
-    let target = Target::connect(job, CancellationToken::new()).await?;
-    Ok(target.pd.cluster_id())
 }
 
 /// The plan of a job, without writing anything.
@@ -100,7 +101,7 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
     let begun = begin(
         job,
         &tree,
-        (store.as_ref(), epoch),
+        (store.as_ref(), (epoch, 0)),
         &target,
         &job_id,
         sizing,
@@ -133,21 +134,7 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
         job.checksum != Level::Off,
         start.elapsed(),
     );
-    let finished = |table: &job::Table| {
-        let record = &table.record;
-        (
-            record.database.clone(),
-            record.table.clone(),
-            record.table_id,
-        )
-    };
-    let done = Done {
-        job: job_id.clone(),
-        content,
-        cluster_id: target.pd.cluster_id(),
-        tables: tables.iter().map(finished).collect(),
-        report,
-    };
+    let done = Done::new(content, target.pd.cluster_id(), &tables, report);
     // The job is done: its state would only keep a later job with the same files from starting.
     let forget = Txn::default()
         .delete(job::job_key(&job_id))
@@ -173,10 +160,12 @@ pub(crate) struct FleetRun {
     pub(crate) progress: Progress,
     /// Cancels the job.
     pub(crate) stop: CancellationToken,
+    /// When this leader took it up.
+    pub(crate) start: Instant,
 }
 
 /// Runs a job on a fleet to its end, or continues one.
-pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Vec<job::Table>> {
+pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Done> {
     let stop = run.stop.clone();
     let started = tokio::select! {
         started = begin_in_fleet(&run) => started.map_err(not_begun),
@@ -184,7 +173,7 @@ pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Vec<job::Table>> {
             Err(Error::new(ErrorKind::Cancelled, "", "the job was cancelled"))
         }
     };
-    let (target, prepared) = match started {
+    let (target, prepared, content) = match started {
         Ok(started) => started,
         // What cannot begin yet is tried again.
         Err(error) if error.place == NOT_BEGUN => return Err(error),
@@ -213,7 +202,10 @@ pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Vec<job::Table>> {
         agents: workers,
     };
     let end = (&target, run.store.as_ref(), run.job_id.as_str());
-    guarded(guards, &stop, lead_in_fleet(&run, new_job), end).await
+    let tables = guarded(guards, &stop, lead_in_fleet(&run, new_job), end).await?;
+    let verified = run.job.checksum != Level::Off;
+    let report = Report::new(&run.job_id, &tables, verified, run.start.elapsed());
+    Ok(Done::new(content, target.pd.cluster_id(), &tables, report))
 }
 
 /// What did not begin for want of the cluster may be tried again.
@@ -228,7 +220,8 @@ fn not_begun(error: Error) -> Error {
     }
 }
 
-async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared)> {
+/// The target, the plan, and what it was made of.
+async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared, String)> {
     let scan = run.job.clone();
     let tree = tokio::task::spawn_blocking(move || scan_source(&scan))
         .await
@@ -239,7 +232,7 @@ async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared)> {
         encode_slots: slots.max(prepare::threads(&run.job)),
         disk_free: None,
     };
-    let state = (run.store.as_ref(), run.fleet.epoch());
+    let state = (run.store.as_ref(), run.fleet.planned_at());
     let prepared = begin(
         &run.job,
         &tree,
@@ -250,7 +243,7 @@ async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared)> {
         Txn::default(),
     )
     .await?;
-    Ok((target, prepared))
+    Ok((target, prepared, fingerprint::content(&run.job, &tree)))
 }
 
 async fn lead_in_fleet(run: &FleetRun, new_job: NewJob) -> Led {
@@ -281,7 +274,7 @@ fn open_store(dir: &Path) -> Result<Arc<EmbeddedStore>> {
 async fn begin(
     job: &Job,
     tree: &SourceTree,
-    (store, epoch): (&dyn StateStore, Epoch),
+    (store, planned_at): (&dyn StateStore, AttemptName),
     target: &Target,
     job_id: &str,
     sizing: Sizing,
@@ -289,8 +282,8 @@ async fn begin(
 ) -> Result<Prepared> {
     let known = recorded(store, job_id, target.pd.cluster_id()).await?;
     let mut prepared = prepare(job, target, tree, job_id, known, sizing, false).await?;
-    commit(store, epoch, first).await?;
-    record(store, epoch, target, &mut prepared).await?;
+    commit(store, planned_at.0, first).await?;
+    record(store, planned_at, target, &mut prepared).await?;
     // After they were recorded: the access to a store may hold credentials and stays in memory.
     for task in prepared
         .tables
@@ -354,8 +347,8 @@ pub(crate) async fn close_guards(job: &Job, job_id: &str, store: &dyn StateStore
         let guards = target
             .open_guards(job_id, &spaces, commit_ts, usize::MAX)
             .await?;
-        retire_files(&target, &tables).await;
         guards.close().await;
+        retire_files(&target, &broken_off(&tables)).await;
     }
     Ok(())
 }
@@ -377,30 +370,47 @@ async fn guarded(
     };
     if led.handed_on {
         drop(guards);
-    } else {
-        match &led.result {
-            Ok(tables) => retire_files(target, tables).await,
-            Err(_) => match job::load(store, job_id).await {
-                Ok(Some((_, tables))) => retire_files(target, &tables).await,
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "files of broken-off attempts are left with stores");
-                }
-            },
-        }
-        fail_point("close-guards");
-        guards.close().await;
+        return led.result;
+    }
+    fail_point("close-guards");
+    // First: who is asked to stop may be killed before the rest is done, and guards hold up the whole cluster.
+    guards.close().await;
+    let left = match &led.result {
+        Ok(tables) => broken_off(tables),
+        Err(_) => match job::load(store, job_id).await {
+            Ok(Some((_, tables))) => broken_off(&tables),
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(%error, "files of broken-off attempts are left with stores");
+                Vec::new()
+            }
+        },
+    };
+    let retiring = retire_files(target, &left);
+    if !stop.is_cancelled() {
+        retiring.await;
+    } else if tokio::time::timeout(RETIRE_WHEN_STOPPED, retiring)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "no time to remove files of broken-off attempts; going on with the job does"
+        );
     }
     led.result
 }
 
-/// Attempts that were broken off, under this leader or another, may have left files with stores.
-async fn retire_files(target: &Target, tables: &[job::Table]) {
-    let ranges: Vec<_> = tables.iter().flat_map(job::Table::broken_off).collect();
+/// Ranges of which attempts that were broken off, under this leader or another, may have left files with stores.
+fn broken_off(tables: &[job::Table]) -> Vec<KeyRange> {
+    tables.iter().flat_map(job::Table::broken_off).collect()
+}
+
+/// Gives such files to the next sweep of their stores.
+async fn retire_files(target: &Target, ranges: &[KeyRange]) {
     if ranges.is_empty() {
         return;
     }
-    let left = target.importer.retire_files(&ranges).await;
+    let left = target.importer.retire_files(ranges).await;
     tracing::info!(
         ranges = ranges.len(),
         left,
@@ -411,7 +421,7 @@ async fn retire_files(target: &Target, tables: &[job::Table]) {
 /// Takes one commit_ts for each fresh table and records the plan, before anything is done.
 async fn record(
     store: &dyn StateStore,
-    epoch: Epoch,
+    (epoch, attempts): AttemptName,
     target: &Target,
     prepared: &mut Prepared,
 ) -> Result<()> {
@@ -423,7 +433,8 @@ async fn record(
     }
     for (&n, commit_ts) in prepared.fresh.iter().zip(stamps) {
         let record = &mut prepared.tables[n].record;
-        (record.commit_ts, record.planned_epoch) = (commit_ts, epoch);
+        record.commit_ts = commit_ts;
+        (record.planned_epoch, record.planned_attempts) = (epoch, attempts);
     }
     let fresh: Vec<(usize, &job::Table)> = prepared
         .fresh

@@ -7,6 +7,7 @@ use crate::process::{Process, run, wait_until};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -138,20 +139,49 @@ impl Etcd {
         format!("{scheme}://{}:{}", self.host, self.ports.0)
     }
 
+    async fn ask(&self, path: &str, body: Value) -> Value {
+        let url = format!("{}{path}", self.url());
+        let answer = http_client().post(url).body(body.to_string()).send();
+        let text = answer.await.expect("etcd").text().await.expect("a body");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Writes a key, as somebody else who uses this etcd.
+    pub async fn put(&self, key: &str, value: &str) {
+        let put = serde_json::json!({"key": BASE64.encode(key), "value": BASE64.encode(value)});
+        self.ask("/v3/kv/put", put).await;
+    }
+
+    /// All keys with their values and how often each was written.
+    pub async fn contents(&self) -> BTreeMap<String, (String, String)> {
+        // From the first key to the end of all, in base64: one zero byte.
+        let range = serde_json::json!({"key": "AA==", "range_end": "AA=="});
+        let answer = self.ask("/v3/kv/range", range).await;
+        let text = |value: &Value| {
+            let bytes = BASE64.decode(value.as_str().unwrap_or_default());
+            String::from_utf8_lossy(&bytes.expect("base64")).into_owned()
+        };
+        let found = answer["kvs"].as_array().cloned().unwrap_or_default();
+        let of = |kv: &Value| {
+            let version = kv["version"].as_str().unwrap_or_default().to_owned();
+            (text(&kv["key"]), (text(&kv["value"]), version))
+        };
+        found.iter().map(of).collect()
+    }
+
+    /// Grows by one with each transaction that writes.
+    pub async fn revision(&self) -> u64 {
+        let range = serde_json::json!({"key": "AA==", "count_only": true});
+        let answer = self.ask("/v3/kv/range", range).await;
+        let revision = answer["header"]["revision"].as_str();
+        revision
+            .and_then(|text| text.parse().ok())
+            .expect("a revision")
+    }
+
     /// Names of all keys.
     pub async fn keys(&self) -> Vec<String> {
-        // From the first key to the end of all, in base64: one zero byte.
-        let range = serde_json::json!({"key": "AA==", "range_end": "AA==", "keys_only": true});
-        let url = format!("{}/v3/kv/range", self.url());
-        let answer = http_client().post(url).body(range.to_string()).send();
-        let text = answer.await.expect("etcd").text().await.expect("a body");
-        let answer: Value = serde_json::from_str(&text).expect("JSON");
-        let keys = answer["kvs"].as_array().cloned().unwrap_or_default();
-        let name = |kv: &Value| {
-            let bytes = BASE64.decode(kv["key"].as_str()?).ok()?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        keys.iter().filter_map(name).collect()
+        self.contents().await.into_keys().collect()
     }
 
     /// Stops it where it stands, or lets it go on.
@@ -396,6 +426,12 @@ impl Fleet {
 
     /// Submits the bench's configuration; gives the job's id.
     pub fn submit(&self, settings: &[&str]) -> String {
+        let answer = self.submitted(settings);
+        answer["job"].as_str().expect("a job id").to_owned()
+    }
+
+    /// Submits it; gives the whole answer.
+    pub fn submitted(&self, settings: &[&str]) -> Value {
         let config = self.bench.config();
         let mut args = vec!["submit", "--config", config.to_str().expect("a UTF-8 path")];
         settings
@@ -403,8 +439,7 @@ impl Fleet {
             .for_each(|setting| args.extend(["--set", setting]));
         let output = self.ask(&args);
         assert!(output.status.success(), "{output:?}");
-        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        answer["job"].as_str().expect("a job id").to_owned()
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// Its status; `None` while no coordinator answers.
@@ -444,8 +479,14 @@ impl Fleet {
     /// Waits for the job's end, which must be success, and gives its report.
     #[track_caller]
     pub fn wait_finished(&self, job: &str) -> Value {
+        self.wait_finished_within(job, PATIENCE)
+    }
+
+    /// The same for a job of a size that takes longer.
+    #[track_caller]
+    pub fn wait_finished_within(&self, job: &str, patience: Duration) -> Value {
         let (mut last, mut status) = (Value::Null, Value::Null);
-        let ended = wait_until("the job to end", PATIENCE, || {
+        let ended = wait_until("the job to end", patience, || {
             if let Some(now) = self.status(job) {
                 last = now["job"].clone();
                 status = now;
@@ -512,14 +553,4 @@ pub async fn nothing_is_open(bench: &Bench) {
         assert_eq!(store["import_mode"], false, "{store}");
         assert_eq!(store["force_partition_ranges"], 0, "{store}");
     }
-}
-
-/// Finished files in the stores' import directories that nobody has ingested.
-pub async fn import_files(bench: &Bench) -> u64 {
-    let state = bench.control("GET", "/sandbox/state", "").await;
-    let state: Value = serde_json::from_str(&state).expect("JSON");
-    let stores = state["stores"].as_array().into_iter().flatten();
-    stores
-        .filter_map(|store| store["import_files"].as_u64())
-        .sum()
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use rustix::process::Signal;
+use serde_json::json;
 use std::fmt::Write;
 use thunderhead_tests::fleet::Fleet;
 use thunderhead_tests::import::Bench;
@@ -29,6 +30,16 @@ async fn prepared(file_count: u64, rows: u64, coordinators: usize) -> Fleet {
     Fleet::start(bench, coordinators)
 }
 
+/// Keys beside our prefix, of which a careless range would take some in.
+const FOREIGN: [&str; 6] = [
+    "/pd/7/config",
+    "/thunderhea",
+    "/thunderhead",
+    "/thunderhead-other/jobs/j/t/00000",
+    "/thunderhead0",
+    "jobs/j",
+];
+
 const SMALL: [&str; 4] = ["--memory", "64MiB", "--threads", "1"];
 
 fn progress(fleet: &Fleet, job: &str, field: &str) -> String {
@@ -54,7 +65,9 @@ fn asked(fleet: &Fleet, args: &[&str]) {
 
 async fn nothing_is_left(fleet: &Fleet) {
     let keys = fleet.etcd.keys().await;
-    let left = |key: &&String| key.contains("/jobs/") || key.contains("/parts/");
+    let left = |key: &&String| {
+        key.starts_with("/thunderhead/jobs/") || key.starts_with("/thunderhead/parts/")
+    };
     assert_eq!(keys.iter().find(left), None);
     let rules = fleet
         .bench
@@ -96,6 +109,10 @@ async fn all_is_well(fleet: &Fleet, rows: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_imports_what_one_process_imports_and_leaves_nothing_behind() {
     let fleet = prepared(6, 20_000, 1).await;
+    // Others use the same etcd, as PD uses its own; some of their keys look much like ours.
+    for key in FOREIGN {
+        fleet.etcd.put(key, "somebody else's").await;
+    }
     let job = fleet.submit(&[]);
     // Zero agents: it waits and says so.
     fleet.wait("a word about agents", |f| {
@@ -130,6 +147,37 @@ async fn a_fleet_imports_what_one_process_imports_and_leaves_nothing_behind() {
     asked(&fleet, &["resume", &job]);
     let report = fleet.wait_finished(&job);
     assert_eq!(report["tables"][0]["rows"], 120_000);
+    let mut kept = fleet.etcd.contents().await;
+    for key in FOREIGN {
+        let found = kept
+            .remove(key)
+            .map(|(value, version)| value + " " + &version);
+        assert_eq!(found.as_deref(), Some("somebody else's 1"), "{key}");
+    }
+    let ours = |key: &String| key.starts_with("/thunderhead/");
+    assert!(kept.keys().all(ours), "{kept:?}");
+    // Finished is finished, whoever asks again; until the table is emptied.
+    let again = fleet.submitted(&[]);
+    assert_eq!(
+        (&again["job"], &again["finished"]),
+        (&json!(job), &json!(true))
+    );
+    assert_eq!(fleet.status(&job).unwrap()["job"]["report"], report);
+    fleet.bench.sql(&["TRUNCATE TABLE d.t"]).await;
+    let anew = fleet.submitted(&[]);
+    assert_eq!(
+        (&anew["job"], &anew["finished"]),
+        (&json!(job), &json!(false))
+    );
+    let second = fleet.wait_finished(&job);
+    assert_eq!(
+        second["tables"][0]["checksum"].as_str().map(str::len),
+        Some(16)
+    );
+    assert_ne!(
+        second["tables"][0]["checksum"],
+        report["tables"][0]["checksum"]
+    );
     all_is_well(&fleet, 120_000).await;
 }
 

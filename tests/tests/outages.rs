@@ -3,10 +3,14 @@
 
 use rustix::process::Signal;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thunderhead_tests::import::Bench;
+use thunderhead_tests::process::wait_until;
 
 const DDL: &str = "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name VARCHAR(20), n INT, UNIQUE KEY un (name), KEY kn (n))";
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What Kubernetes gives a container between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(30);
 const RULES: &str = "/pd/api/v1/config/region-label/rules";
 
 async fn bench(rows: u64) -> Bench {
@@ -76,6 +80,52 @@ async fn a_file_that_changes_while_it_is_read_is_named_and_nothing_is_ingested()
     assert_eq!(bench.control("GET", RULES, "").await.trim(), "[]");
     bench.import(&[]).succeeds();
     holds(&bench, 600_001).await;
+}
+
+/// Whoever asked it to stop may kill it half a minute later. Files of the attempts that are broken off cannot be taken
+/// care of while their regions have no majority; what holds up the whole cluster can.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_is_asked_to_stop_gives_the_cluster_back_before_anything_that_may_take_long()
+{
+    let bench = bench(60_000).await;
+    let settings = [
+        "--log",
+        "info",
+        "--no-progress",
+        "--set",
+        "thunderhead.ingest=write",
+        "--set",
+        "tikv-importer.store-write-bwlimit=64KiB",
+        "--set",
+        "tikv-importer.region-split-size=600KiB",
+    ];
+    let log = bench.path("import.log");
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let mut process = bench.start_import(&settings, &log).unwrap();
+    wait_until("a range to be handed out", PATIENCE, || {
+        said().contains("task handed out task=\"range\"")
+    })
+    .unwrap();
+    for store in [2, 3] {
+        let path = format!("/sandbox/stores/{store}/stop");
+        bench.control("POST", &path, "").await;
+    }
+    process.signal(Signal::TERM).unwrap();
+    let asked = Instant::now();
+    while bench.control("GET", RULES, "").await.trim() != "[]" {
+        assert!(asked.elapsed() < GRACE, "{}", said());
+    }
+    assert_eq!(process.wait(GRACE).unwrap().code(), Some(8), "{}", said());
+    assert!(asked.elapsed() < GRACE, "{:?}", asked.elapsed());
+    let state = bench.control("GET", "/sandbox/state", "").await;
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(state["gc_barriers"], serde_json::json!([]), "{state}");
+    for store in [2, 3] {
+        let path = format!("/sandbox/stores/{store}/start");
+        bench.control("POST", &path, "").await;
+    }
+    bench.import(&["--no-progress"]).succeeds();
+    holds(&bench, 60_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ pub(super) struct Remote {
 /// Commands to a fleet.
 #[derive(Subcommand)]
 pub(super) enum RemoteCommand {
-    /// Hand a job to a fleet; the same job again joins it, or goes on after a failure
+    /// Hand a job to a fleet; the same job again joins it, goes on after a failure, or says that it is finished
     Submit {
         #[command(flatten)]
         config: Box<ConfigArgs>,
@@ -326,6 +326,9 @@ async fn submit(client: &Client, remote: &Remote, config: &ConfigArgs, wait: boo
     let submitted: Submitted = parse(answer)?;
     match remote.output {
         Format::Json => println!("{}", json!(submitted)),
+        Format::Text if submitted.finished => {
+            println!("{} (already finished: nothing is done)", submitted.job)
+        }
         Format::Text if submitted.joined => println!("{} (was there already)", submitted.job),
         Format::Text => println!("{}", submitted.job),
     }

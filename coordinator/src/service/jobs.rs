@@ -2,19 +2,20 @@
 //! those that are. A job's record goes with it: after its end the state store holds only its line in the history.
 
 use super::Shared;
+use crate::done::Done;
 use crate::fleet::FleetHandle;
 use crate::job::{self, JobRecord};
 use crate::progress::Progress;
-use crate::report::Report;
 use crate::run::{self, FleetRun};
 use crate::store::{Commit, StateStore, Txn};
+use crate::target::Target;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use thunderhead_config::{Job, Level, fingerprint};
+use thunderhead_config::{Job, fingerprint};
 use thunderhead_types::{Clock, Error, ErrorKind, Result, SystemClock, fail_point};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,9 @@ pub struct Submitted {
     pub job: String,
     /// The job was there already.
     pub joined: bool,
+    /// It is finished, and its tables are what it made of this source: nothing is done.
+    #[serde(default)]
+    pub finished: bool,
 }
 
 /// How far a job has come, as it is recorded.
@@ -70,8 +74,9 @@ pub enum JobState {
 pub struct Ended {
     /// Its line in the list.
     pub view: JobView,
-    /// The report of a finished job.
-    pub report: Option<serde_json::Value>,
+    /// What a finished job made.
+    #[serde(default)]
+    pub done: Option<Done>,
 }
 
 /// A job in a list.
@@ -211,7 +216,8 @@ impl Jobs {
             .await
             .map_err(|e| Error::new(ErrorKind::Internal, "submit", e))??;
         let id = fingerprint::identity(&job, &tree);
-        let cluster_id = run::cluster_id(&job).await?;
+        let target = Target::connect(&job, CancellationToken::new()).await?;
+        let cluster_id = target.pd.cluster_id();
         let tables: Vec<String> = tree
             .tables
             .iter()
@@ -236,6 +242,18 @@ impl Jobs {
             }
             entries.get(&id).map(|entry| entry.record.state)
         };
+        if joined.is_none()
+            && let Some(done) = self.last(&id).await?.and_then(|ended| ended.done)
+            && done
+                .holds(&target, &id, &fingerprint::content(&job, &tree))
+                .await?
+        {
+            return Ok(Submitted {
+                job: id,
+                joined: true,
+                finished: true,
+            });
+        }
         if let Some(password) = submission.password.clone() {
             self.shared.passwords.write().insert(id.clone(), password);
         }
@@ -243,6 +261,7 @@ impl Jobs {
             return Ok(Submitted {
                 job: id,
                 joined: true,
+                finished: false,
             });
         }
         let record = JobRecord {
@@ -271,6 +290,7 @@ impl Jobs {
         Ok(Submitted {
             job: id,
             joined: joined.is_some(),
+            finished: false,
         })
     }
 
@@ -356,7 +376,7 @@ impl Jobs {
             entry.cancel.cancel();
         }
         if idle {
-            self.forget(&id, JobState::Cancelled, None, None).await?;
+            self.forget(&id, JobState::Cancelled, None).await?;
         }
         Ok(())
     }
@@ -392,18 +412,21 @@ impl Jobs {
         {
             return Ok(view(&id, &entry.record));
         }
-        let history = self.history().await?;
-        let ended = history
-            .into_iter()
-            .rev()
-            .find(|(_, e)| e.view.job.starts_with(id));
-        let (_, ended) = ended
-            .filter(|_| !id.is_empty())
-            .ok_or_else(|| no_such(id))?;
+        let ended = self.last(id).await?.ok_or_else(|| no_such(id))?;
+        let report = ended.done.map(|done| serde_json::to_value(&done.report));
         Ok(JobView {
-            report: ended.report,
+            report: report
+                .transpose()
+                .map_err(|e| Error::new(ErrorKind::Internal, "report", e))?,
             ..ended.view
         })
+    }
+
+    /// The job that ended last of those whose id begins with `id`.
+    async fn last(&self, id: &str) -> Result<Option<Ended>> {
+        let mut ended = self.history().await?.into_iter().rev();
+        let found = ended.find(|(_, e)| !id.is_empty() && e.view.job.starts_with(id));
+        Ok(found.map(|(_, ended)| ended))
     }
 
     async fn history(&self) -> Result<Vec<(String, Ended)>> {
@@ -439,12 +462,9 @@ impl Jobs {
                 return;
             }
             let ended = match result {
-                Ok(report) => {
-                    self.forget(id, JobState::Finished, None, Some(report))
-                        .await
-                }
+                Ok(done) => self.forget(id, JobState::Finished, Some(done)).await,
                 Err(_) if cancel.is_cancelled() || record.state == JobState::Cancelling => {
-                    self.forget(id, JobState::Cancelled, None, None).await
+                    self.forget(id, JobState::Cancelled, None).await
                 }
                 Err(error) if error.kind == ErrorKind::Cluster && error.place == run::NOT_BEGUN => {
                     tracing::warn!(%error, id, "a job cannot begin yet and is tried again");
@@ -474,14 +494,13 @@ impl Jobs {
         record: &JobRecord,
         cancel: &CancellationToken,
         start: Instant,
-    ) -> Result<serde_json::Value> {
+    ) -> Result<Done> {
         let submission = record.submission.clone().unwrap_or_default();
         let password = self.shared.passwords.read().get(id).cloned();
         let job = self.load(&submission, password.as_deref())?;
         let (progress, _) = Progress::new();
         let store: Arc<dyn StateStore> = self.shared.store.clone();
-        let verified = job.checksum != Level::Off;
-        let tables = run::run_in_fleet(FleetRun {
+        run::run_in_fleet(FleetRun {
             job,
             job_id: id.to_owned(),
             record: record.clone(),
@@ -489,10 +508,9 @@ impl Jobs {
             fleet: self.fleet.clone(),
             progress,
             stop: cancel.clone(),
+            start,
         })
-        .await?;
-        let report = Report::new(id, &tables, verified, start.elapsed());
-        serde_json::to_value(&report).map_err(|e| Error::new(ErrorKind::Internal, "report", e))
+        .await
     }
 
     /// A former leader began to cancel the job: what it left open is closed here, or ends by itself in minutes.
@@ -509,13 +527,7 @@ impl Jobs {
     }
 
     /// Deletes a job's runs and records, and adds its line to the history.
-    async fn forget(
-        &self,
-        id: &str,
-        state: JobState,
-        error: Option<JobError>,
-        report: Option<serde_json::Value>,
-    ) -> Result<()> {
+    async fn forget(&self, id: &str, state: JobState, done: Option<Done>) -> Result<()> {
         self.fleet.forget(id).await?;
         self.fleet.drop_runs(id).await?;
         let Some(record) = self.entries.lock().get(id).map(|e| e.record.clone()) else {
@@ -526,19 +538,17 @@ impl Jobs {
             view: JobView {
                 state,
                 ended_ms: Some(ended_ms),
-                error,
+                error: None,
                 ..view(id, &record)
             },
-            report,
+            done,
         };
+        let history = self.history().await?;
+        let key = history_key(history.last().map(|(key, _)| key.as_str()), ended_ms, id);
         let mut txn = Txn::default()
             .delete(job::job_key(id))
             .delete(format!("{}/", job::job_key(id)))
-            .put(
-                format!("{HISTORY}{ended_ms:014}-{id}"),
-                job::to_json(&ended)?,
-            );
-        let history = self.history().await?;
+            .put(key, job::to_json(&ended)?);
         for (key, _) in history
             .iter()
             .take((history.len() + 1).saturating_sub(HISTORY_MAX))
@@ -554,6 +564,13 @@ impl Jobs {
     }
 }
 
+/// Keys are in the order in which jobs ended, also when the clock was set back after `last`.
+fn history_key(last: Option<&str>, ended_ms: u64, id: &str) -> String {
+    let before = last.and_then(|key| key.strip_prefix(HISTORY)?.split('-').next()?.parse().ok());
+    let at = ended_ms.max(before.map_or(0, |ms: u64| ms + 1));
+    format!("{HISTORY}{at:014}-{id}")
+}
+
 fn view(id: &str, record: &JobRecord) -> JobView {
     JobView {
         job: id.to_owned(),
@@ -564,5 +581,20 @@ fn view(id: &str, record: &JobRecord) -> JobView {
         tables: record.tables.len(),
         error: record.error.clone(),
         report: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_make_the_newest_job_an_old_one() {
+        let first = history_key(None, 5_000, "a");
+        let back = history_key(Some(&first), 10, "b");
+        let later = history_key(Some(&back), 9_000, "a");
+        assert!(first < back && back < later, "{first} {back} {later}");
+        assert!(later.ends_with("009000-a"));
     }
 }

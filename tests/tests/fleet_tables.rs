@@ -1,0 +1,129 @@
+//! One job of hundreds of small tables on a fleet of real processes: nothing waits for a clock between two tables.
+//! `THUNDERHEAD_TABLES=500x1000000` chooses their number and the bytes of each.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::Duration;
+use thunderhead_tests::fleet::{Fleet, nothing_is_open};
+use thunderhead_tests::import::Bench;
+
+const SMALL: [&str; 4] = ["--memory", "128MiB", "--threads", "1"];
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+async fn prepared(tables: u64, bytes: u64) -> (Fleet, u64) {
+    let bench = Bench::start(&[]);
+    bench.sql(&["CREATE DATABASE d"]).await;
+    let ddl = |n| {
+        format!(
+            "CREATE TABLE d.t{n:03} (id BIGINT PRIMARY KEY CLUSTERED, a VARCHAR(40), KEY ka (a))"
+        )
+    };
+    let ddl: Vec<String> = (0..tables).map(ddl).collect();
+    bench
+        .sql(&ddl.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
+    let (mut text, mut rows) = ("id,a\n".to_owned(), 0u64);
+    while (text.len() as u64) < bytes {
+        let a = rows.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        writeln!(text, "{rows},{a:016x}{:016x}", a.rotate_left(17)).unwrap();
+        rows += 1;
+    }
+    for n in 0..tables {
+        bench.file(&format!("d.t{n:03}.csv"), &text);
+    }
+    (Fleet::start(bench, 1), rows)
+}
+
+/// What a line of the leader's log says of its tasks: when, whether one began, and which.
+fn task_event(line: &str) -> Option<(u64, bool, &str)> {
+    let begins = line.contains("task handed out task=");
+    if !begins && !line.contains("task recorded task=") {
+        return None;
+    }
+    let id = line.split_once("task_id=")?.1.split(' ').next()?;
+    // Such as 2026-11-21T15:30:01.123456Z; the day is of no interest.
+    let (hms, _) = line.split_once('T')?.1.split_once('Z')?;
+    let (whole, fraction) = hms.split_once('.')?;
+    let seconds = whole
+        .split(':')
+        .try_fold(0u64, |sum, part| Some(sum * 60 + part.parse::<u64>().ok()?))?;
+    Some((
+        seconds * 1000 + fraction.get(..3)?.parse::<u64>().ok()?,
+        begins,
+        id,
+    ))
+}
+
+/// From the first task to the last, and how much of that passed without any task in hand; ms.
+fn span_and_idle(log: &str) -> (u64, u64) {
+    let mut in_hand = BTreeSet::new();
+    let (mut span, mut idle, mut last) = (0, 0, None);
+    for (at, begins, id) in log.lines().filter_map(task_event) {
+        let passed = last.map_or(0, |last| (at + DAY_MS - last) % DAY_MS);
+        last = Some(at);
+        span += passed;
+        if in_hand.is_empty() {
+            idle += passed;
+        }
+        if begins {
+            in_hand.insert(id);
+        } else {
+            in_hand.remove(id);
+        }
+    }
+    (span, idle)
+}
+
+#[test]
+fn time_without_a_task_is_told_from_the_log() {
+    let line = |at: &str, what: &str, id: u32| {
+        format!("2026-11-21T{at}Z  INFO x: task {what} task=\"chunk\" task_id={id} more=1\n")
+    };
+    let log = line("23:59:59.900000", "handed out", 1)
+        + &line("23:59:59.950000", "handed out", 2)
+        + &line("00:00:00.000000", "recorded", 1)
+        + &line("00:00:00.100000", "recorded", 2)
+        + "something else\n"
+        + &line("00:00:01.000000", "handed out", 3)
+        + &line("00:00:01.100000", "recorded", 3);
+    assert_eq!(span_and_idle(&log), (1200, 900));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_small_tables_are_one_job_in_which_the_agents_are_never_without_work() {
+    let size = std::env::var("THUNDERHEAD_TABLES").unwrap_or_else(|_| "200x4000".to_owned());
+    let (tables, bytes) = size.split_once('x').unwrap();
+    let (tables, bytes) = (tables.parse().unwrap(), bytes.parse().unwrap());
+    let (fleet, rows) = prepared(tables, bytes).await;
+    let _agents = ["a0", "a1"].map(|name| fleet.agent(name, &SMALL));
+    fleet.wait("two agents", |fleet| fleet.active() == 2);
+    let before = fleet.etcd.revision().await;
+    let job = fleet.submit(&[]);
+    let patience = Duration::from_secs(120 + tables * bytes / 1_000_000);
+    let report = fleet.wait_finished_within(&job, patience);
+    assert_eq!(report["tables"].as_array().unwrap().len() as u64, tables);
+    let commits = fleet.etcd.revision().await - before;
+    let log = std::fs::read_to_string(fleet.bench.path("coordinator-0.log")).unwrap();
+    let (span, idle) = span_and_idle(&log);
+    println!(
+        "{tables} tables of {bytes} bytes: {commits} transactions in etcd; tasks were in hand for all but {idle} of {span} ms"
+    );
+    // Its manifest, three for the plan of its ranges, two for its one range, two phases; and the plan of all.
+    assert!(commits <= 8 * tables + tables / 10 + 20, "{commits}");
+    // A pause of a tick for each table would be many times as much.
+    assert!(idle <= span / 5, "{idle} of {span} ms");
+    let last = format!("d.t{:03}", tables - 1);
+    for table in ["d.t000", last.as_str()] {
+        let count = fleet
+            .bench
+            .query(&format!("SELECT COUNT(*) FROM {table}"))
+            .await;
+        assert_eq!(count, [[rows.to_string()]]);
+    }
+    fleet
+        .bench
+        .sql(&[&format!("ADMIN CHECK TABLE {last}")])
+        .await;
+    nothing_is_open(&fleet.bench).await;
+}
