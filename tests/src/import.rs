@@ -108,7 +108,7 @@ impl Bench {
             .collect()
     }
 
-    /// Waits until no store has a file that no ingest took: they sweep every ten seconds.
+    /// Waits until no store has a file that no ingest took: they sweep every ten seconds unless told otherwise.
     pub async fn no_import_files(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {

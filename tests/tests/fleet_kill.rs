@@ -9,18 +9,22 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use thunderhead_tests::clashes;
-use thunderhead_tests::fleet::{Fleet, import_files, nothing_is_open, sums, tables};
+use thunderhead_tests::fleet::{Fleet, nothing_is_open, sums, tables};
 use thunderhead_tests::import::Bench;
 use thunderhead_tests::process::Process;
 
 const ROWS: u64 = 40_000;
 const SMALL: [&str; 4] = ["--memory", "64MiB", "--threads", "1"];
 /// A dozen chunks and ranges of little data.
-const SETTINGS: [&str; 3] = [
+const SETTINGS: [&str; 2] = [
     "mydumper.max-region-size=128KiB",
     "tikv-importer.region-split-size=1MiB",
-    "thunderhead.ingest=write",
 ];
+/// The two ways into TiKV.
+const WRITE: &str = "thunderhead.ingest=write";
+const UPLOAD: &str = "thunderhead.ingest=upload";
+/// Stores delete what no ingest took this often, so that each case can wait for it.
+const SWEEPS: [&str; 2] = ["--sweep-interval", "1s"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Places in an agent, in the order in which a task comes by; `:2` is the second visit.
@@ -65,8 +69,8 @@ const COORDINATOR_POINTS: [&str; 16] = [
 /// Places that only a fleet has, or only a process that works by itself.
 const FLEET_ONLY: [&str; 3] = ["serve-run", "submit", "forget"];
 const ONE_PROCESS_ONLY: [&str; 1] = ["clean-up"];
-/// Places on the way of files that we build ourselves.
-const UPLOAD_POINTS: [&str; 2] = ["upload:2", "uploaded"];
+/// Places on the way of files that we build ourselves; the last two are those of the other way, too.
+const UPLOAD_POINTS: [&str; 4] = ["upload:2", "uploaded", "ingest-sent", "ingest-acknowledged"];
 /// The job is over there: nothing is left to go on with, so the table is only looked at.
 const AFTER_THE_END: [&str; 1] = ["forgotten"];
 
@@ -89,13 +93,23 @@ enum Role {
 struct Case {
     role: Role,
     point: &'static str,
+    /// The way into TiKV.
+    way: &'static str,
+}
+
+impl Case {
+    fn settings(&self) -> [&'static str; 3] {
+        [SETTINGS[0], SETTINGS[1], self.way]
+    }
 }
 
 fn matrix() -> Vec<Case> {
-    let case = |role| move |point| Case { role, point };
+    let by = |way| move |role| move |point| Case { role, point, way };
+    let (case, upload) = (by(WRITE), by(UPLOAD));
     let mut cases = Vec::new();
     for role in [Role::Agent, Role::AgentWithDisk, Role::SuspendedAgent] {
         cases.extend(AGENT_POINTS.map(case(role)));
+        cases.extend(UPLOAD_POINTS.map(upload(role)));
     }
     for role in [Role::Leader, Role::SuspendedLeader] {
         cases.extend(COORDINATOR_POINTS.map(case(role)));
@@ -103,25 +117,24 @@ fn matrix() -> Vec<Case> {
     }
     let here = AGENT_POINTS.into_iter().chain(COORDINATOR_POINTS);
     let here = here.filter(|point| !FLEET_ONLY.contains(point));
-    cases.extend(
-        here.chain(ONE_PROCESS_ONLY)
-            .chain(UPLOAD_POINTS)
-            .map(|point| case(Role::OneProcess)(point)),
-    );
+    cases.extend(here.chain(ONE_PROCESS_ONLY).map(case(Role::OneProcess)));
+    cases.extend(UPLOAD_POINTS.map(upload(Role::OneProcess)));
     cases
 }
 
 /// What `make test` runs of it: each role once, at the places that have cost most thought.
-const FEW: [(Role, &str); 9] = [
-    (Role::Agent, "ingest-sent"),
-    (Role::AgentWithDisk, "written"),
-    (Role::AgentWithDisk, "serve-run"),
-    (Role::SuspendedAgent, "written"),
-    (Role::Leader, "plan-ranges"),
-    (Role::SuspendedLeader, "record-report:2"),
-    (Role::OneProcess, "rename"),
-    (Role::OneProcess, "ingest-acknowledged"),
-    (Role::OneProcess, "clean-up"),
+const FEW: [(Role, &str, &str); 11] = [
+    (Role::Agent, "ingest-sent", WRITE),
+    (Role::Agent, "uploaded", UPLOAD),
+    (Role::AgentWithDisk, "written", WRITE),
+    (Role::AgentWithDisk, "serve-run", WRITE),
+    (Role::SuspendedAgent, "written", WRITE),
+    (Role::Leader, "plan-ranges", WRITE),
+    (Role::SuspendedLeader, "record-report:2", WRITE),
+    (Role::OneProcess, "rename", WRITE),
+    (Role::OneProcess, "ingest-acknowledged", WRITE),
+    (Role::OneProcess, "upload:2", UPLOAD),
+    (Role::OneProcess, "clean-up", WRITE),
 ];
 
 fn name_of(point: &str) -> &str {
@@ -174,7 +187,7 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
-        let fleet = Fleet::start(tables(&[], ROWS).await, 2);
+        let fleet = Fleet::start(tables(&SWEEPS, ROWS).await, 2);
         let agents = ["a0", "stays"].map(|name| fleet.agent(name, &SMALL));
         Self {
             fleet,
@@ -189,7 +202,8 @@ impl Rig {
         let empty = ["TRUNCATE TABLE d.t", "TRUNCATE TABLE d.heap"];
         self.fleet.bench.sql(&empty).await;
         self.twin.sql(&empty).await;
-        self.twin.import(&import_args()).succeeds();
+        let settings = [SETTINGS[0], SETTINGS[1], WRITE];
+        self.twin.import(&import_args(&settings)).succeeds();
         sums(&self.twin).await
     }
 
@@ -198,8 +212,8 @@ impl Rig {
     }
 
     /// An agent dies, or is suspended for longer than its lease.
-    fn agent_case(&mut self, role: Role, n: usize, point: &str) {
-        let fleet = &self.fleet;
+    fn agent_case(&mut self, case: &Case, n: usize) {
+        let (fleet, role, point) = (&self.fleet, case.role, case.point);
         self.agents[0].kill().unwrap();
         let armed = if role == Role::SuspendedAgent {
             format!("{point}=stop")
@@ -208,7 +222,7 @@ impl Rig {
         };
         self.agents[0] = fleet.armed_agent(&self.dying, &armed, &SMALL);
         self.two_agents();
-        let job = fleet.submit(&SETTINGS);
+        let job = fleet.submit(&case.settings());
         let agent = &mut self.agents[0];
         if role == Role::SuspendedAgent {
             let id = std::fs::read_to_string(fleet.sort_dir(&self.dying).join("agent-id")).unwrap();
@@ -232,8 +246,8 @@ impl Rig {
     }
 
     /// The leader dies, or is suspended until another one leads.
-    fn leader_case(&mut self, role: Role, point: &str) {
-        let suspended = role == Role::SuspendedLeader;
+    fn leader_case(&mut self, case: &Case) {
+        let (point, suspended) = (case.point, case.role == Role::SuspendedLeader);
         let armed = if suspended {
             format!("{point}=stop")
         } else {
@@ -259,7 +273,7 @@ impl Rig {
         fleet.coordinators[former] = Some(process);
         self.two_agents();
         let fleet = &mut self.fleet;
-        let job = fleet.submit(&SETTINGS);
+        let job = fleet.submit(&case.settings());
         let mut process = fleet.coordinators[leader].take().unwrap();
         if suspended {
             fleet.wait("the leader to stand still", |_| process.is_stopped());
@@ -280,14 +294,12 @@ impl Rig {
     }
 
     /// A process that works by itself dies; the same command goes on.
-    async fn one_process_case(&self, point: &str) {
+    async fn one_process_case(&self, case: &Case) {
         let bench = &self.fleet.bench;
         let path = bench.path("import.log");
-        let mut args = import_args();
-        if UPLOAD_POINTS.contains(&point) {
-            args.extend(["--set", "thunderhead.ingest=upload"]);
-        }
-        let mut process = bench.start_import_armed(point, &args, &path).unwrap();
+        let settings = case.settings();
+        let args = import_args(&settings);
+        let mut process = bench.start_import_armed(case.point, &args, &path).unwrap();
         let status = process.wait(PATIENCE).unwrap();
         assert_eq!(status.code(), None, "it was not killed: {status}");
         bench.import(&args).succeeds();
@@ -295,9 +307,9 @@ impl Rig {
     }
 }
 
-fn import_args() -> Vec<&'static str> {
+fn import_args<'a>(settings: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["--no-progress"];
-    SETTINGS
+    settings
         .iter()
         .for_each(|setting| args.extend(["--set", setting]));
     args
@@ -315,37 +327,33 @@ async fn whoever_dies_or_sleeps_at_whatever_step_the_tables_are_those_of_one_pro
     let mut rig = Rig::start().await;
     rig.two_agents();
     let (mut killed, mut suspended) = (0, 0);
-    for (n, Case { role, point }) in matrix().into_iter().enumerate() {
+    for (n, case) in matrix().into_iter().enumerate() {
+        let Case { role, point, way } = case;
         let wanted = match &only {
             Some(only) => name_of(point) == only || format!("{role:?}@{point}") == *only,
-            None => all || FEW.contains(&(role, point)),
+            None => all || FEW.contains(&(role, point, way)),
         };
         if !wanted {
             continue;
         }
         let start = std::time::Instant::now();
-        println!("{role:?} at {point}");
+        println!("{role:?} at {point}, {way}");
         let expected = rig.next_tables().await;
         match role {
-            Role::Agent | Role::AgentWithDisk | Role::SuspendedAgent => {
-                rig.agent_case(role, n, point);
-            }
-            Role::Leader | Role::SuspendedLeader => rig.leader_case(role, point),
-            Role::OneProcess => rig.one_process_case(point).await,
+            Role::Agent | Role::AgentWithDisk | Role::SuspendedAgent => rig.agent_case(&case, n),
+            Role::Leader | Role::SuspendedLeader => rig.leader_case(&case),
+            Role::OneProcess => rig.one_process_case(&case).await,
         }
         rig.fleet.is_complete_and_clean(&expected).await;
+        rig.fleet.bench.no_import_files().await;
         match role {
             Role::SuspendedAgent | Role::SuspendedLeader => suspended += 1,
             _ => killed += 1,
         }
-        let files = import_files(&rig.fleet.bench).await;
-        println!(
-            "  {:.1} s, {files} import files",
-            start.elapsed().as_secs_f64()
-        );
+        println!("  {:.1} s", start.elapsed().as_secs_f64());
     }
     println!(
-        "{killed} kills, {suspended} suspensions: {} times the tables of one process",
+        "{killed} kills, {suspended} suspensions: {} times the tables of one process, and no file in an import directory",
         killed + suspended
     );
 }

@@ -4,6 +4,8 @@ use super::{Format, fail, runtime, stop_requested};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+use thunderhead_config::parse_duration_ms;
 use thunderhead_net::Security;
 use thunderhead_sandbox::{Fault, Profile, Sandbox, SandboxConfig};
 use thunderhead_types::{Error, ErrorKind, Result};
@@ -38,6 +40,10 @@ pub(super) struct SandboxArgs {
     #[arg(long, value_parser = profile, default_value = "tikv-9.0")]
     profile: Profile,
 
+    /// How often stores delete files that no ingest took; TiKV does every ten minutes
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    sweep_interval: Duration,
+
     /// A JSON file with a list of faults to inject from the start
     #[arg(long)]
     faults: Option<PathBuf>,
@@ -59,6 +65,12 @@ fn profile(name: &str) -> std::result::Result<Profile, String> {
     serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration_ms(text)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "a time such as 10s".to_owned())
+}
+
 pub(super) fn run(args: &SandboxArgs) -> ExitCode {
     match runtime().and_then(|runtime| runtime.block_on(serve(args))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +86,7 @@ async fn serve(args: &SandboxArgs) -> Result<()> {
     config.sql_port = args.sql_port;
     config.status_port = args.status_port;
     config.profile = args.profile;
+    config.sweep_interval = args.sweep_interval;
     config.faults = faults(args)?;
     config.security = Security {
         ca: args.ca.clone(),
