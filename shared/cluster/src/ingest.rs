@@ -234,10 +234,7 @@ impl Importer {
             };
             stats.bytes += slice.tally.bytes;
             match self.ingest_slice(&work, &slice, stats, patience).await? {
-                Outcome::Ingested => {
-                    fail_point("ingest-acknowledged");
-                    patience.progress();
-                }
+                Outcome::Ingested => patience.progress(),
                 Outcome::Lost(refusal) => {
                     stats.retries += 1;
                     stats.rewrites += 1;
@@ -273,7 +270,10 @@ impl Importer {
             let single = self.single_ingest.load(Ordering::Relaxed);
             let sent = self.send_ingest(&region, &slice.metas, single);
             let refusal = match self.waits().stores.during(sent).await? {
-                Ok(()) => return Ok(Outcome::Ingested),
+                Ok(()) => {
+                    fail_point("ingest-acknowledged");
+                    return Ok(Outcome::Ingested);
+                }
                 Err(refusal) => refusal,
             };
             untold |= refusal.reaction == Reaction::Unknown;
