@@ -141,6 +141,7 @@ impl Leader {
             cluster,
             started: vec![None; tables.len()],
             tally: Tally::of(&tables),
+            whereabouts: Whereabouts::of(&tables),
             tables,
             steps,
             scheduler: Scheduler::default(),
@@ -151,7 +152,6 @@ impl Leader {
             agents: Vec::new(),
             lost: BTreeMap::new(),
             away: BTreeSet::new(),
-            whereabouts: Whereabouts::default(),
             ready: BTreeMap::new(),
             failures: BTreeMap::new(),
             retries: BTreeMap::new(),
@@ -283,17 +283,17 @@ impl Leader {
         held: &BTreeSet<(u64, String)>,
     ) -> Result<()> {
         let mut lost = Vec::new();
-        for (n, table) in self.tables.iter().enumerate() {
+        for (n, number) in self.whereabouts.held_by(agent) {
+            let table = &self.tables[n];
             if table.record.phase >= Phase::Ingested {
                 continue;
             }
-            let ours = |m: &wire::Manifest| m.agent_id == agent && !m.stored;
-            for (&number, manifest) in table.manifests.iter().filter(|(_, m)| ours(m)) {
-                let id = TaskRef::Chunk { table: n, number }.id();
-                if !held.contains(&(id, manifest.attempt_dir.clone())) && is_needed(table, manifest)
-                {
-                    lost.push(id);
-                }
+            let Some(manifest) = table.manifests.get(&number).filter(|m| !m.stored) else {
+                continue;
+            };
+            let id = TaskRef::Chunk { table: n, number }.id();
+            if !held.contains(&(id, manifest.attempt_dir.clone())) && is_needed(table, manifest) {
+                lost.push(id);
             }
         }
         self.forget_manifests(&lost).await?;
@@ -324,7 +324,7 @@ impl Leader {
             };
             self.tally.remove(&void, self.tables[n].is_existing(number));
             self.lost.insert((n, number), spans(&void.runs).collect());
-            self.whereabouts.chunk_changed(n, number);
+            self.whereabouts.forgotten(&void.agent_id, n, number);
             self.whereabouts.away_changed();
             self.commit(Txn::default().delete(job::item_key(&self.job_id, n, 'm', number)))
                 .await?;
@@ -354,8 +354,8 @@ impl Leader {
         }
         let table = &mut self.tables[n];
         self.tally.add(&manifest, table.is_existing(number));
+        self.whereabouts.encoded(&manifest.agent_id, n, number);
         table.manifests.insert(number, manifest);
-        self.whereabouts.chunk_changed(n, number);
         match table.record.phase {
             Phase::Encoding => self.chunk_encoded(n).await,
             Phase::Detecting => self.all_encoded_again(n).await,

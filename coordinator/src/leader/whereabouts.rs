@@ -20,13 +20,45 @@ pub(super) struct Whereabouts {
     away: BTreeMap<usize, Spans>,
     /// Where the runs of each group of chunks lie.
     groups: BTreeMap<(usize, u64), Spans>,
+    /// Chunks by the agent that has their runs.
+    holders: BTreeMap<String, BTreeSet<(usize, u64)>>,
 }
 
 impl Whereabouts {
-    /// A chunk has a manifest, or has none any more.
-    pub(super) fn chunk_changed(&mut self, table: usize, number: u64) {
+    /// Of what is recorded.
+    pub(super) fn of(tables: &[Table]) -> Self {
+        let mut whereabouts = Self::default();
+        for (n, table) in tables.iter().enumerate() {
+            for (&number, manifest) in &table.manifests {
+                whereabouts.encoded(&manifest.agent_id, n, number);
+            }
+        }
+        whereabouts
+    }
+
+    /// A chunk has a manifest.
+    pub(super) fn encoded(&mut self, agent: &str, table: usize, number: u64) {
+        let held = self.holders.entry(agent.to_owned()).or_default();
+        held.insert((table, number));
+        self.chunk_changed(table, number);
+    }
+
+    /// A chunk has none any more.
+    pub(super) fn forgotten(&mut self, agent: &str, table: usize, number: u64) {
+        if let Some(held) = self.holders.get_mut(agent) {
+            held.remove(&(table, number));
+        }
+        self.chunk_changed(table, number);
+    }
+
+    fn chunk_changed(&mut self, table: usize, number: u64) {
         self.lost.remove(&table);
         self.groups.remove(&(table, number / GROUP));
+    }
+
+    /// Tables and chunks whose runs the agent has.
+    pub(super) fn held_by(&self, agent: &str) -> impl Iterator<Item = (usize, u64)> {
+        self.holders.get(agent).into_iter().flatten().copied()
     }
 
     /// Agents came or went, or one that is away has other runs.
