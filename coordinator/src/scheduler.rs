@@ -3,6 +3,8 @@
 //! leaves counting slots to the fleet, because agents serve many jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use thunderhead_types::Epoch;
 use tokio::time::Instant;
@@ -14,6 +16,22 @@ pub enum TaskKind {
     Encode,
     /// Runs to TiKV.
     Ingest,
+}
+
+/// Counts the attempts that a loop hands out, over all jobs: a job that is planned again under the same epoch must not
+/// take a report about its predecessor for its own.
+#[derive(Clone, Default)]
+pub(crate) struct Attempts(Arc<AtomicU32>);
+
+impl Attempts {
+    pub(crate) fn given(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The number of the next one. Only the loop gives them.
+    pub(crate) fn give(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// What names an attempt at a task for ever: the epoch of the leader that handed it out, and its number among all

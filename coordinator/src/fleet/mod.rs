@@ -16,13 +16,13 @@ pub mod status;
 use crate::job::Table;
 use crate::leader::{Leader, Steps};
 use crate::progress::Progress;
+use crate::scheduler::Attempts;
 use crate::store::StateStore;
 use member::Member;
 use members::Messages;
 use status::{AgentStatus, FleetStatus, JobStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{
     AgentMessage, CancelTask, ClusterSpec, CoordinatorMessage, DropRuns,
@@ -119,22 +119,6 @@ pub enum Event {
         /// Which of its sessions.
         session: u64,
     },
-}
-
-/// Counts the attempts that a loop hands out, over all jobs: a job that is planned again under the same epoch must not
-/// take a report about its predecessor for its own.
-#[derive(Clone, Default)]
-struct Attempts(Arc<AtomicU32>);
-
-impl Attempts {
-    fn given(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// The number of the next one. Only the loop gives them.
-    fn give(&self) -> u32 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
 }
 
 /// A running loop as others see it. Cheap to clone.
