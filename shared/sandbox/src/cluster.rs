@@ -14,7 +14,7 @@ use crate::tso::Tso;
 use parking_lot::{Mutex, RwLock};
 use rocksdb::Cache;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use thunderhead_proto::metapb::{
@@ -66,8 +66,41 @@ pub(crate) struct Cluster {
     pub(crate) uploaded_ids: Mutex<HashMap<String, u32>>,
     /// Set once the port listens.
     pub(crate) sql_port: OnceLock<SqlPort>,
+    /// Uuids that an ingest named, and those that came again after that.
+    pub(crate) names: Mutex<Names>,
     ids: Mutex<Ids>,
     started_unix_s: i64,
+}
+
+/// What an importer must never do: a follower that applies late would find its file taken.
+#[derive(Default)]
+pub(crate) struct Names {
+    ingested: HashSet<Vec<u8>>,
+    again: HashSet<Vec<u8>>,
+}
+
+/// Names that are remembered.
+const NAMES_MAX: usize = 1 << 20;
+
+impl Names {
+    pub(crate) fn ingest(&mut self, uuid: &[u8]) {
+        if self.ingested.len() >= NAMES_MAX {
+            self.ingested.clear();
+        }
+        self.ingested.insert(uuid.to_vec());
+    }
+
+    /// A stream that brings a file opens.
+    pub(crate) fn open(&mut self, uuid: &[u8]) {
+        if self.ingested.contains(uuid) {
+            tracing::error!("a name that an ingest knew is used again");
+            self.again.insert(uuid.to_vec());
+        }
+    }
+
+    pub(crate) fn used_again(&self) -> usize {
+        self.again.len()
+    }
 }
 
 struct Ids {
@@ -114,6 +147,7 @@ impl Cluster {
             panics: Mutex::default(),
             uploaded_ids: Mutex::default(),
             sql_port: OnceLock::new(),
+            names: Mutex::default(),
             ids: Mutex::new(Ids { next: bound, bound }),
             started_unix_s: (clock.unix_ms() / 1000) as i64,
             config,

@@ -24,6 +24,7 @@ type App = State<Arc<Cluster>>;
 /// | `GET /sandbox/state` | stores, files in import directories, regions |
 /// | `POST /sandbox/split`, `merge`, `conf-change` `{"region": 5}` | changes a region |
 /// | `POST /sandbox/transfer-leader {"region": 5, "store": 2}` | moves a leader |
+/// | `POST /sandbox/learner {"region": 5, "store": 4}` | adds a learner |
 /// | `POST /sandbox/stores/{id}/stop`, `/start`, `/remove` | kills, starts, scales in a store |
 /// | `POST /sandbox/pd-leader {"member": 1}` | moves PD's leadership |
 /// | `POST /sandbox/sql/stop`, `/start` | closes the MySQL port and its sessions; listens there again |
@@ -41,6 +42,7 @@ pub(crate) fn router(cluster: Arc<Cluster>) -> Router {
         .route("/sandbox/merge", post(merge))
         .route("/sandbox/conf-change", post(change_peer))
         .route("/sandbox/transfer-leader", post(transfer_leader))
+        .route("/sandbox/learner", post(add_learner))
         .route("/sandbox/stores/{id}/{action}", post(store_action))
         .route("/sandbox/pd-leader", post(pd_leader))
         .route("/sandbox/sql/{action}", post(sql_action))
@@ -70,6 +72,9 @@ pub struct ClusterState {
     pub pending_regions: usize,
     pub stores: Vec<StoreState>,
     pub panics: Vec<SandboxPanic>,
+    /// Names of files that were sent again after an ingest knew them: what no importer may do.
+    #[serde(default)]
+    pub names_used_again: usize,
     /// Ids of services and barriers that hold back garbage collection.
     pub gc_barriers: Vec<String>,
     pub paused_schedulers: Vec<String>,
@@ -108,6 +113,7 @@ impl Cluster {
                 .count(),
             stores,
             panics: self.panics.lock().clone(),
+            names_used_again: self.names.lock().used_again(),
             gc_barriers: self
                 .pd
                 .gc_state(now_ms)
@@ -168,6 +174,10 @@ async fn change_peer(State(cluster): App, Json(target): Json<RegionTarget>) -> R
 
 async fn transfer_leader(State(cluster): App, Json(target): Json<RegionTarget>) -> Response {
     answer(move || cluster.transfer_leader(target.region, target.store)).await
+}
+
+async fn add_learner(State(cluster): App, Json(target): Json<RegionTarget>) -> Response {
+    answer(move || cluster.add_learner(target.region, target.store.unwrap_or(0))).await
 }
 
 async fn store_action(State(cluster): App, Path((id, action)): Path<(u64, String)>) -> Response {

@@ -9,6 +9,8 @@
 //!  "action": {"kind": "region-error", "error": "not-leader"}}
 //! ```
 //!
+//! `troubles` lists what an importer must live through by this.
+//!
 //! | trouble in a real cluster | point | action |
 //! |---|---|---|
 //! | region splits, merges, changes peers, moves its leader under an import | `ingest`, `write-batch`, `upload-data` | `split`, `merge`, `conf-change`, `transfer-leader` |
@@ -17,7 +19,7 @@
 //! | follower applies late | `apply` | `delay` |
 //! | slow store; connection lost in a stream | `write-batch`, `upload-data` | `delay`, `status` |
 //! | disk or memory short | `write-open`, `upload-open` | `status` with code `unknown` and TiKV's text |
-//! | bytes damaged on the way; file lost after its acknowledgement | `upload-data`; `upload-done`, `write-done` | `flip-bit`; `lose-file` |
+//! | bytes damaged on the way; file lost after its acknowledgement | `upload-data`, `write-batch`; `upload-done`, `write-done` | `flip-bit`; `lose-file` |
 //! | store dies | any | `stop-store` |
 //! | stored data differs from what was sent | `checksum` | `mutate` |
 //! | PD without leader, stream ends, timestamp jump | `pd`, `tso` | `status`, `tso-jump`, `tso-exhaust` |

@@ -59,6 +59,7 @@ pub(crate) async fn upload(
         .strike(Point::UploadOpen, Some(store.id), region)
         .await?;
     check_uuid(&meta)?;
+    service.cluster.names.lock().open(&meta.uuid);
     let path = store.import.path(&meta);
     if path.exists() {
         return Err(Status::unknown(format!(
@@ -195,6 +196,7 @@ pub(crate) async fn write(
         .check_target(&service.store, context.as_ref())?;
     let (store, region) = (Some(service.store.id), Some(meta.region_id));
     check_uuid(&meta)?;
+    service.cluster.names.lock().open(&meta.uuid);
     check_local_epoch(service, &meta)?;
     service
         .cluster
@@ -208,13 +210,21 @@ pub(crate) async fn write(
     let to = service.store.clone();
     let builder = tokio::task::spawn_blocking(move || build(&to, meta, source, receiver));
     while let Some(message) = stream.message().await? {
-        let Some(write_request::Chunk::Batch(batch)) = message.chunk else {
+        let Some(write_request::Chunk::Batch(mut batch)) = message.chunk else {
             return Err(invalid_chunk());
         };
-        service
+        let struck = service
             .cluster
             .strike(Point::WriteBatch, store, region)
             .await?;
+        if let Some(Action::FlipBit) = struck
+            && let Some(pair) = batch.pairs.first_mut()
+        {
+            // Pairs have no checksum of their own: it is stored.
+            let mut bytes = pair.value.to_vec();
+            bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+            pair.value = bytes.into();
+        }
         if steps.send(Step::Batch(batch)).await.is_err() {
             break;
         }

@@ -47,6 +47,9 @@ impl ImportService {
         self.cluster.check_target(&self.store, context.as_ref())?;
         let context = context.unwrap_or_default();
         let (store, region) = (self.store.id, context.region_id);
+        for meta in &metas {
+            self.cluster.names.lock().ingest(&meta.uuid);
+        }
         if let Some(Action::RegionError { error, backoff_ms }) = self
             .cluster
             .strike(Point::Ingest, Some(store), Some(region))

@@ -35,6 +35,7 @@ mod store;
 mod strike;
 mod tikv_grpc;
 mod topology;
+mod troubles;
 mod tso;
 mod txn;
 
@@ -42,6 +43,7 @@ pub use cluster::SandboxPanic;
 pub use config::{Profile, SandboxConfig};
 pub use control::{ClusterState, StoreState};
 pub use faults::{Action, Fault, Match, Point, RegionErrorKind};
+pub use troubles::TROUBLES;
 
 use cluster::Cluster;
 use import_grpc::ImportService;
@@ -203,6 +205,16 @@ impl Sandbox {
     /// Scales a store in: its peers move to the others, then PD forgets it. False when they cannot take them.
     pub fn remove_store(&self, id: u64) -> Result<bool> {
         Ok(self.cluster.remove_store(id)?)
+    }
+
+    /// Gives the region that holds the raw key a learner on `store`. False when it cannot have one there.
+    pub fn add_learner(&self, raw_key: &[u8], store: u64) -> Result<bool> {
+        let encoded = keys::encode(raw_key);
+        let id = self.cluster.regions.read().by_key(&encoded).map(|s| s.id());
+        match id {
+            Some(id) => Ok(self.cluster.add_learner(id, store)?),
+            None => Ok(false),
+        }
     }
 
     /// Splits regions wherever one of the raw keys is not a border yet.

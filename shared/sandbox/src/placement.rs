@@ -4,8 +4,9 @@
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::keys;
-use crate::regions::RegionState;
+use crate::regions::{Lag, RegionState};
 use std::time::Instant;
+use thunderhead_proto::metapb::{Peer, PeerRole};
 
 impl Cluster {
     /// Spreads the regions `ids` over the stores: their peers, when there are more stores than replicas,
@@ -141,6 +142,47 @@ impl Cluster {
             store.remove();
         }
         self.mark_dead(id);
+        Ok(true)
+    }
+
+    /// Gives the region a learner on `to`, with all its data. Until it has caught up, PD calls it pending.
+    pub(crate) fn add_learner(&self, id: u64, to: u64) -> Result<bool> {
+        let log = self.log(id);
+        let mut log = log.lock();
+        let Some(mut state) = self.region(id) else {
+            return Ok(false);
+        };
+        let leader = state.leader.and_then(|leader| self.store(leader));
+        let Some((leader, new)) = leader.zip(self.store(to)) else {
+            return Ok(false);
+        };
+        if state.peer_on(to).is_some() {
+            return Ok(false);
+        }
+        let (start, end) = (
+            keys::data_start(&state.region.start_key),
+            keys::data_end(&state.region.end_key),
+        );
+        new.engine.destroy_range(&start, &end)?;
+        leader.engine.copy_range(&new.engine, &start, &end)?;
+        new.engine.apply(id, log.adopt(to), &[])?;
+        state.region.peers.push(Peer {
+            id: self.allocate_ids(1)?,
+            store_id: to,
+            role: PeerRole::Learner.into(),
+            ..Default::default()
+        });
+        let applied_at = Instant::now() + self.config.split_apply_delay;
+        let lag = Lag {
+            before: None,
+            applied_at,
+            reported_at: applied_at + self.config.split_report_delay,
+        };
+        state.lags.insert(to, lag);
+        let mut epoch = state.epoch();
+        epoch.conf_ver += 1;
+        state.region.region_epoch = Some(epoch);
+        self.store_regions(&[state], &[])?;
         Ok(true)
     }
 

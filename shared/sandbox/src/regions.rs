@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::time::Instant;
-use thunderhead_proto::metapb::{Peer, Region, RegionEpoch};
+use thunderhead_proto::metapb::{Peer, PeerRole, Region, RegionEpoch};
 
 /// A follower that has not applied the latest change of its region.
 #[derive(Clone, Debug)]
@@ -103,6 +103,11 @@ impl RegionState {
 /// The epoch of a region; the zero epoch when it has none.
 pub(crate) fn epoch(region: &Region) -> RegionEpoch {
     region.region_epoch.unwrap_or_default()
+}
+
+/// Whether a peer may lead, and counts where most must agree.
+pub(crate) fn votes(peer: &Peer) -> bool {
+    peer.role() != PeerRole::Learner
 }
 
 /// Whether the encoded `key` is inside.

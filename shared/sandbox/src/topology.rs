@@ -290,8 +290,11 @@ impl Cluster {
         let Some(mut state) = self.region(id) else {
             return Ok(false);
         };
-        let candidate =
-            |peer: &&Peer| Some(peer.store_id) != state.leader && self.is_alive(peer.store_id);
+        let candidate = |peer: &&Peer| {
+            regions::votes(peer)
+                && Some(peer.store_id) != state.leader
+                && self.is_alive(peer.store_id)
+        };
         let to = match store {
             Some(store) => state.peer_on(store).filter(candidate),
             None => state.region.peers.iter().find(candidate),
@@ -335,12 +338,15 @@ impl Cluster {
     }
 
     fn needs_leader(&self, state: &RegionState) -> Option<(u64, bool)> {
-        let peers = &state.region.peers;
-        let alive = peers
-            .iter()
-            .filter(|peer| self.is_alive(peer.store_id))
-            .count();
-        let possible = alive * 2 > peers.len();
+        let voters = || {
+            state
+                .region
+                .peers
+                .iter()
+                .filter(|peer| regions::votes(peer))
+        };
+        let alive = voters().filter(|peer| self.is_alive(peer.store_id)).count();
+        let possible = alive * 2 > voters().count();
         let led = state.leader.is_some_and(|store| self.is_alive(store));
         let change = !(led && possible || state.leader.is_none() && !possible);
         change.then_some((state.id(), possible))

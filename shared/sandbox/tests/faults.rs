@@ -282,6 +282,7 @@ async fn a_name_that_an_ingest_knew_is_deadly_when_it_is_uploaded_again() {
     })
     .await;
     assert_eq!(bench.sandbox.panics()[0].store, late);
+    assert_eq!(bench.sandbox.state().unwrap().names_used_again, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

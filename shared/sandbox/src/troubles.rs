@@ -1,0 +1,43 @@
+//! The troubles of a real cluster that a sandbox can play, by number: what an importer must live through, on every way
+//! that pairs take into stores. `tests/tests/cluster_faults.rs` plays each of them and fails when one is missing there.
+//! How most of them are made is in `faults`; the rest is a profile, a delay, or a hand on stores and regions.
+
+/// Number and what happens.
+pub const TROUBLES: [(&str, &str); 36] = [
+    ("F1", "a region splits between files and ingest"),
+    ("F2", "a region splits while files are sent"),
+    ("F3", "a region changes its peers before the ingest"),
+    ("F4", "another peer leads, and the reply says which"),
+    ("F5", "nobody leads for a moment"),
+    ("F6", "a region is merged away before the ingest"),
+    ("F7", "a store is busy"),
+    ("F8", "imports are suspended"),
+    ("F9", "the ingest is done, its reply is lost"),
+    ("F10", "a stale command that did nothing"),
+    ("F11", "nobody knows whether the ingest is done"),
+    ("F12", "another ingest of the same files runs"),
+    ("F13", "a follower does not know the region yet"),
+    ("F14", "a store dies"),
+    ("F15", "a store is slow"),
+    ("F16", "a disk is full"),
+    ("F17", "a store is short of memory"),
+    ("F18", "PD gets another leader"),
+    ("F19", "PD is away"),
+    ("F20", "timestamps jump, or run out within a millisecond"),
+    ("F21", "the stream of timestamps ends"),
+    ("F22", "a stream of data breaks"),
+    ("F23", "a file is there, its acknowledgement is lost"),
+    ("F23b", "a follower applies long after the leader"),
+    ("F24", "the importer dies when some peers have files"),
+    ("F25", "a store restarts between files and ingest"),
+    ("F26", "a store loses a file that it acknowledged"),
+    ("F27", "a bit changes on the way"),
+    ("F28", "the cluster has another API version"),
+    ("F29", "a server does not know a call"),
+    ("F30", "PD does not know a region's leader"),
+    ("F31", "PD leaves a region out"),
+    ("F32", "scattering never ends"),
+    ("F33", "garbage collection passed our timestamp"),
+    ("F34", "clocks differ"),
+    ("F35", "what is stored is not what was sent"),
+];
