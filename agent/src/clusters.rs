@@ -1,10 +1,11 @@
 //! The importers of an agent: one per job, made when the first ingest task of the job comes, from what the task
 //! says about its cluster. All of them share one bound on regions in flight, which the memory budget is made for.
 
+use crate::sort::Ledger;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thunderhead_cluster::{
     Importer, ImporterOptions, IngestPath, PdClient, Pulse, RetryPolicy, Security, Waits,
@@ -33,6 +34,8 @@ struct Connecting {
     regions_in_flight: usize,
     /// Where table files are built.
     sst_dir: PathBuf,
+    /// The account that they are counted in.
+    disk: OnceLock<Arc<Ledger>>,
     /// Of `regions_in_flight`, over all jobs.
     slots: Arc<Semaphore>,
     cancel: CancellationToken,
@@ -69,12 +72,22 @@ impl Clusters {
                 security,
                 regions_in_flight,
                 sst_dir,
+                disk: OnceLock::new(),
                 slots: Arc::new(Semaphore::new(regions_in_flight.max(1))),
                 cancel,
                 pulse: Arc::new(Pulse::new(OVERDUE)),
                 jobs: Mutex::default(),
                 waits: Arc::default(),
             }),
+        }
+    }
+
+    /// Table files count in `disk` from now on.
+    pub(crate) fn count_files_in(&self, disk: &Arc<Ledger>) {
+        match &self.reach {
+            Reach::Given(importer) => importer.count_files_in(Arc::clone(disk) as _),
+            // The first account stays.
+            Reach::Connecting(connecting) => _ = connecting.disk.set(Arc::clone(disk)),
         }
     }
 
@@ -183,6 +196,10 @@ impl Connecting {
             sst_dir: Some(self.sst_dir.clone()),
             ..ImporterOptions::default()
         };
-        Ok(Arc::new(Importer::new(pd, options, self.cancel.clone())))
+        let importer = Importer::new(pd, options, self.cancel.clone());
+        if let Some(disk) = self.disk.get() {
+            importer.count_files_in(Arc::clone(disk) as _);
+        }
+        Ok(Arc::new(importer))
     }
 }

@@ -77,6 +77,18 @@ pub(crate) fn sweep(sort_dir: &Path) -> Result<()> {
     attempts(sort_dir, |unfinished| fs::remove_dir_all(unfinished)).map(drop)
 }
 
+/// Removes table files of tasks that were stopped; those of tasks that ended are gone already.
+pub(crate) fn remove_ssts(sort_dir: &Path) {
+    // What stays is swept at the next start.
+    for file in fs::read_dir(sst_dir(sort_dir))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let _ = fs::remove_file(file.path());
+    }
+}
+
 /// The complete attempts.
 pub(crate) fn list(sort_dir: &Path) -> Result<Vec<HeldAttempt>> {
     attempts(sort_dir, |_| Ok(()))
@@ -184,6 +196,8 @@ mod tests {
         let unfinished = create_attempt(&ledger, (2, 1), "j", 5).unwrap();
         fs::write(unfinished.join("a.run"), "x").unwrap();
         fs::create_dir(scratch_dir(dir.path())).unwrap();
+        fs::create_dir(sst_dir(dir.path())).unwrap();
+        fs::write(sst_dir(dir.path()).join("a.sst"), "x").unwrap();
         assert_eq!(list(dir.path()).unwrap().len(), 1);
         assert!(unfinished.exists());
         sweep(dir.path()).unwrap();
@@ -194,6 +208,7 @@ mod tests {
             (1, "1-5-1")
         );
         assert!(!unfinished.exists() && !scratch_dir(dir.path()).exists());
+        assert!(!sst_dir(dir.path()).exists());
     }
 
     #[test]

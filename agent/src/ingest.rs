@@ -41,7 +41,14 @@ pub(crate) async fn run(shared: &Arc<Shared>, task: &IngestTask) -> Result<Inges
             importer.ingest_among(&range, spec.commit_ts, source).await
         }
     };
-    let stats = ingested.map_err(|error| inputs.lost_or(error))?;
+    let stats = ingested.map_err(|error| match error.kind {
+        ErrorKind::Checksum => Error {
+            place: format!("table {table}, {}", error.place),
+            ..error
+        }
+        .into(),
+        _ => inputs.lost_or(error),
+    })?;
 
     let (mut account, mut remote) = (None, stats.checksum);
     if let Some(existing) = &spec.existing {

@@ -172,6 +172,7 @@ impl Agent {
         let sst_dir = held::sst_dir(&config.sort_dir);
         std::fs::create_dir(&sst_dir).map_err(|e| held::disk_error(&sst_dir, &e))?;
         let ledger = Arc::new(Ledger::open(&config.sort_dir, config.disk_bytes_max)?);
+        clusters.count_files_in(&ledger);
         Ok(Self {
             shared: Arc::new(Shared {
                 peers: Arc::new(Peers::new(
@@ -213,6 +214,7 @@ impl Agent {
     ) -> Result<()> {
         let served = self.serve(orders, reports).await;
         self.work.stop().await;
+        held::remove_ssts(&self.shared.config.sort_dir);
         served.map(drop)
     }
 

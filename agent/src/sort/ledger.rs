@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use thunderhead_cluster::DiskAccount;
 
 use super::error::{Result, SortError};
 
-/// Counts the bytes of all runs of an agent.
+/// Counts the bytes of all runs of an agent, and of the table files that it builds.
 #[derive(Debug)]
 pub struct Ledger {
     dir: PathBuf,
@@ -112,6 +113,24 @@ impl Ledger {
     }
 }
 
+/// Files of the cluster client lie here, too. That they wait for room is no refusal.
+impl DiskAccount for Ledger {
+    fn take(&self, bytes: u64) -> bool {
+        let mut used = self.used.lock();
+        let fits = self.bytes_max.saturating_sub(*used) >= bytes;
+        *used += if fits { bytes } else { 0 };
+        fits
+    }
+
+    fn take_used(&self, bytes: u64) {
+        *self.used.lock() += bytes;
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.release(bytes);
+    }
+}
+
 /// Bytes set aside and not yet committed.
 #[derive(Debug)]
 pub struct Reservation {
@@ -197,6 +216,21 @@ mod tests {
         assert_eq!(ledger.used(), 450);
         ledger.release(350);
         assert_eq!(ledger.used(), 100);
+    }
+
+    #[test]
+    fn table_files_take_what_runs_leave_and_are_not_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(Ledger::open(dir.path(), 1000).unwrap());
+        let runs = ledger.reserve(600).unwrap();
+        assert!(!ledger.take(401));
+        assert!(ledger.take(400));
+        assert_eq!((ledger.free(), ledger.refusals()), (0, 0));
+        ledger.take_used(50);
+        assert!(ledger.reserve(1).is_err());
+        ledger.give_back(450);
+        drop(runs);
+        assert_eq!(ledger.used(), 0);
     }
 
     #[test]

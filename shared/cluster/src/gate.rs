@@ -3,7 +3,7 @@
 //! only taken where it was tried, and only after it was tried on the cluster at hand:
 //!
 //! 1. every store has a version of [`TRIED`], and there is no columnar one;
-//! 2. the first pairs of the first range go through `Write`, and TiKV's checksum of them is ours;
+//! 2. the first pairs of the first range go through `Write`, and TiKV's checksum of them is ours, or the job ends;
 //! 3. the next pairs go through `Upload` with a meta of another API version, for which the leader opens and
 //!    reads each file before it proposes anything, and their checksum is ours, too.
 //!
@@ -13,9 +13,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use thunderhead_types::{Error, ErrorKind, KeyRange, Result, Timestamp, next_key};
+use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result, Timestamp, next_key};
 
-use crate::importer::Importer;
+use crate::importer::{Importer, place};
 use crate::ingest::IngestStats;
 use crate::pairs::{MemoryPairs, PairBatch, PairSource};
 use crate::store::is_tiflash;
@@ -85,8 +85,8 @@ pub(crate) struct Gate {
     state: Mutex<State>,
     /// Held by whoever tries.
     trial: tokio::sync::Mutex<()>,
-    /// Why parts went through `Write` although `Upload` was asked for.
-    fallback: Mutex<Option<String>>,
+    /// Why parts went through `Write` although the path is `Upload`.
+    in_part: Mutex<Option<String>>,
 }
 
 impl Gate {
@@ -99,7 +99,7 @@ impl Gate {
         Self {
             state: Mutex::new(state),
             trial: tokio::sync::Mutex::default(),
-            fallback: Mutex::default(),
+            in_part: Mutex::default(),
         }
     }
 
@@ -121,12 +121,17 @@ impl Gate {
         let mut state = self.state.lock();
         match &*state {
             State::Refused(_) => {}
-            State::Asked(_) => *self.fallback.lock() = Some(why),
+            State::Asked(_) => self.note(why),
             State::Untried | State::Proven(_) => {
                 tracing::warn!(why, "all that follows goes through Write");
                 *state = State::Refused(why);
             }
         }
+    }
+
+    /// Some pairs went through `Write`; the next ones may go through `Upload` again.
+    pub fn note(&self, why: String) {
+        self.in_part.lock().get_or_insert(why);
     }
 
     fn prove(&self, how_tried: &'static str) {
@@ -137,15 +142,16 @@ impl Gate {
     }
 
     fn words(&self) -> String {
+        let in_part = match &*self.in_part.lock() {
+            None => String::new(),
+            Some(why) => format!(", and in part by write: {why}"),
+        };
         match &*self.state.lock() {
             State::Asked(How::Write | How::Delete) => "write: as asked for".to_owned(),
-            State::Asked(How::Upload { .. }) => match &*self.fallback.lock() {
-                None => "upload: as asked for".to_owned(),
-                Some(why) => format!("upload: as asked for, and in part by write: {why}"),
-            },
-            State::Proven(tried) => {
-                format!("upload: the first pairs of each path verified here; tried {tried}")
-            }
+            State::Asked(How::Upload { .. }) => format!("upload: as asked for{in_part}"),
+            State::Proven(tried) => format!(
+                "upload: the first pairs of each path verified here; tried {tried}{in_part}"
+            ),
             State::Refused(why) => format!("write: {why}"),
             State::Untried => "write: too few pairs to try Upload first".to_owned(),
         }
@@ -201,31 +207,56 @@ impl Importer {
         let written = self
             .ingest_pieces(&head, commit_ts, first.pairs, How::Write)
             .await?;
+        self.holds(&head, written.checksum).await?;
         stats.merge(&written);
-        if self.checksum(&head).await? != written.checksum {
-            self.gate
-                .refuse("the first pairs did not verify".to_owned());
-        }
         let pairs = Arc::clone(&second.pairs);
-        if self.gate.is_untried() {
-            match self.upload_canary(&next, commit_ts, pairs).await {
-                Ok(uploaded) => {
-                    stats.merge(&uploaded);
-                    self.gate.prove(how_tried);
-                    return Ok(rest);
-                }
-                Err(error) if error.kind == ErrorKind::Cancelled => return Err(error),
-                Err(error) => {
-                    // Its files may lie with stores.
-                    stats.strays += 1;
-                    self.gate
-                        .refuse(format!("the pairs that tried Upload: {}", error.cause));
-                }
+        match self.upload_canary(&next, commit_ts, pairs).await {
+            Ok(uploaded) => {
+                stats.merge(&uploaded);
+                self.gate.prove(how_tried);
+                return Ok(rest);
+            }
+            Err(error) if error.kind == ErrorKind::Cancelled => return Err(error),
+            Err(error) => {
+                // Its files may lie with stores.
+                stats.strays += 1;
+                self.gate
+                    .refuse(format!("the pairs that tried Upload: {}", error.cause));
             }
         }
-        let written = self.ingest_pieces(&next, commit_ts, second.pairs, How::Write);
-        stats.merge(&written.await?);
+        let written = self
+            .ingest_pieces(&next, commit_ts, second.pairs, How::Write)
+            .await?;
+        self.holds(&next, written.checksum).await?;
+        stats.merge(&written);
         Ok(rest)
+    }
+
+    /// An error unless `range` holds what was just brought there by `Write`. Nothing is wrong with a path then that
+    /// another one could make good: others write to the table, or the cluster does not keep what it takes. The range
+    /// as a whole would not verify in the end, so it is better to stop half a megabyte into the job.
+    async fn holds(&self, range: &KeyRange, written: Checksum) -> Result<()> {
+        let found = self.checksum(range).await?;
+        if found == written {
+            return Ok(());
+        }
+        let region = self.regions.locate(&range.start).await?;
+        let store = region.leader.map_or(0, |leader| leader.store_id);
+        let cause = match found.kvs == written.kvs {
+            true => format!(
+                "the first {} pairs were written and are not what the cluster holds",
+                written.kvs
+            ),
+            false => format!(
+                "the cluster holds {} pairs where the first {} were written",
+                found.kvs, written.kvs
+            ),
+        };
+        Err(
+            Error::new(ErrorKind::Checksum, place(store, &region), cause).advice(
+                "was the table written to during the import? TRUNCATE it and import it again",
+            ),
+        )
     }
 
     async fn upload_canary(
@@ -319,6 +350,11 @@ mod tests {
         gate.refuse("no".to_owned());
         assert_eq!(gate.next(), How::Upload { checked: false });
         assert!(gate.words().ends_with("in part by write: no"));
+        let gate = Gate::new(IngestPath::Auto);
+        gate.prove("elsewhere");
+        gate.note("no room".to_owned());
+        assert_eq!(gate.next(), How::Upload { checked: false });
+        assert!(gate.words().ends_with("in part by write: no room"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::reaction::{self, Reaction};
 use crate::region::Region;
 use crate::region_cache::RegionCache;
 use crate::retry::{Pace, Patience, RetryPolicy};
+use crate::space::{DiskAccount, Space};
 use crate::store::{STORE_UNKNOWN, StoreClients, StoreConfig};
 use crate::waits::Waits;
 
@@ -97,6 +98,7 @@ pub struct Importer {
     /// Set once a store said that it knows no `MultiIngest`.
     pub(crate) single_ingest: AtomicBool,
     pub(crate) gate: Gate,
+    pub(crate) space: Arc<Space>,
 }
 
 /// A request to a region's leader that did not succeed.
@@ -137,6 +139,7 @@ impl Importer {
             },
             limits: StoreLimits::new(),
             gate: Gate::new(options.path),
+            space: Space::new(options.sst_dir.clone()),
             options,
             cancel,
             config: OnceCell::new(),
@@ -158,6 +161,11 @@ impl Importer {
     /// Limits what goes to each store from now on, bytes per second; 0 = no limit.
     pub fn limit_stores(&self, bytes_per_second: u64) {
         self.limits.set(bytes_per_second);
+    }
+
+    /// Counts the files in `sst_dir` in this account.
+    pub fn count_files_in(&self, account: Arc<dyn DiskAccount>) {
+        self.space.count_in(account);
     }
 
     /// What its writers have waited for.

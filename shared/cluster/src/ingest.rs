@@ -225,12 +225,12 @@ impl Importer {
             let slice = match written.await {
                 Ok(Some(slice)) => slice,
                 Ok(None) => return Ok(end),
-                Err(WriteError::Broken(error) | WriteError::Unproved(error)) => return Err(error),
                 Err(WriteError::Refused(refusal)) => {
                     stats.retries += 1;
                     self.react(work.region, refusal, patience).await?;
                     return Ok(Some(reached));
                 }
+                Err(error) => return Err(error.into_error()),
             };
             stats.bytes += slice.tally.bytes;
             match self.ingest_slice(&work, &slice, stats, patience).await? {
@@ -254,6 +254,20 @@ impl Importer {
 
     /// Has the leader take the slice's files in, asking again for as long as they are usable.
     pub(crate) async fn ingest_slice(
+        &self,
+        work: &RegionWork<'_>,
+        slice: &Slice,
+        stats: &mut IngestStats,
+        patience: &mut Patience,
+    ) -> Result<Outcome> {
+        let outcome = self.ask_to_ingest(work, slice, stats, patience).await?;
+        if matches!(outcome, Outcome::Ingested) {
+            fail_point("ingest-acknowledged");
+        }
+        Ok(outcome)
+    }
+
+    async fn ask_to_ingest(
         &self,
         work: &RegionWork<'_>,
         slice: &Slice,
@@ -315,21 +329,18 @@ impl Importer {
     /// Why the slice's files cannot be relied on any more, if they are that old.
     async fn too_old(&self, region: &Region, slice: &Slice) -> Result<Option<Refusal>> {
         let age = slice.uploaded.map_or(Duration::ZERO, |at| at.elapsed());
-        let age_max = self.options.upload_age_max;
-        if age >= age_max {
-            return Ok(Some(Refusal {
+        match Age::of(age, self.options.upload_age_max) {
+            Age::Fresh => Ok(None),
+            Age::Expired => Ok(Some(Refusal {
                 reaction: Reaction::Rescan(Vec::new()),
                 cause: format!("files for region {} waited for {age:?}", region.id),
                 store: 0,
-            }));
-        }
-        if age < age_max / 2 {
-            return Ok(None);
-        }
-        match self.settled(region).await {
-            Ok(()) => Ok(None),
-            Err(WriteError::Refused(refusal)) => Ok(Some(refusal)),
-            Err(WriteError::Broken(error) | WriteError::Unproved(error)) => Err(error),
+            })),
+            Age::Doubtful => match self.settled(region).await {
+                Ok(()) => Ok(None),
+                Err(WriteError::Refused(refusal)) => Ok(Some(refusal)),
+                Err(error) => Err(error.into_error()),
+            },
         }
     }
 
@@ -431,6 +442,26 @@ impl Importer {
     }
 }
 
+/// What uploaded files that have waited for their ingest are good for.
+#[derive(Debug, PartialEq, Eq)]
+enum Age {
+    Fresh,
+    /// Their region must be as it was when they were sent.
+    Doubtful,
+    /// A store may have swept them.
+    Expired,
+}
+
+impl Age {
+    fn of(age: Duration, max: Duration) -> Self {
+        match age {
+            age if age >= max => Age::Expired,
+            age if age >= max / 2 => Age::Doubtful,
+            _ => Age::Fresh,
+        }
+    }
+}
+
 /// One region's part of a piece.
 pub(crate) struct RegionWork<'a> {
     pub region: &'a Region,
@@ -448,6 +479,21 @@ fn remaining(range: &KeyRange, reached: Option<Vec<u8>>) -> Option<KeyRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_doubted_after_five_minutes_and_given_up_after_ten() {
+        let max = crate::importer::ImporterOptions::default().upload_age_max;
+        for (seconds, expected) in [
+            (0, Age::Fresh),
+            (299, Age::Fresh),
+            (300, Age::Doubtful),
+            (599, Age::Doubtful),
+            (600, Age::Expired),
+        ] {
+            let age = Duration::from_secs(seconds);
+            assert_eq!(Age::of(age, max), expected, "{seconds}");
+        }
+    }
 
     #[test]
     fn what_remains_starts_where_work_stopped() {

@@ -22,6 +22,7 @@ mod region;
 mod region_cache;
 mod retry;
 mod security;
+mod space;
 mod split;
 mod store;
 mod task_info;
@@ -44,6 +45,7 @@ pub use region::Region;
 pub use region_cache::RegionCache;
 pub use retry::RetryPolicy;
 pub use security::Connector;
+pub use space::DiskAccount;
 pub use split::SplitStats;
 pub use store::{StoreClients, StoreConfig, is_tiflash};
 pub use task_info::{

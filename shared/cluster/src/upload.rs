@@ -6,11 +6,14 @@
 //! 3. the region again, as in 1;
 //! 4. the ingest, within minutes: TiKV sweeps every ten.
 //!
+//! 1 to 3 are done for each slice, 4 for all slices of the region that were sent by then.
+//!
 //! A peer that fails gets the bytes again under the same uuid, which no ingest named yet. After an ingest
 //! the uuid is never sent again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use thunderhead_proto::import_sstpb::SstMeta;
@@ -23,7 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::built::{Built, BuiltFeed};
+use crate::built::{Built, BuiltFeed, Step};
 use crate::gate::How;
 use crate::importer::{Importer, Refusal, give_up_with, place};
 use crate::ingest::{IngestStats, Outcome, RegionWork};
@@ -37,9 +40,13 @@ use crate::write::{FINISH, STALL, Slice, WINDOW, WriteError};
 
 /// Bytes of the file in one message.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// Files are at most this large. For each region in flight one is sent, one waits and one is being built, so this
-/// also bounds the space that they take.
+/// Files are at most this large.
 const FILE_BYTES_MAX: u64 = 32 << 20;
+/// What one ingest takes in: about what a region holds. For each region in flight this much is sent, one more file
+/// waits and one is being built, which bounds the space that they take.
+const INGEST_BYTES_MAX: u64 = 96 << 20;
+/// Files do not wait longer than this for others to be ingested with them.
+const GATHER_MAX: Duration = Duration::from_secs(60);
 
 /// Where the slices of a piece come from.
 pub(crate) struct Building {
@@ -48,9 +55,54 @@ pub(crate) struct Building {
     pub carry: VecDeque<Built>,
 }
 
+/// Slices on every peer of a region that one ingest shall take in.
+#[derive(Default)]
+struct Gathered {
+    built: Vec<Built>,
+    /// All of them as one.
+    slice: Option<Slice>,
+    bytes: u64,
+}
+
+impl Gathered {
+    fn add(&mut self, built: Built, slice: Slice) {
+        self.bytes += built.files.size();
+        self.built.push(built);
+        match &mut self.slice {
+            None => self.slice = Some(slice),
+            Some(all) => {
+                all.metas.extend(slice.metas);
+                all.last = slice.last;
+                all.tally.merge(&slice.tally);
+                all.readable &= slice.readable;
+            }
+        }
+    }
+
+    /// Where what comes behind them starts.
+    fn end(&self) -> Option<Vec<u8>> {
+        self.slice.as_ref().map(|slice| next_key(&slice.last.key))
+    }
+
+    fn is_full(&self) -> bool {
+        let waited = self.slice.as_ref().and_then(|slice| slice.uploaded);
+        self.bytes >= INGEST_BYTES_MAX || waited.is_some_and(|at| at.elapsed() >= GATHER_MAX)
+    }
+}
+
+/// One region's share of the work with files of our own.
+struct Uploading<'a> {
+    work: &'a RegionWork<'a>,
+    building: &'a mut Building,
+    feed: Option<BuiltFeed>,
+    gathered: Gathered,
+    /// All before it is ingested.
+    reached: Vec<u8>,
+}
+
 impl Importer {
-    /// Slice by slice as [`Importer::ingest_region`], with files of our own. Sets `how` to `Write` when a
-    /// file is not what it should be.
+    /// Slice by slice as [`Importer::ingest_region`], with files of our own, several to an ingest. Sets `how` to
+    /// `Write` when a file is not what it should be or has no room.
     pub(crate) async fn upload_region(
         &self,
         work: &RegionWork<'_>,
@@ -60,83 +112,143 @@ impl Importer {
         how: &mut How,
     ) -> Result<Option<Vec<u8>>> {
         let end = (!work.bound.end.is_empty()).then(|| work.bound.end.clone());
-        let mut reached = work.bound.start.clone();
-        let mut feed = None;
+        let mut at = Uploading {
+            work,
+            building,
+            feed: None,
+            gathered: Gathered::default(),
+            reached: work.bound.start.clone(),
+        };
         loop {
-            let next = self.next_built(work, building, &mut feed, &reached).await;
-            let built = match next {
-                Ok(Some(built)) => built,
-                Ok(None) => return Ok(end),
-                Err(WriteError::Broken(error)) => return Err(error),
-                Err(WriteError::Refused(refusal)) => {
-                    self.react(work.region, refusal, patience).await?;
-                    return Ok(Some(reached));
-                }
-                Err(WriteError::Unproved(error)) => {
-                    tracing::error!(%error, "a table file was not proved; its range goes through Write");
-                    self.gate
-                        .refuse(format!("a table file was not proved: {error}"));
-                    building.carry.clear();
-                    *how = How::Write;
-                    return Ok(Some(reached));
-                }
-            };
-            let lost = match self.upload_slice(work.region, &built, *how).await {
-                Ok(slice) => {
-                    stats.bytes += built.files.size();
-                    match self.ingest_slice(work, &slice, stats, patience).await? {
-                        Outcome::Ingested => {
-                            patience.progress();
-                            stats.checksum.merge(&slice.tally);
-                            stats.ssts += slice.metas.len() as u64;
-                            stats.regions += 1;
-                            reached = next_key(&slice.last.key);
-                            continue;
+            let carried = at.building.carry.front();
+            let uncounted = carried.map(|built| built.counts_from.clone());
+            let (why_write, ended) = match self.next_built(&mut at).await {
+                Ok(Some(Step::Slice(built))) => {
+                    match self.upload_slice(work.region, &built, *how).await {
+                        Ok(slice) => {
+                            stats.bytes += built.files.size();
+                            at.gathered.add(*built, slice);
                         }
-                        Outcome::Lost(refusal) => {
-                            stats.rewrites += 1;
-                            refusal
+                        Err(WriteError::Refused(refusal)) => {
+                            stats.retries += 1;
+                            at.carry_on(Some(*built));
+                            self.react(work.region, refusal, patience).await?;
+                            return Ok(Some(at.reached));
                         }
+                        Err(error) => return Err(error.into_error()),
                     }
+                    if !at.gathered.is_full() {
+                        continue;
+                    }
+                    (None, false)
                 }
-                Err(WriteError::Refused(refusal)) => refusal,
-                Err(WriteError::Broken(error) | WriteError::Unproved(error)) => return Err(error),
+                Ok(Some(Step::Starved)) => (None, false),
+                Ok(None) => (None, true),
+                Err(error @ (WriteError::Unproved(_) | WriteError::NoRoom)) => (Some(error), true),
+                Err(error) => return Err(error.into_error()),
             };
-            stats.retries += 1;
-            building.carry.push_front(built);
-            self.react(work.region, lost, patience).await?;
-            return Ok(Some(reached));
+            let lost = self.ingest_gathered(&mut at, stats, patience).await?;
+            if let Some(why) = why_write {
+                *how = self.write_instead(why, *how);
+                // Parts of a slice that are ingested and not counted go again, with the part that would have counted.
+                let carried = at.building.carry.drain(..).map(|built| built.counts_from);
+                let from = carried.chain(uncounted).min();
+                let from = from.filter(|from| *from < at.reached);
+                return Ok(Some(from.unwrap_or(at.reached)));
+            }
+            if let Some(refusal) = lost {
+                stats.retries += 1;
+                stats.rewrites += 1;
+                self.react(work.region, refusal, patience).await?;
+                return Ok(Some(at.reached));
+            }
+            if ended {
+                return Ok(end);
+            }
         }
     }
 
-    /// The next slice for the region: what was built for another one first.
-    async fn next_built(
+    /// Has what was gathered taken in; what is lost of it is cut for the regions that are there then.
+    async fn ingest_gathered(
         &self,
-        work: &RegionWork<'_>,
-        building: &mut Building,
-        feed: &mut Option<BuiltFeed>,
-        reached: &[u8],
-    ) -> Result<Option<Built>, WriteError> {
-        let dir = self.options.sst_dir.clone();
-        if let Some(built) = building.carry.pop_front() {
-            let end = work.bound.end.clone();
-            let cut = tokio::task::spawn_blocking(move || built.cut(&end, dir.as_ref())).await;
+        at: &mut Uploading<'_>,
+        stats: &mut IngestStats,
+        patience: &mut Patience,
+    ) -> Result<Option<Refusal>> {
+        let Some(slice) = at.gathered.slice.take() else {
+            return Ok(None);
+        };
+        match self.ingest_slice(at.work, &slice, stats, patience).await? {
+            Outcome::Ingested => {
+                patience.progress();
+                stats.checksum.merge(&slice.tally);
+                stats.ssts += slice.metas.len() as u64;
+                stats.regions += 1;
+                at.reached = next_key(&slice.last.key);
+                at.gathered = Gathered::default();
+                Ok(None)
+            }
+            Outcome::Lost(refusal) => {
+                at.carry_on(None);
+                Ok(Some(refusal))
+            }
+        }
+    }
+
+    /// Pairs go through `Write` from here on, or only those of this piece.
+    fn write_instead(&self, why: WriteError, how: How) -> How {
+        match why {
+            WriteError::NoRoom => {
+                let why = "no room for table files in the sort directory".to_owned();
+                match how {
+                    How::Upload { checked: true } => self.gate.refuse(why),
+                    _ => self.gate.note(why),
+                }
+            }
+            error => {
+                let error = error.into_error();
+                tracing::error!(
+                    %error,
+                    "a table file was not proved and not sent; this is a bug, please report it"
+                );
+                self.gate.refuse(format!(
+                    "a table file was not proved: {error}; this is a bug, please report it"
+                ));
+            }
+        }
+        How::Write
+    }
+
+    /// The next slice for the region: what was built for another one first.
+    async fn next_built(&self, at: &mut Uploading<'_>) -> Result<Option<Step>, WriteError> {
+        let bound = at.work.bound;
+        if let Some(built) = at.building.carry.pop_front() {
+            let (end, space) = (bound.end.clone(), self.space.clone());
+            let cut = tokio::task::spawn_blocking(move || built.cut(&end, &space)).await;
             let (head, tail) =
                 cut.map_err(|e| Error::new(ErrorKind::Internal, "table file", e))??;
             if let Some(tail) = tail {
-                building.carry.push_front(tail);
+                at.building.carry.push_front(tail);
             }
-            return Ok(head);
+            return Ok(head.map(|head| Step::Slice(Box::new(head))));
         }
-        if !work.bound.end.is_empty() && reached >= &work.bound.end[..] {
-            return Ok(None);
+        if at.feed.is_none() {
+            let from = at.gathered.end().unwrap_or_else(|| at.reached.clone());
+            if !bound.end.is_empty() && from >= bound.end {
+                return Ok(None);
+            }
+            at.feed = Some(BuiltFeed::open(
+                at.building.source.clone(),
+                KeyRange::new(from, bound.end.clone()),
+                at.work.commit_ts,
+                at.work.slice_bytes.min(FILE_BYTES_MAX),
+                self.space.clone(),
+            ));
         }
-        let feed = feed.get_or_insert_with(|| {
-            let range = KeyRange::new(reached, work.bound.end.clone());
-            let bytes = work.slice_bytes.min(FILE_BYTES_MAX);
-            BuiltFeed::open(building.source.clone(), range, work.commit_ts, bytes, dir)
-        });
-        self.waits().pairs.during(feed.next()).await
+        match &mut at.feed {
+            Some(feed) => self.waits().pairs.during(feed.next()).await,
+            None => Ok(None),
+        }
     }
 
     async fn upload_slice(
@@ -298,6 +410,16 @@ impl Importer {
         Ok(timeout(FINISH, reply)
             .await
             .unwrap_or_else(|_| Err(stalled())))
+    }
+}
+
+impl Uploading<'_> {
+    /// What was built and not ingested waits for the regions that are there now, in order.
+    fn carry_on(&mut self, last: Option<Built>) {
+        let gathered = std::mem::take(&mut self.gathered);
+        for built in gathered.built.into_iter().chain(last).rev() {
+            self.building.carry.push_front(built);
+        }
     }
 }
 

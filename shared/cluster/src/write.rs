@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thunderhead_proto::{import_sstpb, metapb};
-use thunderhead_types::{Checksum, Error, KeyRange, fail_point};
+use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, fail_point};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -56,6 +56,19 @@ pub(crate) enum WriteError {
     Broken(Error),
     /// A file that we built is not what it should be; it was not sent.
     Unproved(Error),
+    /// There is no room for a file of ours.
+    NoRoom,
+}
+
+impl WriteError {
+    /// As an error that nobody deals with in another way.
+    pub fn into_error(self) -> Error {
+        match self {
+            WriteError::Broken(error) | WriteError::Unproved(error) => error,
+            WriteError::Refused(refusal) => Error::new(ErrorKind::Cluster, "", refusal.cause),
+            WriteError::NoRoom => Error::new(ErrorKind::Internal, "table file", "no room for it"),
+        }
+    }
 }
 
 impl From<Error> for WriteError {

@@ -109,10 +109,16 @@ impl PairsToSst {
     /// Adds a pair. Returns the slice before it when that is finished.
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<Option<BuiltSlice>> {
         let done = if self.ends_before(key) {
-            self.finish_slice()?
+            self.end_slice()?
         } else {
             None
         };
+        self.add_to_slice(key, value)?;
+        Ok(done)
+    }
+
+    /// Adds a pair to the slice in hand, or to a new one when there is none; for callers that end slices themselves.
+    pub fn add_to_slice(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let slice = match &mut self.slice {
             Some(slice) => slice,
             None => self.slice.insert(Slice::start(&self.options, key)?),
@@ -133,11 +139,11 @@ impl PairsToSst {
         slice.last_key.clear();
         slice.last_key.extend_from_slice(key);
         slice.bytes += (key.len() + value.len()) as u64;
-        Ok(done)
+        Ok(())
     }
 
-    /// Whether `key` belongs to another slice than the one in hand.
-    fn ends_before(&mut self, key: &[u8]) -> bool {
+    /// Whether `key`, the next one, belongs to another slice than the one in hand.
+    pub fn ends_before(&mut self, key: &[u8]) -> bool {
         let mut ends = false;
         while self
             .borders
@@ -153,13 +159,14 @@ impl PairsToSst {
         })
     }
 
-    fn finish_slice(&mut self) -> Result<Option<BuiltSlice>> {
+    /// Ends the slice in hand, if there is one.
+    pub fn end_slice(&mut self) -> Result<Option<BuiltSlice>> {
         self.slice.take().map(Slice::finish).transpose()
     }
 
     /// The last slice, if any pair came since the one before.
     pub fn finish(mut self) -> Result<Option<BuiltSlice>> {
-        self.finish_slice()
+        self.end_slice()
     }
 }
 
