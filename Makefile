@@ -29,7 +29,7 @@ test-sim:
 # kill -9 of every role at every stage of a job; prints how many.
 test-kill: deps
 	$(CARGO) build --release --locked --bins
-	THUNDERHEAD_KILLS=all $(CARGO) test --release --locked -p thunderhead-tests --test fleet_kill --test conflicts_kill -- --nocapture
+	THUNDERHEAD_KILLS=all $(CARGO) test --release --locked -p thunderhead-tests --test fleet_kill --test upload_kill --test conflicts_kill -- --nocapture
 
 # Every fuzz target of shared/*/fuzz in turn; installs cargo-fuzz where it is missing. What is found lies below
 # shared/*/fuzz/artifacts.

@@ -1,24 +1,5 @@
-//! The cluster client when stores and PD are slow, silent, gone or replaced. Together with `cluster_import`,
-//! `cluster_services` and `cluster_random_faults` every fault that the sandbox can inject has a test:
-//!
-//! | fault | test |
-//! |---|---|
-//! | region splits, merges, changes peers before the ingest or mid-write (F1–F3, F6) | `a_region_that_changes_…` |
-//! | not leader with and without a hint, busy, stale command, unknown result (F4, F5, F7, F10, F12) | `refusals_that_leave_the_files_usable_…` |
-//! | done but untold, late answer (F9, F11) | `a_lost_reply_…`, `an_ingest_that_is_not_answered_…` |
-//! | lagging follower, store down, slow, replaced (F13–F15) | `a_follower_that_…`, `a_store_…` |
-//! | disk or memory short (F16, F17) | `a_full_disk_…`, `write_streams_that_break_…` |
-//! | PD moves, is away, its timestamps jump or end (F18–F21) | `cluster_services`, `pairs_keep_flowing_while_pd_is_away` |
-//! | streams dropped, stores restarted between write and ingest (F22, F25) | `write_streams_…`, `a_store_that_restarts_…` |
-//! | upload told twice, follower applies late (F23, F23b) | `cluster_upload` |
-//! | agent dies between write and ingest (F24) | `cluster_upload`, `fleet_kill` |
-//! | finished file lost, bytes damaged on the way (F26, F27) | `cluster_upload` |
-//! | another API version, calls that old servers lack (F28, F29) | `another_api_version_…`, `pairs_over_many_regions_…` |
-//! | PD without leaders, with holes, with a scatter that never ends, a safe point that moved on (F30–F33) | `cluster_services` |
-//! | clocks of agents differ (F34) | none: no decision looks at a local clock |
-//! | stored data differs (F35) | `checksums_survive_…` |
-//!
-//! What touches data goes both ways, through `Write` and through `Upload`.
+//! The cluster client when stores and PD are slow, silent, gone or replaced, both ways, through `Write` and through
+//! `Upload`. `cluster_faults` goes through all faults that the sandbox can inject.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;

@@ -86,6 +86,8 @@ impl Bench {
             .await;
         }
         assert_eq!(self.sandbox.panics(), [], "a store died of a file");
+        let again = self.sandbox.state().unwrap().names_used_again;
+        assert_eq!(again, 0, "a name that an ingest knew came again");
     }
 
     /// Starts stores again that a fault has stopped.

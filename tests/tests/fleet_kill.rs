@@ -70,7 +70,14 @@ const COORDINATOR_POINTS: [&str; 16] = [
 const FLEET_ONLY: [&str; 3] = ["serve-run", "submit", "forget"];
 const ONE_PROCESS_ONLY: [&str; 1] = ["clean-up"];
 /// Places on the way of files that we build ourselves; the last two are those of the other way, too.
-const UPLOAD_POINTS: [&str; 4] = ["upload:2", "uploaded", "ingest-sent", "ingest-acknowledged"];
+const UPLOAD_POINTS: [&str; 6] = [
+    "built:2",
+    "proved",
+    "upload:2",
+    "uploaded",
+    "ingest-sent",
+    "ingest-acknowledged",
+];
 /// The job is over there: nothing is left to go on with, so the table is only looked at.
 const AFTER_THE_END: [&str; 1] = ["forgotten"];
 

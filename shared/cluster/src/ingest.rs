@@ -260,20 +260,6 @@ impl Importer {
         stats: &mut IngestStats,
         patience: &mut Patience,
     ) -> Result<Outcome> {
-        let outcome = self.ask_to_ingest(work, slice, stats, patience).await?;
-        if matches!(outcome, Outcome::Ingested) {
-            fail_point("ingest-acknowledged");
-        }
-        Ok(outcome)
-    }
-
-    async fn ask_to_ingest(
-        &self,
-        work: &RegionWork<'_>,
-        slice: &Slice,
-        stats: &mut IngestStats,
-        patience: &mut Patience,
-    ) -> Result<Outcome> {
         let mut region = work.region.clone();
         // An ingest whose outcome nobody told: only then can "the files are gone" mean that they were taken in.
         let mut untold = false;
