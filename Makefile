@@ -24,7 +24,7 @@ test: deps
 # make test-sim SIM=20x2000. The same one again: THUNDERHEAD_SIM_SEED=N make test-sim
 SIM ?= 100x100000
 test-sim:
-	THUNDERHEAD_SIM=$(SIM) $(CARGO) test --release --locked -p thunderhead-coordinator --features simulation --test simulation --test many_tables -- --nocapture
+	THUNDERHEAD_SIM=$(SIM) $(CARGO) test --release --locked --workspace --test simulation --test many_tables -- --nocapture
 
 # kill -9 of every role at every stage of a job; prints how many.
 test-kill: deps
