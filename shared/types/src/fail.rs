@@ -7,6 +7,10 @@
 use rustix::process::{Signal, getpid, kill_process};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long a signal may take to stop every thread.
+const TAKES_EFFECT: Duration = Duration::from_millis(200);
 
 const VARIABLE: &str = "THUNDERHEAD_FAIL_POINT";
 
@@ -48,6 +52,8 @@ fn reached(name: &str) {
     if let Err(error) = kill_process(getpid(), signal) {
         eprintln!("fail point {name}: {error}");
     }
+    // Another thread may take the signal: until all are stopped, this one must not go on.
+    std::thread::sleep(TAKES_EFFECT);
 }
 
 fn parse(text: &str) -> Option<Armed> {
