@@ -5,6 +5,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 use thunderhead_tests::fleet::Fleet;
 use thunderhead_tests::import::Bench;
 
@@ -239,4 +240,31 @@ async fn a_cancelled_job_leaves_no_key_no_rule_and_no_run() {
     nothing_is_left(&fleet).await;
     let runs = fleet.sort_dir("a0").join("runs").join(&job);
     fleet.wait("the runs to go", |_| !runs.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_cancelled_while_it_uploads_leaves_no_file_in_any_store() {
+    let fleet = prepared(8, 20_000, 1).await;
+    let slow = r#"{"point": "upload-open", "times": 0, "action": {"kind": "delay", "ms": 300}}"#;
+    fleet.bench.control("POST", "/sandbox/faults", slow).await;
+    let _agent = fleet.agent("a0", &SMALL);
+    let job = fleet.submit(&[
+        "thunderhead.ingest=upload",
+        "tikv-importer.region-split-size=500KiB",
+    ]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let stores = fleet.bench.control("GET", "/sandbox/state", "").await;
+        let stores: serde_json::Value = serde_json::from_str(&stores).unwrap();
+        let has_files = |store: &serde_json::Value| store["import_files"].as_u64() > Some(0);
+        if stores["stores"].as_array().unwrap().iter().any(has_files) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no file came to any store");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    asked(&fleet, &["cancel", &job]);
+    fleet.wait("the job to be cancelled", |f| state(f, &job) == "cancelled");
+    fleet.bench.no_import_files().await;
+    nothing_is_left(&fleet).await;
 }
