@@ -170,7 +170,9 @@ impl Encoding<'_> {
         let &Self {
             shared, task, spec, ..
         } = self;
-        let format = format(task)?;
+        let mut format = format(task)?;
+        // The limit may have been raised after the plan was made.
+        format.skip_malformed = task.refused_records_max.is_some();
         let source = source_of(task, &format)?;
         same_file(&*source, task)?;
         let mut maps = Maps::new(spec, task, &format)?;
@@ -200,7 +202,11 @@ impl Encoding<'_> {
                 }
                 values.clear();
                 let at = reader.record(index, &mut values);
-                if let Err(refused) = map.encode(&values, row_id, &mut pairs) {
+                let encoded = match reader.malformed(index) {
+                    None => map.encode(&values, row_id, &mut pairs),
+                    Some(error) => Err(Refused::Syntax(error.into())),
+                };
+                if let Err(refused) = encoded {
                     let error = refusal(at.place(&task.path), map.width(), &refused);
                     match &mut left_out {
                         Some(rows) => rows.add(at, &refused, &error, &values),
@@ -318,6 +324,7 @@ pub(crate) fn refusal(place: Place, width: usize, refused: &Refused) -> Error {
             )
         }
         Refused::Row(error) => refused_row(place, error),
+        Refused::Syntax(error) => error.clone(),
     }
 }
 

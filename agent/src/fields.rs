@@ -63,6 +63,8 @@ pub(crate) enum Refused {
     Width(usize),
     /// The encoder refused a value.
     Row(RowError),
+    /// It is malformed; what is written there is its only field.
+    Syntax(Error),
 }
 
 impl RowMap {

@@ -42,15 +42,24 @@ impl LeftOut {
             return;
         }
         let row = RefusedRow {
-            malformed: matches!(refused, Refused::Width(_)),
+            malformed: !matches!(refused, Refused::Row(_)),
             offset: at.offset,
             line: at.line,
             error: error.cause.clone(),
-            data: tuple(values),
+            data: match (refused, values) {
+                (Refused::Syntax(_), [Value::Text(written)]) => literal(written),
+                _ => tuple(values),
+            },
         };
         self.bytes += row.error.len() + row.data.len();
         self.rows.push(row);
     }
+}
+
+fn literal(written: &[u8]) -> String {
+    let mut text = String::new();
+    push_text(&mut text, written);
+    text
 }
 
 /// The fields as literals of SQL: `(7, 'a', NULL)`.

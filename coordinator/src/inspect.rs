@@ -390,6 +390,8 @@ impl Look<'_> {
         }
         let source = source_at(location, file.compression)?;
         let mut format = self.job.format_of(file);
+        // Whatever the import tolerates is shown as a problem.
+        format.skip_malformed = false;
         let mut dialect = None;
         if file.format == FileFormat::Csv {
             dialect = Some(self.dialect(&*source, &mut format, place)?);

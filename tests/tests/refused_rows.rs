@@ -10,7 +10,7 @@ use thunderhead_tests::import::Bench;
 const DDL: &str =
     "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name VARCHAR(10), n INT, KEY k (n))";
 
-/// Rows of which every twentieth is refused: too long, out of range or cut off in turn.
+/// Rows of which every twentieth is refused: too long, out of range, cut off, or with a quote too many in turn.
 fn csv(from: u64, rows: u64) -> (String, BTreeSet<u64>, Vec<u64>) {
     let (mut text, mut offsets, mut good) =
         (String::from("id,name,n\n"), BTreeSet::new(), Vec::new());
@@ -21,10 +21,12 @@ fn csv(from: u64, rows: u64) -> (String, BTreeSet<u64>, Vec<u64>) {
             continue;
         }
         offsets.insert(text.len() as u64);
-        let _ = match id / 20 % 3 {
+        let _ = match id / 20 % 5 {
             0 => writeln!(text, "{id},far too long a name,1"),
             1 => writeln!(text, "{id},b,99999999999"),
-            _ => writeln!(text, "{id},b"),
+            2 => writeln!(text, "{id},b"),
+            3 => writeln!(text, "{id},\"b\"c,\"1\""),
+            _ => writeln!(text, "{id},b\"c,1"),
         };
     }
     (text, offsets, good)
@@ -134,6 +136,85 @@ async fn one_row_too_many_stops_the_job_and_a_higher_limit_goes_on() {
     bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_cannot_be_parsed_are_recorded_as_they_are_written() {
+    let bench = Bench::start(&[]);
+    bench.sql(&["CREATE DATABASE d", DDL]).await;
+    bench.file("d.t.csv", "id,name,n\n1,\"a\",10\n2,\"b\"it's,20\n3,c,30\n");
+    // As today without a limit.
+    bench
+        .import(&[])
+        .fails(4, &["d.t.csv:3 (byte 24)", "closing quote"]);
+    bench.import(&["--set", "lightning.max-error=1"]).succeeds();
+    assert_eq!(ids(&bench).await, [1, 3]);
+    let syntax = bench.query(SYNTAX).await;
+    assert_eq!(syntax.len(), 1, "{syntax:?}");
+    assert_eq!(
+        (syntax[0][1].as_str(), syntax[0][4].as_str()),
+        ("19", "`d`.`t`")
+    );
+    assert!(
+        syntax[0][2].contains("line 3: column 2: text after"),
+        "{syntax:?}"
+    );
+    assert_eq!(syntax[0][3], "'2,\"b\"it\\'s,20'");
+    // Where a quote is never closed, nobody knows how many records there are.
+    bench.sql(&["TRUNCATE TABLE d.t"]).await;
+    bench.file("d.t.csv", "id,name,n\n1,a,10\n2,\"b,20\n3,c,30\n");
+    bench
+        .import(&["--set", "lightning.max-error=9"])
+        .fails(4, &["d.t.csv:3 (byte 19)", "unterminated"]);
+}
+
+/// Rows of a dump of which every twentieth cannot be read.
+fn dump(rows: u64) -> (String, BTreeSet<u64>, Vec<u64>) {
+    let (mut text, mut offsets, mut good) = (String::new(), BTreeSet::new(), Vec::new());
+    for id in 1..=rows {
+        text.push_str(match id % 100 {
+            1 => "INSERT INTO `t` VALUES\n",
+            _ => ",\n",
+        });
+        let at = text.len() as u64;
+        let wrong = id % 20 == 7;
+        let _ = match (wrong, id / 20 % 3) {
+            (false, _) => write!(text, "({id},'row\\n{}',{id})", id % 1000),
+            (_, 0) => write!(text, "({id},'it's',1)"),
+            (_, 1) => write!(text, "({id},UPPER('x'),1)"),
+            _ => write!(text, "({id},'open,1)"),
+        };
+        match wrong {
+            true => drop(offsets.insert(at)),
+            false => good.push(id),
+        }
+        if id % 100 == 0 || id == rows {
+            text.push_str(";\n");
+        }
+    }
+    (text, offsets, good)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_dump_that_cannot_be_read_are_the_same_however_it_is_cut() {
+    let bench = Bench::start(&[]);
+    bench.sql(&["CREATE DATABASE d", DDL]).await;
+    let (text, offsets, good) = dump(3000);
+    bench.file("d.t.sql", &text);
+    bench.import(&[]).fails(4, &["d.t.sql:8 (byte "]);
+    let limit = format!("lightning.max-error={}", offsets.len());
+    for size in ["4KiB", "100MiB"] {
+        bench.sql(&["TRUNCATE TABLE d.t"]).await;
+        let size = format!("mydumper.max-region-size={size}");
+        bench.import(&["--set", &limit, "--set", &size]).succeeds();
+        assert_eq!(ids(&bench).await, good);
+        assert_eq!(recorded(&bench, "d.t.sql").await, offsets);
+    }
+    let less = format!("lightning.max-error={}", offsets.len() - 1);
+    bench.sql(&["TRUNCATE TABLE d.t"]).await;
+    bench
+        .import(&["--set", &less])
+        .fails(4, &["d.t.sql:8", "rows are refused"]);
+}
+
 /// The job in a status: beside its progress while it is led, alone after that.
 fn view(status: &serde_json::Value) -> &serde_json::Value {
     status
@@ -151,7 +232,16 @@ async fn the_limit_holds_over_all_agents_of_a_fleet() {
     good.extend(more);
     bench.file("d.t.1.csv", &first);
     bench.file("d.t.2.csv", &second);
-    let total = first_offsets.len() + second_offsets.len();
+    let (third, third_offsets, more) = dump(3000);
+    // The ids of the others begin behind them.
+    let third = third.replace("\n(", "\n(20000000");
+    good.extend(
+        more.iter()
+            .map(|id| format!("20000000{id}").parse::<u64>().unwrap()),
+    );
+    good.sort_unstable();
+    bench.file("d.t.3.sql", &third);
+    let total = first_offsets.len() + second_offsets.len() + third_offsets.len();
     let fleet = Fleet::start(bench, 1);
     let _a = fleet.agent("a", &["--threads", "1"]);
     let _b = fleet.agent("b", &["--threads", "1"]);
@@ -176,4 +266,6 @@ async fn the_limit_holds_over_all_agents_of_a_fleet() {
     assert_eq!(ids(&fleet.bench).await, good);
     assert_eq!(recorded(&fleet.bench, "d.t.1.csv").await, first_offsets);
     assert_eq!(recorded(&fleet.bench, "d.t.2.csv").await, second_offsets);
+    let third = recorded(&fleet.bench, "d.t.3.sql").await;
+    assert_eq!(third.len(), third_offsets.len());
 }

@@ -214,7 +214,9 @@ fn read_rows(
     cancel: &CancellationToken,
     mut take: impl FnMut(&Chosen, Again<'_>) -> Result<()>,
 ) -> Result<bool> {
-    let format = format(task)?;
+    let mut format = format(task)?;
+    // Whether malformed records were tolerated is settled; they are none of those that are looked for.
+    format.skip_malformed = true;
     let source = match source_of(task, &format) {
         Ok(source) => source,
         Err(error) => {

@@ -113,6 +113,7 @@ impl Job {
                 set: self.statement_fields.set.clone(),
                 ragged: self.ragged_rows,
             },
+            skip_malformed: self.type_errors_max > 0,
         }
     }
 }
@@ -140,6 +141,9 @@ pub struct SourceFormat {
     pub sql: SqlOptions,
     /// Which columns the fields go to.
     pub fields: FieldOptions,
+    /// A malformed record is given out as such; otherwise it is an error.
+    #[serde(default)]
+    pub skip_malformed: bool,
 }
 
 impl SourceFormat {
@@ -151,6 +155,7 @@ impl SourceFormat {
             csv,
             sql: SqlOptions::default(),
             fields: FieldOptions::default(),
+            skip_malformed: false,
         }
     }
 }

@@ -145,7 +145,7 @@ const NEVER_LOGGED: &str = "row values, keys and secrets never reach the log";
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     used("lightning.region-concurrency", Int(1, 1024), "(number of CPUs)", "worker threads that encode and sort, per agent"),
-    used("lightning.max-error", COUNT, "0", "rows with a wrong value or a wrong number of fields that are left out before the import stops, counted over the whole job; they are recorded in `type_error_v1` and `syntax_error_v1`. Same as `max-error.type`"),
+    used("lightning.max-error", COUNT, "0", "rows with a wrong value, a wrong number of fields, or quotes and literals that cannot be read, that are left out before the import stops, counted over the whole job; they are recorded in `type_error_v1` and `syntax_error_v1`. Same as `max-error.type`"),
     used("lightning.task-info-schema-name", Text, "\"lightning_task_info\"", "database for the tables that record errors and conflicts; empty = record nothing"),
     refused("lightning.server-mode", Bool, "false", "there is no task server; run one `thunderhead import` per job"),
     nothing("lightning.check-requirements", Bool, "true", "the checks before an import are cheap and always run"),
@@ -163,7 +163,7 @@ pub const KEYS: &[Key] = &[
     nothing("lightning.max-error-records", COUNT, "(none)", "the first 10,000 refused rows of a job are recorded"),
     nothing("lightning.meta-schema-name", Text, "\"lightning_metadata\"", "the job's state is not kept in the target cluster"),
     used("lightning.max-error.type", COUNT, "0", "see `max-error`"),
-    refused("lightning.max-error.syntax", COUNT, "0", "a file that cannot be parsed stops the import: what follows the error cannot be trusted"),
+    refused("lightning.max-error.syntax", COUNT, "0", "malformed records are counted with lightning.max-error"),
     refused("lightning.max-error.charset", COUNT, "0", "broken characters are wrong values; count them with lightning.max-error.type"),
     refused("lightning.max-error.conflict", COUNT, "0", "conflicting rows are counted by conflict.threshold"),
     used("tikv-importer.backend", Choice(&["local", "tidb", "importer", "import-into"]), "(required)", "`local`: encode, sort and ingest into TiKV. `tidb`: INSERT statements. `importer` and `import-into` are refused"),

@@ -79,6 +79,7 @@ fn csv_dialect(data: &[u8]) -> Option<(CsvDialect, &[u8])> {
             Vec::new()
         },
         header: false,
+        skip_malformed: picks[0] & 0x40 != 0,
         text: match picks[3] >> 6 {
             1 => TextEncoding::Gbk,
             2 => TextEncoding::Gb18030,
@@ -101,7 +102,10 @@ fn csv_rows<R: Read>(mut reader: ChunkReader<R>) -> (Rows, Option<String>) {
             Err(error) => return (rows, Some(format!("{error:?}"))),
             Ok(Some(batch)) => rows.extend(batch.rows().map(|row| {
                 let fields = row.fields().map(|field| field.map(<[u8]>::to_vec));
-                (row.offset(), row.line(), fields.collect())
+                let wrong = row.malformed();
+                let wrong = wrong
+                    .map(|(at, e)| Some(format!("{at} {:?} {}", e.kind, e.column).into_bytes()));
+                (row.offset(), row.line(), fields.chain(wrong).collect())
             })),
         }
     }
@@ -166,7 +170,8 @@ fn records(
         for index in 0..count {
             let mut values: Vec<Value<'_>> = Vec::new();
             let at = reader.record(index, &mut values);
-            rows.push(format!("{at:?} {values:?}"));
+            let wrong = reader.malformed(index).map(|e| e.to_string());
+            rows.push(format!("{at:?} {values:?} {wrong:?}"));
         }
     }
 }
@@ -179,6 +184,7 @@ pub fn sql(data: &[u8]) {
     let source = Memory::of(input);
     let mut format = SourceFormat::new(FileFormat::Sql, CsvOptions::default());
     format.sql.no_backslash_escapes = first & 1 != 0;
+    format.skip_malformed = first & 4 != 0;
     format.sql.table = (first & 2 != 0).then(|| "t".to_owned());
     let Ok(expected) = records(&source, &Chunk::whole(), &format) else {
         return;

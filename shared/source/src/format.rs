@@ -23,6 +23,7 @@ impl From<&CsvOptions> for CsvDialect {
             skip_lines: options.skip_lines,
             starting: token(&options.starting),
             lenient: options.lenient,
+            skip_malformed: false,
             text,
             invalid: options.invalid_char_replace.clone(),
         }
@@ -40,7 +41,10 @@ pub(crate) fn text_encoding(set: CharacterSet) -> TextEncoding {
 
 /// The dialect of a CSV file of `format`, if it is one that can be read.
 pub fn dialect_of(format: &SourceFormat) -> Result<CsvDialect, SourceError> {
-    let dialect = CsvDialect::from(&format.csv);
+    let dialect = CsvDialect {
+        skip_malformed: format.skip_malformed,
+        ..CsvDialect::from(&format.csv)
+    };
     dialect.check()?;
     Ok(dialect)
 }

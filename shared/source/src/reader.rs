@@ -250,6 +250,9 @@ impl<R: Read> ChunkReader<R> {
         if !self.parse(1)? {
             return Ok(());
         }
+        if let Some(error) = self.malformed_at(0) {
+            return Err(error);
+        }
         let (start, _) = self.batch_at;
         let mut names = Vec::new();
         for (i, span) in self.batch.fields(0).iter().enumerate() {
@@ -266,12 +269,25 @@ impl<R: Read> ChunkReader<R> {
         Ok(())
     }
 
+    /// Why record `index` of the batch is none.
+    #[inline]
+    fn malformed_at(&self, index: usize) -> Option<SourceError> {
+        let error = self.batch.malformed(index)?;
+        let (start, lines) = self.batch_at;
+        let place = self.window.place_from(start, lines, error.at);
+        Some(syntax_error(place, error))
+    }
+
     fn syntax_error(&self, error: SyntaxError) -> SourceError {
-        SourceError::Syntax {
-            place: self.window.place(error.at),
-            column: error.column + 1,
-            kind: error.kind,
-        }
+        syntax_error(self.window.place(error.at), error)
+    }
+}
+
+fn syntax_error(place: Place, error: SyntaxError) -> SourceError {
+    SourceError::Syntax {
+        place,
+        column: error.column + 1,
+        kind: error.kind,
     }
 }
 
@@ -297,12 +313,20 @@ impl<R: Read + Send> RecordReader for ChunkReader<R> {
                 .iter()
                 .map(|span| self.batch.text(*span, buf).map_or(Value::Null, Value::Text)),
         );
+        if self.batch.malformed(index).is_some() {
+            let written = buf.get(row.start as usize..row.end as usize);
+            values.push(Value::Text(written.unwrap_or_default()));
+        }
         Position {
             offset: batch.offset + u64::from(row.start),
             line: batch
                 .lines
                 .map_or(0, |lines| lines + u64::from(row.lines_before) + 1),
         }
+    }
+
+    fn malformed(&self, index: usize) -> Option<SourceError> {
+        self.malformed_at(index)
     }
 
     fn offset(&self) -> u64 {
@@ -340,6 +364,7 @@ impl<'a> RowBatch<'a> {
         batch.rows().iter().enumerate().map(move |(i, row)| Row {
             buf,
             batch,
+            index: i,
             fields: batch.fields(i),
             row: *row,
             offset: offset + u64::from(row.start),
@@ -353,6 +378,7 @@ impl<'a> RowBatch<'a> {
 pub struct Row<'a> {
     buf: &'a [u8],
     batch: &'a Batch,
+    index: usize,
     fields: &'a [Span],
     row: RowSpan,
     offset: u64,
@@ -384,6 +410,14 @@ impl<'a> Row<'a> {
         self.fields
             .get(index)
             .map(|span| self.batch.text(*span, self.buf))
+    }
+
+    /// Why this is no record, if malformed ones are skipped: the offset in the file of the byte to look at, and the
+    /// reason.
+    pub fn malformed(&self) -> Option<(u64, SyntaxError)> {
+        let error = self.batch.malformed(self.index)?;
+        let into = error.at as u64 - u64::from(self.row.start);
+        Some((self.offset + into, error))
     }
 
     /// Offset of the record's first byte in the file.

@@ -77,6 +77,12 @@ pub trait RecordReader: Send {
     /// Appends the fields of record `index` of those at hand.
     fn record<'a>(&'a self, index: usize, values: &mut Vec<Value<'a>>) -> Position;
 
+    /// Why record `index` of those at hand is none, if malformed ones are skipped; [`RecordReader::record`] gives
+    /// what is written there as one text then.
+    fn malformed(&self, _index: usize) -> Option<SourceError> {
+        None
+    }
+
     /// Offset in the uncompressed file up to which records were given out.
     fn offset(&self) -> u64;
 }

@@ -160,14 +160,17 @@ impl<R: Read> Window<R> {
 
     /// The place of byte `at` of the rest.
     pub fn place(&self, at: usize) -> Place {
-        let between = self.rest().get(..at).unwrap_or_default();
-        let line = self
-            .lines
-            .map_or(0, |lines| lines + count_lines(between, self.line_byte) + 1);
+        self.place_from(self.parsed, self.lines, at)
+    }
+
+    /// The place of byte `at` behind a place in the buffer that has so many line ends before it.
+    pub fn place_from(&self, start: usize, lines: Option<u64>, at: usize) -> Place {
+        let between = self.from(start).get(..at).unwrap_or_default();
+        let line = lines.map_or(0, |lines| lines + count_lines(between, self.line_byte) + 1);
         Place {
             path: self.path.clone(),
             line,
-            byte: self.offset() + at as u64,
+            byte: self.offset_of(start) + at as u64,
         }
     }
 

@@ -5,11 +5,11 @@ mod oracle;
 
 use std::io::Write;
 
-use oracle::{Fields, dialects, oracle};
+use oracle::{Fields, dialects, malformed, oracle};
 use proptest::prelude::*;
 use thunderhead_source::{
-    Chunk, ChunkReader, CsvDialect, LocalFile, ReadLimits, SourceError, SplitPolicy, plan_chunks,
-    read_header,
+    Chunk, ChunkReader, CsvDialect, LocalFile, ReadLimits, RecordReader, SourceError, SplitPolicy,
+    Value, plan_chunks, read_header,
 };
 use thunderhead_types::{Error, ErrorKind};
 
@@ -37,7 +37,10 @@ fn read_all<R: std::io::Read>(reader: &mut ChunkReader<R>) -> (Rows, Option<Sour
             Ok(Some(batch)) => {
                 assert!(!batch.is_empty());
                 for row in batch.rows() {
-                    let fields = row.fields().map(|f| f.map(<[u8]>::to_vec)).collect();
+                    let mut fields: Fields = row.fields().map(|f| f.map(<[u8]>::to_vec)).collect();
+                    if let Some((at, e)) = row.malformed() {
+                        fields = malformed(e.kind, at as usize, e.column, row.written());
+                    }
                     rows.push((row.offset() as usize, row.line(), fields));
                 }
             }
@@ -99,6 +102,9 @@ fn records(d: &CsvDialect) -> impl Strategy<Value = Vec<u8>> + use<> {
     // A quoted field is a whole field.
     pieces
         .extend((!d.quote.is_empty()).then(|| [&end[..], &quoted[..], &d.separator[..]].concat()));
+    // A quote where none can be.
+    let wrong = [&b"x"[..], &d.quote[..], &d.separator[..], &d.quote[..]].concat();
+    pieces.extend((d.skip_malformed).then_some(wrong));
     prop::collection::vec(prop::sample::select(pieces), 0..60).prop_map(|pieces| pieces.concat())
 }
 
@@ -189,6 +195,54 @@ fn records_before_a_wrong_one_are_given_out_and_the_error_names_the_place() {
             "column 2: quote inside a field that does not start with one"
         );
     }
+}
+
+#[test]
+fn a_malformed_record_is_skipped_up_to_the_end_of_its_line_and_a_file_cut_short_is_not() {
+    let skipping = CsvDialect {
+        skip_malformed: true,
+        ..no_header()
+    };
+    let bytes = b"1,a\n2,x\"y,\"\n3,\"b\"c\r\n4,\"d\ne\"\n5,\"open\n6,f\n";
+    let open = |bytes: &'static [u8]| {
+        ChunkReader::new(bytes, "t.csv".into(), 0, None, 1, &skipping, small()).unwrap()
+    };
+    let (rows, error) = read_all(&mut open(bytes));
+    let places: Vec<(usize, u64)> = rows.iter().map(|(at, line, _)| (*at, *line)).collect();
+    assert_eq!(places, [(0, 1), (4, 2), (12, 3), (20, 4)]);
+    let text = |row: usize| String::from_utf8_lossy(rows[row].2[0].as_ref().unwrap()).into_owned();
+    assert_eq!(text(1), "QuoteInField 7 1: 2,x\\\"y,\\\"");
+    assert_eq!(text(2), "TextAfterQuote 17 1: 3,\\\"b\\\"c");
+    assert_eq!(rows[3].2[1].as_deref(), Some(&b"d\ne"[..]));
+    let error = Error::from(error.unwrap());
+    assert_eq!(error.place, "t.csv:6 (byte 30)");
+
+    let mut reader = open(b"1,x\"y\n");
+    assert_eq!(reader.advance().unwrap(), 1);
+    let mut values = Vec::new();
+    assert_eq!(reader.record(0, &mut values).offset, 0);
+    assert_eq!(values, [Value::Text(b"1,x\"y")]);
+    let error = Error::from(reader.malformed(0).unwrap());
+    assert_eq!(error.place, "t.csv:1 (byte 3)");
+}
+
+#[test]
+fn a_malformed_header_is_an_error_whatever_is_skipped() {
+    let skipping = CsvDialect {
+        skip_malformed: true,
+        ..CsvDialect::default()
+    };
+    let result = ChunkReader::new(
+        &b"id,na\"me\n1,a\n"[..],
+        "t.csv".into(),
+        0,
+        None,
+        1,
+        &skipping,
+        small(),
+    );
+    let error = Error::from(result.err().unwrap());
+    assert_eq!(error.place, "t.csv:1 (byte 5)");
 }
 
 #[test]

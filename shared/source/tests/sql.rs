@@ -58,6 +58,9 @@ fn read(
                     let at = reader.record(i, &mut values);
                     let mut text: String =
                         values.into_iter().map(show).collect::<Vec<_>>().join(",");
+                    if let Some(error) = reader.malformed(i) {
+                        text = format!("malformed {text} {}", text_of(error));
+                    }
                     if let Some(columns) = reader.columns() {
                         text = format!("{}: {text}", columns.join(" "));
                     }
@@ -141,6 +144,87 @@ fn dumpling_mydumper_and_mysqldump_are_read() {
         "DELIMITER ;;\nCREATE PROCEDURE p() BEGIN INSERT INTO t VALUES (9); END ;;\nDELIMITER ;\nINSERT INTO t VALUES (1);",
         "1",
     );
+}
+
+fn skipping() -> SourceFormat {
+    SourceFormat {
+        skip_malformed: true,
+        ..format(false, None)
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_skipped_and_the_next_one_is_read() {
+    // With its parenthesis.
+    check_with(
+        &skipping(),
+        "INSERT t VALUES (1,now()),(2,'b'),(3,DEFAULT) , (x'1',4),(5,'e');INSERT t VALUES (1+1),(6)",
+        "malformed [(1,now())] 1 (byte 19): only literals can be imported, no expressions\n\
+         2,[b]\n\
+         malformed [(3,DEFAULT)] 1 (byte 37): DEFAULT as a value cannot be imported\n\
+         malformed [(x\\'1\\',4)] 1 (byte 49): the hexadecimal or bit literal is malformed\n\
+         5,[e]\n\
+         malformed [(1+1)] 1 (byte 83): only literals can be imported, no expressions\n\
+         6",
+    );
+    // Where quotes do not match: with the line, or with the statement.
+    check_with(
+        &skipping(),
+        "INSERT t VALUES\n(1,'it's'),\n(2,'b'),\r\n(3,'c),\r\n(4,'d');\nINSERT t VALUES (5,'x' y;INSERT t VALUES(6);",
+        "malformed [(1,\\'it\\'s\\')] 2 (byte 23): only literals can be imported, no expressions\n\
+         2,[b]\n\
+         malformed [(3,\\'c)] 4 (byte 40): a quote is not closed before the file ends\n\
+         4,[d]\n\
+         malformed [(5,\\'x\\' y] 6 (byte 81): only literals can be imported, no expressions\n\
+         6",
+    );
+}
+
+#[test]
+fn what_is_no_row_ends_the_dump_whatever_is_skipped() {
+    for (text, expected) in [
+        ("INSERT t VALUES (1),(2,'open", "before the file ends"),
+        ("INSERT t SELECT 1", "only rows after VALUES"),
+        (
+            "INSERT t VALUES (1) ON DUPLICATE KEY UPDATE a=1",
+            "ON DUPLICATE",
+        ),
+    ] {
+        let (_guard, file) = written(text.as_bytes());
+        let (_, error) = read(&file, &Chunk::whole(), &skipping(), 16);
+        assert!(error.is_some_and(|e| e.contains(expected)), "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_way_to_cut_a_dump_with_malformed_rows_gives_the_same(
+        pieces in prop::collection::vec(prop::sample::select(vec![
+            "(1,'a')", ",", ",\n", ",\r\n", ";\n", "INSERT t VALUES ", "INSERT t VALUES\n", "(1+1)", "('it's')", "('x)", "(f('),\n'))",
+            "(x'1')", "(", ")", "'", "-- c\n", "('b\\'c',2)", "/* ),\n */",
+        ]), 0..30),
+        chunk_bytes in 1u64..60,
+    ) {
+        let text = format!("INSERT t VALUES (0),{}", pieces.concat());
+        let (_guard, file) = written(text.as_bytes());
+        let whole = read(&file, &Chunk::whole(), &skipping(), 1 << 16);
+        for read_bytes in [1, 7] {
+            prop_assert_eq!(&read(&file, &Chunk::whole(), &skipping(), read_bytes), &whole);
+        }
+        let planned = plan_statements(&file, &skipping(), chunk_bytes);
+        prop_assert_eq!(planned.is_err(), whole.1.is_some());
+        let Ok(chunks) = planned else { return Ok(()) };
+        let mut rows = Vec::new();
+        for chunk in &chunks {
+            let (some, error) = read(&file, chunk, &skipping(), 16);
+            prop_assert_eq!(error, None);
+            prop_assert_eq!(some.len() as u64, chunk.rows_max);
+            rows.extend(some);
+        }
+        prop_assert_eq!(rows, whole.0);
+    }
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub struct Batch {
     pub(super) used: usize,
     pub(super) rows: Vec<RowSpan>,
     pub(super) arena: Arena,
+    /// Rows that are no records, in order.
+    malformed: Vec<(usize, SyntaxError)>,
 }
 
 /// Texts that are not in the buffer as they are meant. Its memory is only ever filled with zeros once: most texts are
@@ -146,6 +148,40 @@ impl Batch {
         self.used = 0;
         self.rows.clear();
         self.arena.clear();
+        self.malformed.clear();
+    }
+
+    /// Forgets the fields of a record that came to nothing.
+    pub(super) fn drop_fields(&mut self, first_field: usize, arena_len: usize) {
+        self.used = first_field;
+        self.arena.truncate(arena_len);
+    }
+
+    #[cold]
+    pub(super) fn push_malformed(
+        &mut self,
+        start: usize,
+        end: usize,
+        lines_before: u32,
+        error: SyntaxError,
+    ) {
+        self.malformed.push((self.rows.len(), error));
+        self.rows.push(RowSpan {
+            start: start as u32,
+            end: end as u32,
+            lines_before,
+            first_field: self.used as u32,
+        });
+    }
+
+    /// Why row `row`, which has no fields then, is no record.
+    #[inline]
+    pub fn malformed(&self, row: usize) -> Option<SyntaxError> {
+        if self.malformed.is_empty() {
+            return None;
+        }
+        let found = self.malformed.binary_search_by_key(&row, |(at, _)| *at);
+        found.ok().map(|at| self.malformed[at].1)
     }
 
     /// The records in source order.
@@ -203,6 +239,13 @@ pub enum SyntaxKind {
     /// End of input after the escape.
     #[error("no character after the escape character at the end of the file")]
     LoneEscape,
+}
+
+impl SyntaxKind {
+    /// The file ends too early: it is not complete, and how much of it belongs to this record nobody knows.
+    pub(super) fn is_end_of_file(self) -> bool {
+        matches!(self, Self::UnterminatedQuote | Self::LoneEscape)
+    }
 }
 
 /// A record that cannot be read, with its place in the parsed slice.

@@ -12,6 +12,7 @@
 use super::batch::{Arena, Batch, IN_ARENA, Parsed, RowSpan, Span, Stop, SyntaxError, SyntaxKind};
 use super::dialect::{CsvDialect, TextEncoding};
 use super::fast::Fast;
+use super::malformed::Malformed;
 use super::scan::{Marks, Scan, count_lines};
 use super::unescape::Meaning;
 
@@ -55,6 +56,7 @@ pub struct Core {
     pub(super) trim_last_separator: bool,
     pub(super) starting: Vec<u8>,
     pub(super) lenient: bool,
+    pub(super) skip_malformed: bool,
     pub(super) text: TextEncoding,
     invalid: String,
     pub(super) meaning: Meaning,
@@ -87,6 +89,7 @@ impl Core {
             trim_last_separator: dialect.trim_last_separator,
             starting: dialect.starting.clone(),
             lenient: dialect.lenient,
+            skip_malformed: dialect.skip_malformed,
             text: dialect.text,
             invalid: dialect.invalid.clone(),
             meaning: Meaning::new(dialect),
@@ -270,11 +273,22 @@ impl Core {
                     parsed.consumed = next;
                 }
                 Step::NeedMore => parsed.stop = Stop::NeedMore,
-                Step::Bad(error) => parsed.stop = Stop::Syntax(error),
+                Step::Bad(error) => match self.malformed::<SINGLE>(scan, buf, error, at_end) {
+                    Malformed::To(end, next) => {
+                        out.drop_fields(first_field, arena_len);
+                        if KEEP {
+                            out.push_malformed(start, end, parsed.lines, error);
+                        }
+                        parsed.lines += self.lines_in(&buf[start..next], false);
+                        parsed.consumed = next;
+                        parsed.rows += 1;
+                    }
+                    Malformed::NeedMore => parsed.stop = Stop::NeedMore,
+                    Malformed::Fatal => parsed.stop = Stop::Syntax(error),
+                },
             }
             if parsed.stop != Stop::Full {
-                out.used = first_field;
-                out.arena.truncate(arena_len);
+                out.drop_fields(first_field, arena_len);
                 return parsed;
             }
         }

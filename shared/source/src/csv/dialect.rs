@@ -33,6 +33,9 @@ pub struct CsvDialect {
     /// As LOAD DATA: a quote that neither opens nor closes a field is data, and an empty line is a record
     /// of one empty field.
     pub lenient: bool,
+    /// A record with a quote where none can be is given out as malformed, and reading goes on behind the next
+    /// terminator, whatever stands before that. Otherwise it is an error.
+    pub skip_malformed: bool,
     /// How bytes become text.
     pub text: TextEncoding,
     /// Stands in for what `text` does not know.
@@ -134,6 +137,7 @@ impl Default for CsvDialect {
             skip_lines: 0,
             starting: Vec::new(),
             lenient: false,
+            skip_malformed: false,
             text: TextEncoding::AsIs,
             invalid: "\u{fffd}".to_owned(),
         }

@@ -199,6 +199,7 @@ impl Core {
             used,
             arena,
             rows,
+            ..
         } = out;
         let (quote, auto) = (fast.quote.unwrap_or(0), fast.ends[0] != fast.ends[1]);
         let slots = Slots::of(fields, *used);

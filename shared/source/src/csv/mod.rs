@@ -4,6 +4,7 @@ mod batch;
 mod core;
 mod dialect;
 mod fast;
+mod malformed;
 mod scan;
 mod transition;
 mod unescape;

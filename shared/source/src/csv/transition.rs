@@ -25,15 +25,18 @@ pub(crate) enum Mode {
     Quoted,
     /// Behind a closing quote.
     Closed,
+    /// In what is left of a malformed record.
+    Malformed,
 }
 
-const MODES: [Mode; 6] = [
+const MODES: [Mode; 7] = [
     Mode::Record,
     Mode::Field,
     Mode::Plain { blank: false },
     Mode::Plain { blank: true },
     Mode::Quoted,
     Mode::Closed,
+    Mode::Malformed,
 ];
 
 /// Where the lexer goes on, as an offset in the file, and in which mode.
@@ -112,7 +115,9 @@ impl Core {
             Mode::Quoted => None,
             Mode::Record => Some(false),
             Mode::Plain { blank: true } => Some(self.lenient),
-            Mode::Plain { blank: false } | Mode::Field | Mode::Closed => Some(true),
+            Mode::Plain { blank: false } | Mode::Field | Mode::Closed | Mode::Malformed => {
+                Some(true)
+            }
         }
     }
 
@@ -127,11 +132,12 @@ impl<'a> Transition<'a> {
     /// For a piece that starts at `start`, in any state.
     pub(crate) fn unknown(core: &'a Core, start: u64) -> Self {
         let reach = core.reach() as u64;
+        let modes = MODES
+            .into_iter()
+            .filter(|mode| core.skip_malformed || *mode != Mode::Malformed);
         let states = (0..reach).flat_map(|skip| {
-            MODES.map(|mode| State {
-                mode,
-                at: start + skip,
-            })
+            let at = start + skip;
+            modes.clone().map(move |mode| State { mode, at })
         });
         Self::new(core, start, states)
     }
@@ -310,6 +316,21 @@ impl Walk<'_> {
                 }
                 continue;
             }
+            if mode == Mode::Malformed {
+                if mark >= self.until {
+                    return Some((mode, self.until));
+                }
+                match core.token::<SINGLE>(buf, mark, at_end) {
+                    Token::Terminator(len) => {
+                        at = mark + len;
+                        mode = self.record_ended(at, true);
+                    }
+                    Token::Cut => return None,
+                    _ => at = mark + 1,
+                }
+                scan.skip_to(at);
+                continue;
+            }
             let blank = match mode {
                 Mode::Record => true,
                 Mode::Plain { blank } => blank,
@@ -328,17 +349,16 @@ impl Walk<'_> {
             match core.token::<SINGLE>(buf, mark, at_end) {
                 Token::Terminator(len) => {
                     let dropped = blank_to(mark) && !core.lenient;
-                    self.rows += u64::from(!dropped);
-                    (mode, at) = (Mode::Record, mark + len);
-                    self.first = self.first.or(Some((at, self.rows)));
+                    at = mark + len;
+                    mode = self.record_ended(at, !dropped);
                 }
                 Token::Separator => (mode, at) = (Mode::Field, mark + core.separator.len()),
                 Token::Cut => return None,
-                _ if mode == Mode::Closed => return None,
+                _ if mode == Mode::Closed => (mode, at) = (self.malformed()?, mark + 1),
                 Token::Quote if mark == at && matches!(mode, Mode::Record | Mode::Field) => {
                     (mode, at) = (Mode::Quoted, mark + core.quote.len());
                 }
-                Token::Quote if !core.lenient => return None,
+                Token::Quote if !core.lenient => (mode, at) = (self.malformed()?, mark + 1),
                 Token::Escape => {
                     (mode, at) = (Mode::Plain { blank: false }, mark + core.escape.len() + 1);
                 }
@@ -351,6 +371,18 @@ impl Walk<'_> {
             scan.skip_to(at);
         }
         Some((mode, at))
+    }
+
+    /// A record, or a blank line, ended before `at`.
+    fn record_ended(&mut self, at: usize, is_row: bool) -> Mode {
+        self.rows += u64::from(is_row);
+        self.first = self.first.or(Some((at, self.rows)));
+        Mode::Record
+    }
+
+    /// The mode behind a quote that cannot be where it is; `None` where no such file is read.
+    fn malformed(&self) -> Option<Mode> {
+        self.core.skip_malformed.then_some(Mode::Malformed)
     }
 
     /// The mode behind a single quote that ends at `behind`.

@@ -79,6 +79,22 @@ pub(super) struct Text<'a> {
     pub invalid: &'a str,
 }
 
+impl SqlProblem {
+    /// It is one row that cannot be read, not a statement or the rest of the file.
+    pub(super) fn is_of_a_row(self) -> bool {
+        matches!(
+            self,
+            Self::Expression
+                | Self::Default
+                | Self::Digits
+                | Self::Introducer
+                | Self::OpenQuote
+                | Self::OpenRow
+                | Self::OpenComment
+        )
+    }
+}
+
 impl<'a> Text<'a> {
     /// The byte at `at`; NUL behind the end of the file.
     pub fn byte(&self, at: usize) -> Seen<u8> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thunderhead_config::SourceFormat;
 
-use super::lex::{Miss, SqlProblem, Text};
+use super::lex::{Miss, Seen, SqlProblem, Text};
 use super::statement::{Between, Cell, Cells, Head, Start};
 use crate::bytes::{ByteSource, ByteStream};
 use crate::csv::TextEncoding;
@@ -56,6 +56,11 @@ pub struct SqlReader<R = ByteStream> {
     skipping: bool,
     cells: Cells,
     rows: Vec<RowAt>,
+    skip_malformed: bool,
+    /// Where the range ends is known: another row may follow in the file.
+    is_part: bool,
+    /// Rows at hand that cannot be read, in order, why, and where.
+    malformed: Vec<(usize, SqlProblem, usize)>,
     /// Column list of the rows at hand.
     columns: Option<Arc<[String]>>,
     batch_at: (usize, Option<u64>),
@@ -130,7 +135,7 @@ impl<R: Read> SqlReader<R> {
         format: &SourceFormat,
         limits: ReadLimits,
     ) -> Result<Self, SourceError> {
-        let at_start = range.offset == 0;
+        let (at_start, is_part) = (range.offset == 0, range.length.is_some());
         let mut reader = Self {
             window: Window::new(stream, range, Some(b'\n'), limits),
             escapes: !format.sql.no_backslash_escapes,
@@ -143,6 +148,9 @@ impl<R: Read> SqlReader<R> {
             skipping: false,
             cells: Cells::default(),
             rows: Vec::new(),
+            skip_malformed: format.skip_malformed,
+            is_part,
+            malformed: Vec::new(),
             columns: None,
             batch_at: (0, None),
             pending: None,
@@ -228,8 +236,7 @@ impl<R: Read> SqlReader<R> {
         if let Some(error) = self.pending.take() {
             return Err(error);
         }
-        self.rows.clear();
-        self.cells.clear();
+        self.forget_rows();
         loop {
             let Some(statement) = &self.statement else {
                 if !self.between_statements()? {
@@ -247,8 +254,7 @@ impl<R: Read> SqlReader<R> {
                 self.statement = None;
             }
             if skipped {
-                self.rows.clear();
-                self.cells.clear();
+                self.forget_rows();
             }
             if !self.rows.is_empty() {
                 self.pending = error;
@@ -266,6 +272,42 @@ impl<R: Read> SqlReader<R> {
         }
     }
 
+    fn forget_rows(&mut self) {
+        self.rows.clear();
+        self.cells.clear();
+        self.malformed.clear();
+    }
+
+    /// The end of the row at `start`, which cannot be read, and why not; the problem again where nothing can be read
+    /// behind it.
+    fn past_malformed(&self, start: usize, wrong: Miss) -> Seen<(usize, SqlProblem, usize)> {
+        let text = self.text();
+        let (problem, at) = match wrong {
+            Miss::Wrong(problem, at) => (problem, at),
+            Miss::More if text.at_end => (SqlProblem::OpenRow, start),
+            Miss::More => return Err(Miss::More),
+        };
+        if !self.skip_malformed || !problem.is_of_a_row() {
+            return Err(wrong);
+        }
+        let end = match text.malformed_end(start)? {
+            Some(end) => end,
+            // A part ends with a row. The file itself is not complete.
+            None if self.is_part => text.buf.len(),
+            None => return Err(wrong),
+        };
+        // What follows the row must not decide what is said of it: it may be part of another range.
+        let alone = Text {
+            buf: &text.buf[..end],
+            at_end: true,
+            ..text
+        };
+        Ok(match alone.row(start, &mut Cells::default()) {
+            Err(Miss::Wrong(problem, at)) => (end, problem, at),
+            _ => (end, problem, at),
+        })
+    }
+
     /// Reads rows from the rest of the window: bytes they take, whether the statement ended, and what is
     /// wrong with the next one.
     fn rows_here(
@@ -276,6 +318,7 @@ impl<R: Read> SqlReader<R> {
         let base = self.window.offset();
         let mut cells = std::mem::take(&mut self.cells);
         let mut rows = std::mem::take(&mut self.rows);
+        let mut malformed = std::mem::take(&mut self.malformed);
         let text = self.text();
         let (mut at, mut lines, mut counted) = (0, 0u32, 0);
         let outcome = loop {
@@ -289,7 +332,16 @@ impl<R: Read> SqlReader<R> {
                     at = end;
                     break (true, None);
                 }
-                Ok(Between::Row(start)) => text.row(start, &mut cells).map(|end| (start, end)),
+                Ok(Between::Row(start)) => match text.row(start, &mut cells) {
+                    Ok(end) => Ok((start, end)),
+                    Err(miss) => self.past_malformed(start, miss).map(|(end, problem, at)| {
+                        cells.cells.truncate(first_cell);
+                        cells.arena.truncate(arena_len);
+                        cells.push_written(start, end);
+                        malformed.push((rows.len(), problem, at));
+                        (start, end)
+                    }),
+                },
                 Err(miss) => Err(miss),
             };
             match row {
@@ -316,6 +368,7 @@ impl<R: Read> SqlReader<R> {
         };
         self.cells = cells;
         self.rows = rows;
+        self.malformed = malformed;
         (at, outcome.0, outcome.1)
     }
 }
@@ -353,6 +406,17 @@ impl<R: Read + Send> RecordReader for SqlReader<R> {
             offset: self.window.offset_of(start) + u64::from(row.start),
             line: lines.map_or(0, |lines| lines + u64::from(row.lines_before) + 1),
         }
+    }
+
+    fn malformed(&self, index: usize) -> Option<SourceError> {
+        if self.malformed.is_empty() {
+            return None;
+        }
+        let found = self.malformed.binary_search_by_key(&index, |(at, ..)| *at);
+        let (_, problem, at) = self.malformed[found.ok()?];
+        let (start, lines) = self.batch_at;
+        let place = self.window.place_from(start, lines, at);
+        Some(SourceError::Sql { place, problem })
     }
 
     fn offset(&self) -> u64 {

@@ -218,6 +218,44 @@ impl Text<'_> {
         }
     }
 
+    /// Where the row at `start` ends, which cannot be read: with its parenthesis, before the end of the statement, or,
+    /// where quotes do not match, with the first line that ends as rows do. `None`: with the file.
+    pub fn malformed_end(&self, start: usize) -> Seen<Option<usize>> {
+        let line = self.line_of_rows(start);
+        let (mut at, mut depth) = (start, 0usize);
+        loop {
+            let next = match self.skip_token(at) {
+                Ok((next, _)) => next,
+                Err(Miss::More) if line.is_none() => return Err(Miss::More),
+                Err(_) => return Ok(line),
+            };
+            if line.is_some_and(|line| next > line) {
+                return Ok(line);
+            }
+            match self.buf.get(at) {
+                None if self.at_end => return Ok(line),
+                None if line.is_none() => return Err(Miss::More),
+                None => return Ok(line),
+                Some(b'(') => depth += 1,
+                Some(b')') if depth <= 1 => return Ok(Some(next)),
+                Some(b')') => depth -= 1,
+                Some(b';') => return Ok(Some(at)),
+                Some(_) => {}
+            }
+            at = next;
+        }
+    }
+
+    /// Behind the first parenthesis from `start` on that a comma or a semicolon and the end of the line follow.
+    fn line_of_rows(&self, start: usize) -> Option<usize> {
+        memchr::memchr_iter(b'\n', &self.buf[start..]).find_map(|len| {
+            let line = &self.buf[start..start + len];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let row = line.strip_suffix(b",").or(line.strip_suffix(b";"))?;
+            row.ends_with(b")").then_some(start + row.len())
+        })
+    }
+
     fn value(&self, at: usize, out: &mut Cells) -> Seen<usize> {
         match self.byte(at)? {
             b'\'' | b'"' => self.text(at, self.encoding, out),
@@ -441,6 +479,11 @@ pub(super) struct Cells {
 }
 
 impl Cells {
+    /// What is written from `start` to `end`.
+    pub fn push_written(&mut self, start: usize, end: usize) {
+        self.push(Cell::Text(Span::buffer(start, end)));
+    }
+
     fn push(&mut self, cell: Cell) {
         self.cells.push(cell);
     }

@@ -29,6 +29,14 @@ pub fn oracle(d: &CsvDialect, input: &[u8]) -> Records {
                 at = next;
             }
             Ok((next, None)) => at = next,
+            Err((kind, wrong, column)) if d.skip_malformed && !at_end_of_file(kind) => {
+                let (end, len) = (wrong + 1..=input.len())
+                    .find_map(|end| Some((end, terminator(d, input, end)?)))
+                    .unwrap();
+                let fields = malformed(kind, wrong, column, &input[at..end]);
+                records.rows.push((at, line_of(d, input, at), fields));
+                at = end + len;
+            }
             Err(error) => {
                 records.error = Some(error);
                 break;
@@ -36,6 +44,16 @@ pub fn oracle(d: &CsvDialect, input: &[u8]) -> Records {
         }
     }
     records
+}
+
+fn at_end_of_file(kind: SyntaxKind) -> bool {
+    matches!(kind, SyntaxKind::UnterminatedQuote | SyntaxKind::LoneEscape)
+}
+
+/// What stands for a malformed record among others.
+pub fn malformed(kind: SyntaxKind, at: usize, column: usize, written: &[u8]) -> Fields {
+    let text = format!("{kind:?} {at} {column}: {}", written.escape_ascii());
+    vec![Some(text.into_bytes())]
 }
 
 fn has(token: &[u8], input: &[u8], at: usize) -> bool {
@@ -242,11 +260,15 @@ pub fn core_in_pieces(d: &CsvDialect, input: &[u8], cuts: &[usize], rows_max: us
             let buf = &input[at..end];
             let parsed = core.parse(buf, at_end, rows_max, &mut batch);
             for (i, row) in batch.rows().iter().enumerate() {
-                let fields = batch
-                    .fields(i)
-                    .iter()
+                let fields = batch.fields(i).iter();
+                let mut fields: Fields = fields
                     .map(|s| batch.text(*s, buf).map(<[u8]>::to_vec))
                     .collect();
+                if let Some(error) = batch.malformed(i) {
+                    assert!(fields.is_empty());
+                    let written = &buf[row.start as usize..row.end as usize];
+                    fields = malformed(error.kind, at + error.at, error.column, written);
+                }
                 records.rows.push((
                     at + row.start as usize,
                     line + u64::from(row.lines_before),
@@ -329,5 +351,16 @@ pub fn dialects() -> Vec<CsvDialect> {
         with(b"||", b"", b"|+", b"", &["|"]),
         with(b",,", b"\"\"", b"", b"\\\\", &["\\\\N", "a"]),
         with(b"\0", b"\x01", b"", b"\x02", &["\x02N"]),
+        skipping(base.clone()),
+        skipping(with(b"|+|", b"|'", b"|\n", b"\\", &["\\N"])),
+        skipping(with(b"a", b"N", b"0", b"b", &["", "\n"])),
+        skipping(with(b",", b"'", b"\r\n", b"", &["\\N"])),
     ]
+}
+
+fn skipping(dialect: CsvDialect) -> CsvDialect {
+    CsvDialect {
+        skip_malformed: true,
+        ..dialect
+    }
 }
