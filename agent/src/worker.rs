@@ -213,8 +213,7 @@ impl Agent {
         reports: mpsc::Sender<AgentMessage>,
     ) -> Result<()> {
         let served = self.serve(orders, reports).await;
-        self.work.stop().await;
-        held::remove_ssts(&self.shared.config.sort_dir);
+        self.stop().await;
         served.map(drop)
     }
 
@@ -310,9 +309,10 @@ impl Agent {
         }
     }
 
-    /// Stops what is in hand.
+    /// Stops what is in hand and removes what it was building: the process may end before the last builder does.
     pub(crate) async fn stop(&mut self) {
         self.work.stop().await;
+        held::remove_ssts(&self.shared.config.sort_dir);
     }
 
     fn hand_back(&mut self) {

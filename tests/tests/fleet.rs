@@ -267,4 +267,9 @@ async fn a_job_cancelled_while_it_uploads_leaves_no_file_in_any_store() {
     fleet.wait("the job to be cancelled", |f| state(f, &job) == "cancelled");
     fleet.bench.no_import_files().await;
     nothing_is_left(&fleet).await;
+    // The agent lives on: what it had built for the job goes when its builder notices that nobody listens.
+    let built = fleet.sort_dir("a0").join("ssts");
+    fleet.wait("the table files to go", |_| {
+        std::fs::read_dir(&built).unwrap().next().is_none()
+    });
 }
