@@ -3,7 +3,7 @@
 //! the tables of `lightning_task_info`, because only the coordinator speaks SQL.
 
 use crate::job::Table;
-use crate::plan::ranges::plan_ranges;
+use crate::plan::ranges::{Blocks, plan_ranges};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thunderhead_cluster::{ConflictCount, ConflictRow, is_tiflash, quote};
@@ -198,17 +198,18 @@ pub fn unique_spaces(info: &TableInfo, handles_from_source: bool) -> Vec<KeyRang
 /// Cuts `spaces` into the ranges that have to be merged. A space whose runs follow one another without touching
 /// has no equal keys, unless one run by itself has: then nothing is read at all. That is every table whose source
 /// is in the order of its primary key.
-pub fn plan_detection(spaces: &[KeyRange], runs: &[Run], ingest_bytes: u64) -> Vec<KeyRange> {
+pub fn plan_detection(spaces: &[KeyRange], runs: &[&Run], ingest_bytes: u64) -> Vec<KeyRange> {
+    let blocks = Blocks::of(runs.iter().copied());
     let met = spaces.iter().filter(|space| may_meet(space, runs));
-    let planned =
-        met.flat_map(|space| plan_ranges(space, runs, ingest_bytes.saturating_mul(RANGE_FACTOR)));
+    let planned = met
+        .flat_map(|space| plan_ranges(space, &blocks, ingest_bytes.saturating_mul(RANGE_FACTOR)));
     planned
         .filter(|planned| planned.has_runs)
         .map(|planned| planned.range)
         .collect()
 }
 
-fn may_meet(space: &KeyRange, runs: &[Run]) -> bool {
+fn may_meet(space: &KeyRange, runs: &[&Run]) -> bool {
     let mut spans: Vec<(&[u8], &[u8])> = Vec::new();
     for run in runs.iter().filter(|run| run.entries > 0) {
         if run.last_key.as_ref() < space.start.as_slice()
@@ -369,7 +370,8 @@ mod tests {
     }
 
     fn planned(runs: &[Run]) -> usize {
-        plan_detection(&[KeyRange::new(*b"c", *b"m")], runs, 1000).len()
+        let runs: Vec<&Run> = runs.iter().collect();
+        plan_detection(&[KeyRange::new(*b"c", *b"m")], &runs, 1000).len()
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::store::{StateStore, TXN_OPS_MAX, Txn};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{EncodeTask, IngestReport, IngestTask, Manifest, RefusedRow};
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result, Timestamp};
@@ -111,17 +112,19 @@ pub struct JobRecord {
     pub submission: Option<Submission>,
 }
 
-/// A table with everything that is recorded of it.
+/// A table with everything that is recorded of it. Cheap to clone, also with a hundred thousand chunks: steps get a copy.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// The record.
     pub record: TableRecord,
     /// Planned chunks by number, without the table spec.
-    pub chunks: BTreeMap<u64, EncodeTask>,
+    pub chunks: BTreeMap<u64, Arc<EncodeTask>>,
     /// Finished chunks by number.
-    pub manifests: BTreeMap<u64, Manifest>,
+    pub manifests: BTreeMap<u64, Arc<Manifest>>,
     /// Planned ranges by number.
     pub ranges: BTreeMap<u64, (KeyRange, u64)>,
+    /// Ranges are recorded of a plan that did not come to its end.
+    pub half_planned: bool,
     /// Ingested ranges by number.
     pub reports: BTreeMap<u64, IngestReport>,
     /// How often a range was handed out, and which one that was.
@@ -135,12 +138,13 @@ pub struct Table {
 impl Table {
     /// A freshly planned table.
     pub fn new(record: TableRecord, chunks: Vec<EncodeTask>) -> Self {
-        let chunks = (0u64..).zip(chunks).collect();
+        let chunks = (0u64..).zip(chunks.into_iter().map(Arc::new)).collect();
         Self {
             record,
             chunks,
             manifests: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            half_planned: false,
             reports: BTreeMap::new(),
             begun: BTreeMap::new(),
             elapsed: Duration::ZERO,
@@ -158,7 +162,7 @@ impl Table {
     pub fn source_manifests(&self) -> impl Iterator<Item = (u64, &Manifest)> {
         let manifests = self.manifests.iter();
         manifests
-            .map(|(number, manifest)| (*number, manifest))
+            .map(|(number, manifest)| (*number, manifest.as_ref()))
             .filter(|(number, _)| !self.is_existing(*number))
     }
 
@@ -415,6 +419,11 @@ pub async fn load(store: &dyn StateStore, job: &str) -> Result<Option<(JobRecord
             _ => return Err(damaged(&key, "unknown key")),
         }
     }
+    // Ranges that the table's own record does not know are void: a leader died while it planned.
+    for table in tables.iter_mut().filter(|t| t.record.ranges == 0) {
+        table.half_planned = !table.ranges.is_empty();
+        table.ranges.clear();
+    }
     Ok(Some((record, tables)))
 }
 
@@ -425,8 +434,14 @@ fn read_item(
     value: &[u8],
 ) -> Result<(), prost::DecodeError> {
     match kind {
-        "c" => drop(table.chunks.insert(number, EncodeTask::decode(value)?)),
-        "m" => drop(table.manifests.insert(number, Manifest::decode(value)?)),
+        "c" => {
+            let chunk = EncodeTask::decode(value)?;
+            table.chunks.insert(number, Arc::new(chunk));
+        }
+        "m" => {
+            let manifest = Manifest::decode(value)?;
+            table.manifests.insert(number, Arc::new(manifest));
+        }
         "r" => {
             let task = IngestTask::decode(value)?;
             let range = task.range.unwrap_or_default();
@@ -524,7 +539,10 @@ pub(crate) mod tests {
         let store = EmbeddedStore::open(&dir.path().join("s")).unwrap();
         let epoch = store.lead().await.unwrap();
         assert!(load(&store, "j").await.unwrap().is_none());
-        let record = table_record();
+        let record = TableRecord {
+            ranges: 3,
+            ..table_record()
+        };
         let chunk = |offset| EncodeTask {
             offset,
             path: "p".into(),
@@ -583,6 +601,16 @@ pub(crate) mod tests {
         // One that did not end, and one that was begun twice; a report may also say so itself.
         let broken_off = |table: &Table| table.broken_off().map(|r| r.start[0]).collect::<Vec<_>>();
         assert_eq!(broken_off(&read[0]), [3, 5]);
+        let other = TableRecord {
+            ranges: 0,
+            ..read[0].record.clone()
+        };
+        let txn = put_table_record(Txn::default(), "j", 0, &other).unwrap();
+        store.commit(epoch, txn).await.unwrap();
+        let (_, planning) = load(&store, "j").await.unwrap().unwrap();
+        let planning = &planning[0];
+        assert!(planning.ranges.is_empty() && planning.half_planned);
+        assert!(!read[0].half_planned);
         let mut said = read[0].clone();
         said.reports.get_mut(&4).unwrap().left_files = true;
         assert_eq!(broken_off(&said), [3, 4, 5]);

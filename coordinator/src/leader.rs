@@ -23,20 +23,20 @@ mod whereabouts;
 use crate::conflicts::Budget;
 use crate::job::{self, Phase, Table, TaskRef};
 use crate::plan::placement;
-use crate::plan::ranges::plan_ranges;
+use crate::plan::ranges::{Blocks, plan_ranges};
 use crate::plan::spans::{Span, spans};
 use crate::progress::Progress;
 use crate::scheduler::{Scheduler, TaskKind};
 use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
 use prost::Message;
-use records::{is_needed, reconcile};
+use records::{Readers, reconcile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tally::Tally;
 use thunderhead_proto::thunderhead::{
-    self as wire, ClusterSpec, DropRuns, Failure, coordinator_message::Body as Order,
+    self as wire, ClusterSpec, Failure, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result, fail_point};
 use tokio::task::JoinSet;
@@ -45,6 +45,9 @@ use whereabouts::Whereabouts;
 
 pub use records::checksum;
 pub(crate) use refused::rows_to_record as refused_rows_to_record;
+
+/// What an agent has of a job: task id → the directory of its one attempt.
+pub(crate) type Held = BTreeMap<u64, String>;
 
 /// Attempts at one task before its failure is the job's.
 const ATTEMPTS_MAX: u32 = 4;
@@ -99,8 +102,8 @@ pub struct Leader {
     progress: Progress,
     pub(crate) stepping: JoinSet<(usize, Result<()>)>,
     pub(crate) failure: Option<Error>,
-    /// Orders for every agent.
-    pub(crate) outbox: Vec<Order>,
+    /// Tasks whose runs nobody needs any more, until the agents are told.
+    pub(crate) unneeded: BTreeSet<u64>,
     /// Agents that may ingest, for the placement of ranges; kept by the fleet.
     pub(crate) agents: Vec<String>,
     /// Where the runs lay whose manifests are void; a chunk that is not here may hold any key.
@@ -148,7 +151,7 @@ impl Leader {
             progress,
             stepping: JoinSet::new(),
             failure: None,
-            outbox: Vec::new(),
+            unneeded: BTreeSet::new(),
             agents: Vec::new(),
             lost: BTreeMap::new(),
             away: BTreeSet::new(),
@@ -277,12 +280,10 @@ impl Leader {
     }
 
     /// Manifests of `agent` that are neither among `held` nor in the run store are void; their chunks are open again.
-    pub(crate) async fn forget_lost(
-        &mut self,
-        agent: &str,
-        held: &BTreeSet<(u64, String)>,
-    ) -> Result<()> {
+    pub(crate) async fn forget_lost(&mut self, agent: &str, held: &Held) -> Result<()> {
+        let is_held = |id, attempt: &str| held.get(&id).is_some_and(|held| held == attempt);
         let mut lost = Vec::new();
+        let mut readers: Option<(usize, Readers)> = None;
         for (n, number) in self.whereabouts.held_by(agent) {
             let table = &self.tables[n];
             if table.record.phase >= Phase::Ingested {
@@ -292,12 +293,21 @@ impl Leader {
                 continue;
             };
             let id = TaskRef::Chunk { table: n, number }.id();
-            if !held.contains(&(id, manifest.attempt_dir.clone())) && is_needed(table, manifest) {
+            if is_held(id, &manifest.attempt_dir) {
+                continue;
+            }
+            // Tables come one after the other.
+            if readers.as_ref().is_none_or(|(of, _)| *of != n) {
+                readers = Some((n, Readers::of(table)));
+            }
+            if readers
+                .as_ref()
+                .is_some_and(|(_, readers)| readers.need(&manifest.runs))
+            {
                 lost.push(id);
             }
         }
         self.forget_manifests(&lost).await?;
-        let is_held = |id, attempt: &str| held.contains(&(id, attempt.to_owned()));
         for (n, number) in self.lost_conflicts(agent, is_held) {
             self.forget_conflict(n, number).await?;
         }
@@ -306,31 +316,41 @@ impl Leader {
 
     async fn forget_manifests(&mut self, chunk_ids: &[u64]) -> Result<()> {
         self.ready.clear();
+        self.whereabouts.away_changed();
+        let mut void = BTreeSet::new();
         for &id in chunk_ids {
-            let (n, number) = match TaskRef::from_id(id) {
-                TaskRef::Chunk { table, number } => (table, number),
-                TaskRef::Conflict { table, number } => {
-                    self.forget_conflict(table, number).await?;
-                    continue;
+            match TaskRef::from_id(id) {
+                TaskRef::Chunk { table: n, number } => {
+                    let table = self.tables.get(n);
+                    if table.is_some_and(|table| table.manifests.contains_key(&number)) {
+                        void.insert((n, number));
+                    }
                 }
-                TaskRef::Range { .. } => continue,
-            };
-            let Some(void) = self
-                .tables
-                .get_mut(n)
-                .and_then(|t| t.manifests.remove(&number))
-            else {
-                continue;
-            };
-            self.tally.remove(&void, self.tables[n].is_existing(number));
-            self.lost.insert((n, number), spans(&void.runs).collect());
-            self.whereabouts.forgotten(&void.agent_id, n, number);
-            self.whereabouts.away_changed();
-            self.commit(Txn::default().delete(job::item_key(&self.job_id, n, 'm', number)))
-                .await?;
-            self.requeue(id, "runs lost");
+                TaskRef::Conflict { table, number } => self.forget_conflict(table, number).await?,
+                TaskRef::Range { .. } => {}
+            }
+        }
+        // Many at a time: an agent may have had thousands, and the store takes a moment for each transaction.
+        let void: Vec<_> = void.into_iter().collect();
+        for some in void.chunks(TXN_OPS_MAX / 2) {
+            let keys = some.iter();
+            let keys = keys.map(|&(n, number)| job::item_key(&self.job_id, n, 'm', number));
+            self.commit(keys.fold(Txn::default(), Txn::delete)).await?;
+            for &(n, number) in some {
+                self.forget_manifest(n, number);
+            }
         }
         Ok(())
+    }
+
+    fn forget_manifest(&mut self, n: usize, number: u64) {
+        let Some(void) = self.tables[n].manifests.remove(&number) else {
+            return;
+        };
+        self.tally.remove(&void, self.tables[n].is_existing(number));
+        self.lost.insert((n, number), spans(&void.runs).collect());
+        self.whereabouts.forgotten(&void.agent_id, n, number);
+        self.requeue(TaskRef::Chunk { table: n, number }.id(), "runs lost");
     }
 
     /// Records a chunk's manifest. The chunk must be open.
@@ -355,7 +375,7 @@ impl Leader {
         let table = &mut self.tables[n];
         self.tally.add(&manifest, table.is_existing(number));
         self.whereabouts.encoded(&manifest.agent_id, n, number);
-        table.manifests.insert(number, manifest);
+        table.manifests.insert(number, Arc::new(manifest));
         match table.record.phase {
             Phase::Encoding => self.chunk_encoded(n).await,
             Phase::Detecting => self.all_encoded_again(n).await,
@@ -366,33 +386,31 @@ impl Leader {
 
     async fn plan_ranges(&mut self, n: usize) -> Result<()> {
         let table = &self.tables[n];
-        let runs: Vec<wire::Run> = table
-            .source_manifests()
-            .flat_map(|(_, m)| m.runs.iter().cloned())
-            .collect();
+        let manifests = table.source_manifests();
+        let blocks = Blocks::of(manifests.flat_map(|(_, manifest)| &manifest.runs));
         let target = self.steps.range_bytes_target();
         let mut ranges = BTreeMap::new();
         for space in self.steps.key_spaces(table)? {
-            for planned in plan_ranges(&space, &runs, target) {
+            for planned in plan_ranges(&space, &blocks, target) {
                 ranges.insert(ranges.len() as u64, (planned.range, planned.expected_bytes));
             }
         }
-        // A leader that died while it planned may have left ranges of another plan.
-        let former = format!("{}/r/", job::table_key(&self.job_id, n));
-        self.commit(Txn::default().delete(former)).await?;
+        if std::mem::take(&mut self.tables[n].half_planned) {
+            let former = format!("{}/r/", job::table_key(&self.job_id, n));
+            self.commit(Txn::default().delete(former)).await?;
+        }
         let mut txn = Txn::default();
         for (&number, (range, bytes)) in &ranges {
-            txn = job::put_range(txn, &self.job_id, n, number, range, *bytes);
             if txn.puts.len() >= TXN_OPS_MAX {
                 self.commit(std::mem::take(&mut txn)).await?;
             }
+            txn = job::put_range(txn, &self.job_id, n, number, range, *bytes);
         }
-        self.commit(txn).await?;
-        fail_point("plan-ranges");
         self.tables[n].record.ranges = ranges.len() as u64;
         self.tables[n].ranges = ranges;
         self.tally.add_ranges(&self.tables[n]);
-        self.enter_phase(n, Phase::Ingesting).await?;
+        self.enter_phase_with(txn, n, Phase::Ingesting).await?;
+        fail_point("plan-ranges");
         self.start_split(n);
         Ok(())
     }
@@ -430,20 +448,14 @@ impl Leader {
                 fail_point("finished");
                 self.tables[n].elapsed =
                     self.started[n].map_or(Duration::ZERO, |start| start.elapsed());
-                let ids = self.tables[n]
-                    .chunks
-                    .keys()
-                    .map(|&number| TaskRef::Chunk { table: n, number })
-                    .chain([TaskRef::Conflict {
-                        table: n,
-                        number: TaskRef::SETTLE,
-                    }])
-                    .map(TaskRef::id)
-                    .collect();
-                self.outbox.push(Order::DropRuns(DropRuns {
-                    job_id: self.job_id.clone(),
-                    task_ids: ids,
-                }));
+                let chunks = self.tables[n].chunks.keys();
+                let chunks = chunks.map(|&number| TaskRef::Chunk { table: n, number });
+                let settle = TaskRef::Conflict {
+                    table: n,
+                    number: TaskRef::SETTLE,
+                };
+                self.unneeded
+                    .extend(chunks.chain([settle]).map(TaskRef::id));
                 Ok(())
             }
             Phase::Encoding => self.refused_recorded(n).await,
@@ -558,17 +570,17 @@ impl Leader {
     }
 
     async fn enter_phase(&mut self, n: usize, phase: Phase) -> Result<()> {
+        self.enter_phase_with(Txn::default(), n, phase).await
+    }
+
+    /// In the same transaction as what the phase promises.
+    async fn enter_phase_with(&mut self, txn: Txn, n: usize, phase: Phase) -> Result<()> {
         let record = job::TableRecord {
             phase,
             ..self.tables[n].record.clone()
         };
-        self.commit(job::put_table_record(
-            Txn::default(),
-            &self.job_id,
-            n,
-            &record,
-        )?)
-        .await?;
+        self.commit(job::put_table_record(txn, &self.job_id, n, &record)?)
+            .await?;
         self.tables[n].record = record;
         Ok(())
     }

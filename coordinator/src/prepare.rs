@@ -428,7 +428,7 @@ fn kv_bytes_per_source_byte(job: &Job, table: &Table) -> Result<f64> {
     };
     let task = EncodeTask {
         source_access: job.source_access.reveal().to_owned(),
-        ..task.clone()
+        ..EncodeTask::clone(task)
     };
     let sample = thunderhead_agent::sample(&spec, &task)?;
     Ok(if sample.source_bytes == 0 {

@@ -290,7 +290,7 @@ async fn begin(
         .iter_mut()
         .flat_map(|t| t.chunks.values_mut())
     {
-        task.source_access = job.source_access.reveal().to_owned();
+        Arc::make_mut(task).source_access = job.source_access.reveal().to_owned();
     }
     Ok(prepared)
 }

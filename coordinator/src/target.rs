@@ -306,7 +306,7 @@ impl Steps for TargetSteps {
 
     fn unique_spaces(&self, table: &Table) -> Result<Vec<KeyRange>> {
         let from_source = |chunk: &EncodeTask| chunk.columns.iter().any(|c| c == "_tidb_rowid");
-        let handles_from_source = table.chunks.values().any(from_source);
+        let handles_from_source = table.chunks.values().any(|chunk| from_source(chunk));
         Ok(conflicts::unique_spaces(
             &parse_info(table)?,
             handles_from_source,

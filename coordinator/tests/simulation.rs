@@ -34,6 +34,9 @@ const JOB: &str = "j";
 const ENCODE_SLOTS: u32 = 4;
 const INGEST_SLOTS: u32 = 2;
 const BLOCKS: u64 = 4;
+/// An encode task takes between a quarter of this and twice as much, an ingest task likewise.
+const ENCODE_MS: u64 = 20_000;
+const INGEST_MS: u64 = 8_000;
 /// Keys of this many neighbouring chunks are mixed, as in a source that is nearly sorted.
 const WINDOW: u64 = 64;
 
@@ -84,6 +87,8 @@ impl Steps for FakeSteps {
 /// What everything in the simulation sees.
 struct World {
     chunks: u64,
+    /// A process lives up to so many milliseconds.
+    lives_max: u64,
     store: Arc<MemStore>,
     leader: Mutex<Option<FleetHandle>>,
     rng: Mutex<StdRng>,
@@ -162,7 +167,7 @@ struct Agent {
 async fn agent(world: Arc<World>, name: String) {
     let mut disk: BTreeMap<u64, String> = BTreeMap::new();
     while !world.over.is_cancelled() {
-        let lives = Duration::from_millis(world.random(20_000, 4_000_000));
+        let lives = Duration::from_millis(world.random(20_000, world.lives_max));
         let mut state = Agent {
             held: disk.clone(),
             ..Agent::default()
@@ -310,11 +315,11 @@ fn obey(
                 !world.manifest_recorded(number),
                 "a recorded chunk was handed out"
             );
-            (task.task_id, task.attempt, 20_000)
+            (task.task_id, task.attempt, ENCODE_MS)
         }
         Order::Ingest(task) => {
             world.check_runs(task);
-            (task.task_id, task.attempt, 8_000)
+            (task.task_id, task.attempt, INGEST_MS)
         }
         Order::Cancel(task) => {
             state.running.retain(|(id, ..), _| *id != task.task_id);
@@ -511,6 +516,9 @@ async fn simulate(seed: u64, agents: u64, chunks: u64) {
     }
     let world = Arc::new(World {
         chunks,
+        // Each agent dies about once in the time that the job takes without trouble, or every half an hour: were disks
+        // lost faster than their chunks can be encoded again, no job would ever end.
+        lives_max: (2 * chunks * ENCODE_MS / (agents * u64::from(ENCODE_SLOTS))).max(4_000_000),
         store: Arc::clone(&store),
         leader: Mutex::new(None),
         rng: Mutex::new(StdRng::seed_from_u64(seed)),
@@ -588,15 +596,19 @@ async fn simulate(seed: u64, agents: u64, chunks: u64) {
     };
     let virtual_seconds = begin.elapsed().as_secs_f64();
     let leader_seconds = spent.load(Ordering::Relaxed) as f64 / 1e9;
+    let tasks = world.encoded.load(Ordering::Relaxed) + table.ranges.len() as u64;
     println!(
         "simulation: done in {:.1} s for {virtual_seconds:.0} s of a fleet; {leaders} leaders, {} crashes of agents, {} jumps of the clock, {} chunks encoded;\n\
-         assignment p50 {:.1} ms, p99 {:.1} ms (takeovers included); the leader took {leader_seconds:.1} s, {:.2} % of one core",
+         assignment p50 {:.1} ms, p99 {:.1} ms, at most {:.1} ms (takeovers included); the leaders took {leader_seconds:.1} s \
+         of CPU with their store, {:.0} us a task, {:.2} % of one core",
         wall.elapsed().as_secs_f64(),
         world.crashes.load(Ordering::Relaxed),
         world.jumps.load(Ordering::Relaxed),
         world.encoded.load(Ordering::Relaxed),
         of_hundred(50),
         of_hundred(99),
+        latencies.last().copied().unwrap_or(0) as f64 / 1000.0,
+        1e6 * leader_seconds / tasks as f64,
         100.0 * leader_seconds / virtual_seconds,
     );
 }

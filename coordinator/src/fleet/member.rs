@@ -1,8 +1,9 @@
 //! One agent as the leader knows it: its session, what it said, how busy it is and how fast.
 
 use super::status::AgentStatus;
+use crate::leader::Held;
 use crate::scheduler::TaskKind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use thunderhead_proto::thunderhead::{
     CoordinatorMessage, DropRuns, Hello, Progress, coordinator_message::Body as Order,
 };
@@ -25,8 +26,10 @@ pub(super) enum State {
 pub(super) struct Member {
     pub(super) session: u64,
     pub(super) link: Option<mpsc::Sender<CoordinatorMessage>>,
-    /// What it said last; empty slots before that.
+    /// What it said last, but for what it holds; empty slots before that.
     pub(super) hello: Hello,
+    /// What it has on its disk, by job.
+    held: BTreeMap<String, Held>,
     pub(super) greeted: bool,
     /// When it was heard last.
     pub(super) seen: Instant,
@@ -62,6 +65,7 @@ impl Member {
             session: 0,
             link: None,
             hello: Hello::default(),
+            held: BTreeMap::new(),
             greeted: false,
             seen: now,
             lapsed: false,
@@ -109,13 +113,53 @@ impl Member {
             })
     }
 
-    /// Sends `drop` and takes it as obeyed.
-    pub(super) fn drop_runs(&mut self, epoch: Epoch, drop: DropRuns) {
-        self.hello.held.retain(|h| {
-            h.job_id != drop.job_id
-                || !drop.task_ids.is_empty() && !drop.task_ids.contains(&h.task_id)
-        });
-        self.send(epoch, Order::DropRuns(drop));
+    /// Takes what it says of itself.
+    pub(super) fn greet(&mut self, mut hello: Hello) {
+        self.held.clear();
+        for held in std::mem::take(&mut hello.held) {
+            self.holds(&held.job_id, held.task_id, held.attempt_dir);
+        }
+        self.hello = hello;
+        self.greeted = true;
+        self.lapsed = false;
+        self.state = State::Active;
+        self.reason.clear();
+    }
+
+    /// It has an attempt on its disk, in place of an earlier one at the task.
+    pub(super) fn holds(&mut self, job_id: &str, task_id: u64, attempt_dir: String) {
+        let held = match self.held.get_mut(job_id) {
+            Some(held) => held,
+            None => self.held.entry(job_id.to_owned()).or_default(),
+        };
+        held.insert(task_id, attempt_dir);
+    }
+
+    /// What it has of a job.
+    pub(super) fn held(&self, job_id: &str) -> Option<&Held> {
+        self.held.get(job_id)
+    }
+
+    /// Lets it delete what it has of these tasks, and takes that as done.
+    pub(super) fn drop_runs(&mut self, epoch: Epoch, job_id: &str, tasks: &BTreeSet<u64>) {
+        let Some(held) = self.held.get_mut(job_id) else {
+            return;
+        };
+        // A table has many chunks, an agent some of them.
+        let dropped = held.extract_if(.., |task, _| tasks.contains(task));
+        let task_ids: Vec<u64> = dropped.map(|(task, _)| task).collect();
+        if task_ids.is_empty() {
+            return;
+        }
+        let job_id = job_id.to_owned();
+        self.send(epoch, Order::DropRuns(DropRuns { job_id, task_ids }));
+    }
+
+    /// Lets it delete everything that it has of a job.
+    pub(super) fn drop_job(&mut self, epoch: Epoch, job_id: &str) {
+        self.held.remove(job_id);
+        let (job_id, task_ids) = (job_id.to_owned(), Vec::new());
+        self.send(epoch, Order::DropRuns(DropRuns { job_id, task_ids }));
     }
 
     /// Sends an order. An agent that does not take its orders loses its session, and greets anew.

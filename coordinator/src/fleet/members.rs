@@ -3,12 +3,13 @@
 use super::member::{Member, State};
 use super::{Event, Fleet};
 use crate::job::TaskRef;
+use crate::leader::Held;
 use crate::scheduler::{Attempt, TaskKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{
-    AgentMessage, ConflictReport, DropRuns, Failure, HeldAttempt, Hello, IngestReport, Limit,
-    Manifest, Recorded, Welcome, agent_message::Body, coordinator_message::Body as Order,
+    AgentMessage, ConflictReport, Failure, Hello, IngestReport, Limit, Manifest, Recorded, Welcome,
+    agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 use tokio::time::Instant;
@@ -247,7 +248,7 @@ impl Fleet {
             }
             Outcome::Encoded(manifest) => {
                 if !leader.is_recorded(task_id, agent, &manifest.attempt_dir) {
-                    self.drop_attempt(at, agent, task_id);
+                    self.drop_attempts(at, agent, &BTreeSet::from([task_id]));
                 }
                 Ok(())
             }
@@ -259,7 +260,7 @@ impl Fleet {
             }
             Outcome::Settled(report) => {
                 if !leader.is_recorded(task_id, agent, &report.attempt_dir) {
-                    self.drop_attempt(at, agent, task_id);
+                    self.drop_attempts(at, agent, &BTreeSet::from([task_id]));
                 }
                 Ok(())
             }
@@ -278,14 +279,10 @@ impl Fleet {
         }
     }
 
-    fn drop_attempt(&mut self, at: usize, agent: &str, task_id: u64) {
-        let (epoch, job_id) = (self.epoch, self.jobs[at].leader.job_id().to_owned());
+    fn drop_attempts(&mut self, at: usize, agent: &str, task_ids: &BTreeSet<u64>) {
+        let job_id = self.jobs[at].leader.job_id();
         if let Some(member) = self.members.get_mut(agent) {
-            let drop = DropRuns {
-                job_id,
-                task_ids: vec![task_id],
-            };
-            member.drop_runs(epoch, drop);
+            member.drop_runs(self.epoch, job_id, task_ids);
         }
     }
 
@@ -300,11 +297,7 @@ impl Fleet {
             hello.ingest_slots,
             "an agent is here"
         );
-        member.hello = hello;
-        member.greeted = true;
-        member.lapsed = false;
-        member.state = State::Active;
-        member.reason.clear();
+        member.greet(hello);
         // Counted from what the leader hears last, an agent has a heartbeat more than its lease.
         let lease_ms = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
         member.send(self.epoch, Order::Welcome(Welcome { lease_ms }));
@@ -323,13 +316,8 @@ impl Fleet {
         let job = &mut self.jobs[at];
         job.expected.remove(agent);
         let job_id = job.leader.job_id().to_owned();
-        let held: BTreeSet<(u64, String)> = member
-            .hello
-            .held
-            .iter()
-            .filter(|h| h.job_id == job_id)
-            .map(|h| (h.task_id, h.attempt_dir.clone()))
-            .collect();
+        let nothing = Held::new();
+        let held = member.held(&job_id).unwrap_or(&nothing);
         let running: BTreeSet<(u64, Epoch, u32)> = member
             .hello
             .running
@@ -337,7 +325,15 @@ impl Fleet {
             .filter(|r| r.job_id == job_id)
             .map(|r| (r.task_id, r.epoch, r.attempt))
             .collect();
-        let result = job.leader.forget_lost(agent, &held).await;
+        let result = job.leader.forget_lost(agent, held).await;
+        let reported = |task: u64| {
+            let mut attempts = running.range((task, 0, 0)..);
+            attempts.next().is_some_and(|attempt| attempt.0 == task)
+        };
+        let wanted =
+            |task: u64, dir: &str| reported(task) || job.leader.is_recorded(task, agent, dir);
+        let unwanted = held.iter().filter(|(task, dir)| !wanted(**task, dir));
+        let unwanted: BTreeSet<u64> = unwanted.map(|(task, _)| *task).collect();
         // Orders that never arrived, and work that a restart ended.
         let gone: Vec<(u64, Epoch, u32)> = job
             .leader
@@ -352,13 +348,7 @@ impl Fleet {
         for &(task_id, epoch, number) in &running {
             self.adopt(at, agent, task_id, epoch, number);
         }
-        for (task_id, dir) in held {
-            let leader = &self.jobs[at].leader;
-            let reported = running.iter().any(|(task, ..)| *task == task_id);
-            if !reported && !leader.is_recorded(task_id, agent, &dir) {
-                self.drop_attempt(at, agent, task_id);
-            }
-        }
+        self.drop_attempts(at, agent, &unwanted);
         self.settle(at, result)
     }
 
@@ -473,10 +463,7 @@ impl Fleet {
             self.members.remove(agent);
             for at in 0..self.jobs.len() {
                 self.jobs[at].expected.remove(agent);
-                let result = self.jobs[at]
-                    .leader
-                    .forget_lost(agent, &BTreeSet::new())
-                    .await;
+                let result = self.jobs[at].leader.forget_lost(agent, &Held::new()).await;
                 self.settle(at, result)?;
             }
         }
@@ -554,18 +541,12 @@ fn member_ended(
     member.hello.running.retain(|r| {
         (r.job_id.as_str(), r.task_id, r.epoch, r.attempt) != (job_id, task_id, task_epoch, attempt)
     });
-    if let Outcome::Encoded(manifest) = outcome {
-        // An agent keeps one attempt at a task.
-        member
-            .hello
-            .held
-            .retain(|h| h.task_id != task_id || h.job_id != job_id);
-        member.hello.held.push(HeldAttempt {
-            job_id: job_id.to_owned(),
-            task_id,
-            attempt_dir: manifest.attempt_dir.clone(),
-        });
-    }
+    let attempt_dir = match outcome {
+        Outcome::Encoded(manifest) => &manifest.attempt_dir,
+        Outcome::Settled(report) => &report.attempt_dir,
+        Outcome::Ingested(_) | Outcome::Failed(_) => return,
+    };
+    member.holds(job_id, task_id, attempt_dir.clone());
 }
 
 impl Outcome {

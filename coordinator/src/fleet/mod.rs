@@ -25,8 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use thunderhead_proto::thunderhead::{
-    AgentMessage, CancelTask, ClusterSpec, CoordinatorMessage, DropRuns,
-    coordinator_message::Body as Order,
+    AgentMessage, CancelTask, ClusterSpec, CoordinatorMessage, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -420,21 +419,13 @@ impl Fleet {
         Ok(())
     }
 
-    /// Sends what a job has for every agent.
+    /// Tells every agent which of its runs nobody needs any more.
     fn flush(&mut self, at: usize) {
-        let orders = std::mem::take(&mut self.jobs[at].leader.outbox);
-        for order in orders {
-            self.broadcast(&order);
-        }
-    }
-
-    fn broadcast(&mut self, order: &Order) {
-        let epoch = self.epoch;
-        for member in self.members.values_mut() {
-            match order {
-                Order::DropRuns(drop) => member.drop_runs(epoch, drop.clone()),
-                _ => member.send(epoch, order.clone()),
-            }
+        let leader = &mut self.jobs[at].leader;
+        let unneeded = std::mem::take(&mut leader.unneeded);
+        if !unneeded.is_empty() {
+            let members = self.members.values_mut();
+            members.for_each(|m| m.drop_runs(self.epoch, leader.job_id(), &unneeded));
         }
     }
 
@@ -470,10 +461,10 @@ impl Fleet {
                     self.membership_changed();
                 }
             }
-            Command::DropRuns(job_id) => self.broadcast(&Order::DropRuns(DropRuns {
-                job_id,
-                task_ids: Vec::new(),
-            })),
+            Command::DropRuns(job_id) => {
+                let members = self.members.values_mut();
+                members.for_each(|member| member.drop_job(self.epoch, &job_id));
+            }
             Command::Forget(job) => {
                 self.coming.remove(&job);
                 self.early.remove(&job);
@@ -495,12 +486,12 @@ impl Fleet {
             job.progress,
         );
         // Who held runs under a former leader and is not here yet: its lease begins now.
-        for agent in leader.holders().union(&job.agents) {
+        let expected: BTreeSet<String> = leader.holders().union(&job.agents).cloned().collect();
+        for agent in &expected {
             self.members
                 .entry(agent.clone())
                 .or_insert_with(|| Member::absent(now));
         }
-        let expected = leader.holders().union(&job.agents).cloned().collect();
         leader.agents = self.ingesting();
         let result = leader.start().await;
         self.coming.remove(&job.job_id);

@@ -13,8 +13,7 @@ use crate::job::{Phase, Table, TaskRef};
 use crate::scheduler::TaskKind;
 use std::sync::Arc;
 use thunderhead_proto::thunderhead::{
-    self as wire, ConflictReport, ConflictTask, DropRuns, RemoteRun, ResolveSpec,
-    coordinator_message::Body as Order,
+    self as wire, ConflictReport, ConflictTask, RemoteRun, ResolveSpec,
 };
 use thunderhead_types::{Error, KeyRange, Result, fail_point};
 
@@ -43,11 +42,7 @@ impl Leader {
         if table.record.conflicts.is_none() || table.record.resolution.is_some() {
             return self.after_conflicts(n).await;
         }
-        let runs: Vec<wire::Run> = table
-            .manifests
-            .values()
-            .flat_map(|m| m.runs.iter().cloned())
-            .collect();
+        let runs: Vec<&wire::Run> = table.manifests.values().flat_map(|m| &m.runs).collect();
         let spaces = self.steps.unique_spaces(table)?;
         let ranges = plan_detection(&spaces, &runs, self.steps.range_bytes_target());
         tracing::info!(
@@ -147,7 +142,7 @@ impl Leader {
                 resolve: Some(ResolveSpec {
                     parts: table.detection.parts(),
                     records_max: self.records_left(n),
-                    chunks: table.chunks.values().cloned().collect(),
+                    chunks: table.chunks.values().map(|c| c.as_ref().clone()).collect(),
                 }),
                 ..order
             };
@@ -265,17 +260,12 @@ impl Leader {
         table.record.resolution = Some(resolution);
         // Only the losers are needed from here on.
         let found = std::mem::take(&mut table.detection).found;
+        self.after_conflicts(n).await?;
+        fail_point("conflicts-decided");
         let ids = found
             .keys()
             .map(|&number| TaskRef::Conflict { table: n, number }.id());
-        let task_ids: Vec<u64> = ids.collect();
-        self.after_conflicts(n).await?;
-        fail_point("conflicts-decided");
-        if !task_ids.is_empty() {
-            let job_id = self.job_id.clone();
-            self.outbox
-                .push(Order::DropRuns(DropRuns { job_id, task_ids }));
-        }
+        self.unneeded.extend(ids);
         Ok(())
     }
 

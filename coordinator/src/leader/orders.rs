@@ -33,7 +33,7 @@ impl Leader {
             attempt,
             table: Some(self.table_spec(n)),
             refused_records_max: self.refused_records_left(),
-            ..self.tables[n].chunks[&number].clone()
+            ..EncodeTask::clone(&self.tables[n].chunks[&number])
         }
     }
 

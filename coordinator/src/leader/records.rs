@@ -7,7 +7,7 @@ use crate::progress::{Progress, Snapshot};
 use crate::scheduler::AttemptName;
 use std::collections::BTreeSet;
 use thunderhead_proto::thunderhead as wire;
-use thunderhead_types::{Checksum, Error, ErrorKind, Result};
+use thunderhead_types::{Checksum, Error, ErrorKind, KeyRange, Result};
 
 impl Leader {
     /// Job id.
@@ -24,9 +24,14 @@ impl Leader {
         self.tally.snapshot(&self.tables)
     }
 
-    /// Whether the recorded manifest of a chunk is this attempt's.
+    /// Whether what the attempt left is needed: it is the one that counts, and its table is not finished.
     pub(crate) fn is_recorded(&self, task_id: u64, agent: &str, attempt_dir: &str) -> bool {
-        match TaskRef::from_id(task_id) {
+        let task = TaskRef::from_id(task_id);
+        let table = self.tables.get(task.table());
+        if table.is_none_or(|table| table.record.phase == Phase::Finished) {
+            return false;
+        }
+        match task {
             TaskRef::Chunk { table, number } => self
                 .tables
                 .get(table)
@@ -50,14 +55,9 @@ impl Leader {
 
     /// Agents whose runs are still needed.
     pub(crate) fn holders(&self) -> BTreeSet<String> {
-        let needed = self
-            .tables
-            .iter()
-            .filter(|t| t.record.phase < Phase::Ingested);
-        let (chunks, conflicts) = (needed.clone(), needed);
-        let chunks = chunks
-            .flat_map(|t| t.manifests.values())
-            .map(|m| &m.agent_id);
+        let needed = |table: &Table| table.record.phase < Phase::Ingested;
+        let chunks = self.whereabouts.holders(|n| needed(&self.tables[n]));
+        let conflicts = self.tables.iter().filter(|table| needed(table));
         chunks
             .chain(conflicts.flat_map(conflicts::holders))
             .cloned()
@@ -75,14 +75,33 @@ pub fn checksum(message: Option<wire::Checksum>) -> Checksum {
     }
 }
 
-/// Whether somebody will still read the runs of a manifest: while ranges are ingested only those that are open do.
-pub(super) fn is_needed(table: &Table, manifest: &wire::Manifest) -> bool {
-    table.record.phase != Phase::Ingesting
-        || table.open_ranges().any(|number| {
-            let (range, _) = &table.ranges[&number];
-            let mut runs = manifest.runs.iter().filter(|run| run.entries > 0);
-            runs.any(|run| overlaps(range, &run.first_key, &run.last_key))
+/// Where runs of a table will still be read: while ranges are ingested only in those that are open.
+pub(super) struct Readers<'a> {
+    /// Ascending; `None` = everywhere.
+    open: Option<Vec<&'a KeyRange>>,
+}
+
+impl<'a> Readers<'a> {
+    pub(super) fn of(table: &'a Table) -> Self {
+        let open = (table.record.phase == Phase::Ingesting).then(|| {
+            let mut open: Vec<_> = table.open_ranges().map(|n| &table.ranges[&n].0).collect();
+            open.sort_unstable_by(|a, b| a.start.cmp(&b.start));
+            open
+        });
+        Self { open }
+    }
+
+    /// Whether somebody will still read these runs.
+    pub(super) fn need(&self, runs: &[wire::Run]) -> bool {
+        let Some(open) = &self.open else { return true };
+        runs.iter().filter(|run| run.entries > 0).any(|run| {
+            let ends_before = |range: &&KeyRange| {
+                !range.end.is_empty() && range.end.as_slice() <= run.first_key.as_ref()
+            };
+            let next = open.get(open.partition_point(ends_before));
+            next.is_some_and(|range| overlaps(range, &run.first_key, &run.last_key))
         })
+    }
 }
 
 /// What the table holds, where it was not empty: what was there, less what was deleted or written over, and what

@@ -108,7 +108,7 @@ mod tests {
         let mut kept = Tally::default();
         for (number, rows) in [(0, 5), (1, 7)] {
             kept.add(&manifest(rows), table.is_existing(number));
-            table.manifests.insert(number, manifest(rows));
+            table.manifests.insert(number, manifest(rows).into());
         }
         table.ranges.insert(0, (KeyRange::new(*b"a", *b"b"), 100));
         table.ranges.insert(1, (KeyRange::new(*b"b", *b"c"), 11));

@@ -61,6 +61,14 @@ impl Whereabouts {
         self.holders.get(agent).into_iter().flatten().copied()
     }
 
+    /// Agents that have runs of tables of which `wanted` says so.
+    pub(super) fn holders(&self, wanted: impl Fn(usize) -> bool) -> impl Iterator<Item = &String> {
+        let holders = self.holders.iter();
+        holders
+            .filter(move |(_, held)| held.iter().any(|&(n, _)| wanted(n)))
+            .map(|(agent, _)| agent)
+    }
+
     /// Agents came or went, or one that is away has other runs.
     pub(super) fn away_changed(&mut self) {
         self.away.clear();
@@ -141,12 +149,11 @@ fn at_away<'a>(
     table: &Table,
     away: &BTreeSet<String>,
 ) -> &'a Spans {
+    let holders = &whereabouts.holders;
     whereabouts.away.entry(n).or_insert_with(|| {
-        if away.is_empty() {
-            return Spans::default();
-        }
-        let theirs = table.manifests.values();
-        let theirs = theirs.filter(|m| !m.stored && away.contains(&m.agent_id));
-        Spans::of(theirs.flat_map(|m| spans(&m.runs)))
+        let held = away.iter().filter_map(|agent| holders.get(agent));
+        let theirs = held.flat_map(|held| held.range((n, 0)..(n + 1, 0)));
+        let theirs = theirs.filter_map(|(_, number)| table.manifests.get(number));
+        Spans::of(theirs.filter(|m| !m.stored).flat_map(|m| spans(&m.runs)))
     })
 }

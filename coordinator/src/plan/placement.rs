@@ -74,6 +74,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::job::tests::table_record;
+    use crate::plan::ranges::{Blocks, plan_ranges};
+    use std::sync::Arc;
     use thunderhead_proto::thunderhead::{Manifest, RunBlock};
     use thunderhead_types::KeyRange;
 
@@ -100,11 +102,11 @@ mod tests {
         for (agent, run) in runs {
             table.manifests.insert(
                 agent as u64,
-                Manifest {
+                Arc::new(Manifest {
                     agent_id: format!("a{agent}"),
                     runs: vec![run],
                     ..Manifest::default()
-                },
+                }),
             );
         }
         table
@@ -194,7 +196,7 @@ mod tests {
                     runs: vec![run],
                     ..Manifest::default()
                 };
-                table.manifests.insert(chunk, manifest);
+                table.manifests.insert(chunk, Arc::new(manifest));
             }
             let runs: Vec<Run> = table
                 .manifests
@@ -202,7 +204,8 @@ mod tests {
                 .flat_map(|m| m.runs.clone())
                 .collect();
             let whole = KeyRange::new(key(0), Vec::new());
-            let planned = crate::plan::ranges::plan_ranges(&whole, &runs, 72 << 20);
+            let blocks = Blocks::of(&runs);
+            let planned = plan_ranges(&whole, &blocks, 72 << 20);
             for (number, part) in (0..).zip(planned) {
                 table
                     .ranges

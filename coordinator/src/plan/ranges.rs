@@ -16,25 +16,45 @@ pub struct PlannedRange {
     pub has_runs: bool,
 }
 
+/// The blocks of all runs in the order of their keys.
+pub struct Blocks<'a> {
+    /// First key and raw bytes.
+    sorted: Vec<(&'a [u8], u64)>,
+    held: Spans,
+}
+
+impl<'a> Blocks<'a> {
+    /// From the runs' block indexes.
+    pub fn of(runs: impl IntoIterator<Item = &'a Run>) -> Self {
+        let runs: Vec<&Run> = runs.into_iter().collect();
+        let blocks = runs.iter().flat_map(|run| &run.blocks);
+        let mut sorted: Vec<(&[u8], u64)> = blocks
+            .map(|block| (block.first_key.as_ref(), block.raw_bytes))
+            .collect();
+        sorted.sort_unstable();
+        let held = Spans::of(runs.iter().flat_map(|run| spans(std::slice::from_ref(run))));
+        Self { sorted, held }
+    }
+
+    /// Those that begin in `space`.
+    fn within(&self, space: &KeyRange) -> &[(&'a [u8], u64)] {
+        let before = |border: &[u8]| self.sorted.partition_point(|(key, _)| *key < border);
+        let end = match space.end.as_slice() {
+            [] => self.sorted.len(),
+            end => before(end),
+        };
+        &self.sorted[before(&space.start).min(end)..end]
+    }
+}
+
 /// Cuts `space` at block borders so that each range holds at least `target_bytes`, except the last.
 ///
 /// Every key of `space` lies in exactly one range, also keys that no run holds, so that checking all
 /// ranges checks the whole table.
-pub fn plan_ranges(space: &KeyRange, runs: &[Run], target_bytes: u64) -> Vec<PlannedRange> {
-    let mut blocks: Vec<(&[u8], u64)> = runs
-        .iter()
-        .flat_map(|run| {
-            run.blocks
-                .iter()
-                .map(|block| (block.first_key.as_ref(), block.raw_bytes))
-        })
-        .filter(|(first_key, _)| space.contains(first_key))
-        .collect();
-    blocks.sort_unstable();
-
+pub fn plan_ranges(space: &KeyRange, blocks: &Blocks, target_bytes: u64) -> Vec<PlannedRange> {
     let mut borders: Vec<(Vec<u8>, u64)> = Vec::new();
     let (mut start, mut bytes, mut previous) = (space.start.clone(), 0u64, space.start.as_slice());
-    for (first_key, raw_bytes) in blocks {
+    for &(first_key, raw_bytes) in blocks.within(space) {
         // Blocks that begin with one key stay together: a cut between them would leave nothing on its left.
         if bytes >= target_bytes && first_key > previous {
             borders.push((std::mem::replace(&mut start, first_key.to_vec()), bytes));
@@ -45,13 +65,12 @@ pub fn plan_ranges(space: &KeyRange, runs: &[Run], target_bytes: u64) -> Vec<Pla
     }
     borders.push((start, bytes));
 
-    let held = Spans::of(spans(runs));
     let mut planned = Vec::with_capacity(borders.len());
     for (i, (start, expected_bytes)) in borders.iter().enumerate() {
         let end = borders.get(i + 1).map_or(&space.end, |next| &next.0);
         let range = KeyRange::new(start.clone(), end.clone());
         planned.push(PlannedRange {
-            has_runs: held.touch(&range),
+            has_runs: blocks.held.touch(&range),
             range,
             expected_bytes: *expected_bytes,
         });
@@ -111,7 +130,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_is_one_range() {
-        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &[], 10);
+        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &Blocks::of(&[]), 10);
         assert_eq!(
             planned,
             [PlannedRange {
@@ -129,21 +148,21 @@ mod tests {
             run(&[("c", 10), ("e", 10)]),
             run(&[("x", 5)]),
         ];
-        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, 20);
+        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &Blocks::of(&runs), 20);
         assert_eq!(starts(&planned), ["a", "d", "f"]);
         assert_eq!(
             planned.iter().map(|p| p.expected_bytes).collect::<Vec<_>>(),
             [20, 20, 15]
         );
         assert!(planned.iter().all(|p| p.has_runs));
-        let beside = plan_ranges(&KeyRange::new(*b"g", *b"x"), &runs, 20);
+        let beside = plan_ranges(&KeyRange::new(*b"g", *b"x"), &Blocks::of(&runs), 20);
         assert!(beside.len() == 1 && !beside[0].has_runs);
     }
 
     #[test]
     fn one_key_repeated_in_many_runs_is_never_cut() {
         let runs: Vec<Run> = (0..10).map(|_| run(&[("k", 100)])).collect();
-        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, 100);
+        let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &Blocks::of(&runs), 100);
         assert_eq!(starts(&planned), ["a"]);
         assert!(planned[0].has_runs);
     }
@@ -163,7 +182,7 @@ mod tests {
             .map(|b| b.raw_bytes)
             .sum();
         for target in [1, 10, 100, 1000, 10_000] {
-            let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &runs, target);
+            let planned = plan_ranges(&KeyRange::new(*b"a", *b"z"), &Blocks::of(&runs), target);
             assert_eq!(planned.iter().map(|p| p.expected_bytes).sum::<u64>(), total);
         }
     }
