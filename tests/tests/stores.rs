@@ -3,6 +3,8 @@
 
 use flate2::write::GzEncoder;
 use std::io::Write;
+use thunderhead_coordinator::store::{EtcdConfig, EtcdStore, StateStore};
+use thunderhead_net::Security;
 use thunderhead_tests::certificates::{self, authority};
 use thunderhead_tests::clouds::{ACCOUNT, ACCOUNT_KEY, Asked, Cloud};
 use thunderhead_tests::emulators::{Azurite, FakeGcs};
@@ -363,12 +365,33 @@ async fn agents_of_a_fleet_read_the_bucket_that_a_job_names() {
     s3.put("dump/d.t.0.csv", rows(0, 60_000)).await;
     s3.put("dump/d.t.1.csv", rows(60_000, 120_000)).await;
     bench.extra = NO_HEADER.into();
-    let fleet = Fleet::start(bench, 1);
-    let agents = [fleet.agent("one", &[]), fleet.agent("two", &[])];
+    let mut fleet = Fleet::start(bench, 1);
     let source = format!("mydumper.data-source-dir={}", s3.uri("dump/"));
     let mut settings = vec![source.as_str()];
     settings.extend(SETTINGS);
     let job = fleet.submit(&settings);
+    fleet.wait_progress(&job, "chunks", 2);
+    let config = EtcdConfig {
+        urls: vec![fleet.etcd.url()],
+        security: Security::default(),
+        login: None,
+    };
+    let patience = std::time::Duration::from_secs(10);
+    let store = EtcdStore::new(config, "/thunderhead", "nobody:1", patience).unwrap();
+    let recorded = store.list("jobs/").await.unwrap();
+    assert!(recorded.iter().any(|(key, _)| key.contains("/c/")));
+    for (key, item) in recorded {
+        let text = String::from_utf8_lossy(&item.value);
+        assert!(!text.contains("EXAMPLE"), "{key} holds a credential");
+    }
+    // The next leader knows none; with the same submission it goes on.
+    fleet.coordinators[0].take().unwrap().kill().unwrap();
+    fleet.coordinators[0] = Some(fleet.coordinator(0));
+    fleet.wait("the job to fail", |fleet| {
+        fleet.status(&job).unwrap_or_default()["job"]["state"] == "failed"
+    });
+    assert_eq!(fleet.submit(&settings), job);
+    let agents = [fleet.agent("one", &[]), fleet.agent("two", &[])];
     fleet.wait_finished(&job);
     let found = fleet.bench.query("SELECT COUNT(*), SUM(id) FROM d.t").await;
     assert_eq!(found, [["120000", "7199940000"]]);

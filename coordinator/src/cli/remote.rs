@@ -306,7 +306,6 @@ enum Answer {
 async fn submit(client: &Client, remote: &Remote, config: &ConfigArgs, wait: bool) -> Result<()> {
     let mut written = config.read()?;
     let job = written.check()?;
-    written.overrides.retain(|(key, _)| key != "tidb.password");
     if !thunderhead_config::uri::is_store(&job.source_dir.to_string_lossy()) {
         // Coordinators and agents have another working directory.
         let absolute = std::path::absolute(&job.source_dir)
@@ -316,11 +315,10 @@ async fn submit(client: &Client, remote: &Remote, config: &ConfigArgs, wait: boo
             absolute.display().to_string(),
         ));
     }
-    let password = job.tidb.password.candidates().swap_remove(0);
+    // With its secrets: the leader sets them apart before it records anything.
     let submission = Submission {
-        config: without_password(&written.text)?,
+        config: written.text,
         overrides: written.overrides,
-        password: (!password.is_empty()).then_some(password),
     };
     let answer = client.post("/v1/jobs", json!(submission)).await?;
     let submitted: Submitted = parse(answer)?;
@@ -337,16 +335,6 @@ async fn submit(client: &Client, remote: &Remote, config: &ConfigArgs, wait: boo
     } else {
         Ok(())
     }
-}
-
-/// The password travels by itself and is never stored.
-fn without_password(text: &str) -> Result<String> {
-    let config = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Config, "configuration", e);
-    let mut table: toml::Table = text.parse().map_err(|e| config(&e))?;
-    if let Some(tidb) = table.get_mut("tidb").and_then(toml::Value::as_table_mut) {
-        tidb.remove("password");
-    }
-    toml::to_string(&table).map_err(|e| config(&e))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
@@ -542,13 +530,6 @@ fn progress_text(p: &JobStatus) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_password_never_travels_with_the_configuration() {
-        let text = "[tidb]\nhost = \"h\"\npassword = \"s3cret\"\n[mydumper]\nfilter = [\"a.*\"]\n";
-        let kept = without_password(text).unwrap();
-        assert!(!kept.contains("s3cret") && kept.contains("host = \"h\"") && kept.contains("a.*"));
-    }
 
     #[test]
     fn an_agent_shows_its_throughput_and_what_it_waits_for() {

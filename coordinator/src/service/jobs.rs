@@ -2,6 +2,7 @@
 //! those that are. A job's record goes with it: after its end the state store holds only its line in the history.
 
 use super::Shared;
+use super::secrets::Secrets;
 use crate::done::Done;
 use crate::fleet::FleetHandle;
 use crate::job::{self, JobRecord};
@@ -26,16 +27,13 @@ const HISTORY: &str = "history/";
 /// Before a job that could not begin because the cluster was away is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What a user asked for.
+/// What a user asked for; recorded without its secrets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
-    /// The configuration as TOML, without the password of TiDB.
+    /// The configuration as TOML.
     pub config: String,
     /// Dotted keys with their values, over the configuration.
     pub overrides: Vec<(String, String)>,
-    /// Password of TiDB; kept in the leader's memory only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
 }
 
 /// Answer to a submission.
@@ -209,7 +207,8 @@ impl Jobs {
     /// Takes a job, or joins it when it is there.
     pub(super) async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Submitted> {
         let _alone = self.submitting.lock().await;
-        let job = self.load(&submission, submission.password.as_deref())?;
+        let (submission, secrets) = Secrets::set_apart(submission)?;
+        let job = self.load(&submission, &secrets)?;
         run::check(&job)?;
         let scan = job.clone();
         let tree = tokio::task::spawn_blocking(move || thunderhead_source::store::scan(&scan))
@@ -254,9 +253,7 @@ impl Jobs {
                 finished: true,
             });
         }
-        if let Some(password) = submission.password.clone() {
-            self.shared.passwords.write().insert(id.clone(), password);
-        }
+        self.remember(&id, secrets);
         if joined.is_some_and(|state| state != JobState::Failed) {
             return Ok(Submitted {
                 job: id,
@@ -272,10 +269,7 @@ impl Jobs {
             error: None,
             tables,
             store_bytes_per_second: None,
-            submission: Some(Submission {
-                password: None,
-                ..submission
-            }),
+            submission: Some(submission),
         };
         self.store_record(&id, &record).await?;
         fail_point("submit");
@@ -294,18 +288,26 @@ impl Jobs {
         })
     }
 
-    fn load(&self, submission: &Submission, password: Option<&str>) -> Result<Job> {
+    fn load(&self, submission: &Submission, secrets: &Secrets) -> Result<Job> {
         let mut overrides = submission.overrides.clone();
-        let password = password
-            .map(str::to_owned)
-            .or_else(|| self.shared.tidb_password.clone());
-        overrides.extend(password.map(|p| ("tidb.password".to_owned(), p)));
+        overrides.extend(secrets.overrides(self.shared.tidb_password.as_deref()));
         let mut job = thunderhead_config::load(&submission.config, "configuration", &overrides)
             .map_err(|problems| thunderhead_config::to_error(&problems))?
             .job;
         // Agents have directories of their own. A fixed name keeps a job the same wherever it was submitted.
         job.sorted_kv_dir = PathBuf::from("/agents");
         Ok(job)
+    }
+
+    fn remember(&self, id: &str, secrets: Secrets) {
+        let mut known = self.shared.secrets.write();
+        known.entry(id.to_owned()).or_default().update(secrets);
+    }
+
+    /// Those that this leader was given with the job.
+    fn secrets(&self, id: &str) -> Secrets {
+        let known = self.shared.secrets.read();
+        known.get(id).cloned().unwrap_or_default()
     }
 
     async fn store_record(&self, id: &str, record: &JobRecord) -> Result<()> {
@@ -496,8 +498,7 @@ impl Jobs {
         start: Instant,
     ) -> Result<Done> {
         let submission = record.submission.clone().unwrap_or_default();
-        let password = self.shared.passwords.read().get(id).cloned();
-        let job = self.load(&submission, password.as_deref())?;
+        let job = self.load(&submission, &self.secrets(id))?;
         let (progress, _) = Progress::new();
         let store: Arc<dyn StateStore> = self.shared.store.clone();
         run::run_in_fleet(FleetRun {
@@ -516,8 +517,7 @@ impl Jobs {
     /// A former leader began to cancel the job: what it left open is closed here, or ends by itself in minutes.
     async fn close_in_cluster(&self, id: &str, record: &JobRecord) {
         let submission = record.submission.clone().unwrap_or_default();
-        let password = self.shared.passwords.read().get(id).cloned();
-        let closed = match self.load(&submission, password.as_deref()) {
+        let closed = match self.load(&submission, &self.secrets(id)) {
             Ok(job) => run::close_guards(&job, id, self.shared.store.as_ref()).await,
             Err(error) => Err(error),
         };
@@ -559,7 +559,7 @@ impl Jobs {
         self.commit(txn).await?;
         fail_point("forgotten");
         self.entries.lock().remove(id);
-        self.shared.passwords.write().remove(id);
+        self.shared.secrets.write().remove(id);
         Ok(())
     }
 }

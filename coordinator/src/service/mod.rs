@@ -8,12 +8,14 @@
 
 mod http;
 mod jobs;
+mod secrets;
 mod session;
 
 use crate::fleet::{Fleet, FleetHandle, FleetOptions};
 use crate::store::EtcdStore;
 use jobs::Jobs;
 use parking_lot::RwLock;
+use secrets::Secrets;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +55,8 @@ struct Shared {
     store: Arc<EtcdStore>,
     term: RwLock<Option<Arc<Term>>>,
     tidb_password: Option<String>,
-    /// Passwords that came with jobs; they live in memory only.
-    passwords: RwLock<BTreeMap<String, String>>,
+    /// What came with jobs and lives in memory only.
+    secrets: RwLock<BTreeMap<String, Secrets>>,
 }
 
 impl Shared {
@@ -90,7 +92,7 @@ pub async fn serve(
         store: Arc::clone(&store),
         term: RwLock::new(None),
         tidb_password: config.tidb_password.clone(),
-        passwords: RwLock::default(),
+        secrets: RwLock::default(),
     });
     println!("listening on {address}");
     let control = ControlServer::new(session::ControlService(Arc::clone(&shared)))
