@@ -289,6 +289,13 @@ impl Scheduler {
         self.in_flight.len()
     }
 
+    /// Where the queued tasks of `kind` are best done.
+    pub fn places(&self, kind: TaskKind) -> impl Iterator<Item = &str> {
+        self.queues(kind)
+            .filter(|(_, tasks)| !tasks.is_empty())
+            .map(|(place, _)| place)
+    }
+
     /// Number of queued tasks of `kind`.
     pub fn queued(&self, kind: TaskKind) -> usize {
         self.queues(kind).map(|(_, tasks)| tasks.len()).sum()

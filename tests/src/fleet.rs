@@ -19,7 +19,7 @@ use thunderhead_net::Security;
 /// How long anything in a test's fleet may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Leases are short, so that tests need not wait long for a takeover.
-const LEASE: &str = "2s";
+pub const LEASE: Duration = Duration::from_secs(2);
 
 /// A port that was free a moment ago, for programs that cannot pick one themselves.
 pub fn free_port() -> u16 {
@@ -252,6 +252,23 @@ pub struct Fleet {
     pub network: Option<Network>,
     /// Agents by host.
     names: Mutex<Vec<String>>,
+    /// What every process is told of certificates.
+    tls: Vec<String>,
+}
+
+/// The options that name these files.
+fn tls_args(security: &Security) -> Vec<String> {
+    let named = [
+        ("--ca-path", &security.ca),
+        ("--cert-path", &security.cert),
+        ("--key-path", &security.key),
+    ];
+    let given = named
+        .into_iter()
+        .filter_map(|(name, path)| Some((name, path.as_ref()?.to_str()?)));
+    given
+        .flat_map(|(name, path)| [name.to_owned(), path.to_owned()])
+        .collect()
 }
 
 impl Fleet {
@@ -264,6 +281,23 @@ impl Fleet {
     pub fn on(bench: Bench, coordinators: usize, network: Option<Network>) -> Self {
         let here = bench.sandbox.host().to_owned();
         let etcd = Etcd::start_on(&bench.path("etcd"), &here).expect("etcd starts");
+        Self::with(bench, coordinators, network, etcd, &Security::default())
+    }
+
+    /// Where everybody has a certificate and asks everybody for one; all with the same files.
+    pub fn start_secured(bench: Bench, coordinators: usize, security: &Security) -> Self {
+        let etcd = Etcd::start_secured(&bench.path("etcd"), security).expect("etcd starts");
+        Self::with(bench, coordinators, None, etcd, security)
+    }
+
+    fn with(
+        bench: Bench,
+        coordinators: usize,
+        network: Option<Network>,
+        etcd: Etcd,
+        security: &Security,
+    ) -> Self {
+        let here = bench.sandbox.host().to_owned();
         let host = |n| {
             network
                 .as_ref()
@@ -279,6 +313,7 @@ impl Fleet {
             addresses,
             network,
             names: Mutex::default(),
+            tls: tls_args(security),
         };
         for n in 0..coordinators {
             let process = fleet.coordinator(n);
@@ -301,6 +336,7 @@ impl Fleet {
     fn start_coordinator(&self, n: usize, point: Option<&str>) -> Process {
         let log = self.bench.path(&format!("coordinator-{n}.log"));
         let url = self.etcd.url();
+        let lease = format!("{}s", LEASE.as_secs());
         let args = [
             "coordinator",
             "--etcd",
@@ -308,14 +344,16 @@ impl Fleet {
             "--listen",
             &self.addresses[n],
             "--lease",
-            LEASE,
+            &lease,
             "--agent-lease",
-            LEASE,
+            &lease,
             "--runs-grace",
-            LEASE,
+            &lease,
             "--log",
             "info",
         ];
+        let tls = self.tls.iter().map(String::as_str);
+        let args: Vec<&str> = args.into_iter().chain(tls).collect();
         let started = match point {
             Some(point) => Process::start_armed(point, &args, &log),
             None => Process::start_in(self.namespace(n).as_deref(), &args, &log),
@@ -389,6 +427,7 @@ impl Fleet {
             "info",
         ];
         args.extend(["--peer-patience", "2s"]);
+        args.extend(self.tls.iter().map(String::as_str));
         let host = self.host_of(name);
         let listen = self
             .network
@@ -408,6 +447,7 @@ impl Fleet {
         let address = self.address();
         let mut all = args.to_vec();
         all.extend(["--coordinator", &address, "--output", "json"]);
+        all.extend(self.tls.iter().map(String::as_str));
         run(&all).expect("the binary starts")
     }
 

@@ -6,8 +6,9 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
-use thunderhead_tests::fleet::Fleet;
-use thunderhead_tests::import::Bench;
+use thunderhead_tests::fleet::{Fleet, LEASE};
+use thunderhead_tests::import::{Bench, http_client};
+use thunderhead_tests::process::Process;
 
 const TABLE: &str =
     "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, a VARCHAR(64), b INT, KEY b (b))";
@@ -272,4 +273,141 @@ async fn a_job_cancelled_while_it_uploads_leaves_no_file_in_any_store() {
     fleet.wait("the table files to go", |_| {
         std::fs::read_dir(&built).unwrap().next().is_none()
     });
+}
+
+/// Stages, throughput and waiting of each agent, retries by cause, time left and what holds the job up: in the terminal, as
+/// JSON of the command, and from the leader over HTTP.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_status_shows_the_whole_job_until_its_end_and_http_serves_the_same() {
+    let fleet = prepared(6, 20_000, 1).await;
+    let job = fleet.submit(&[
+        "tikv-importer.store-write-bwlimit=512KiB",
+        "thunderhead.ingest=write",
+        "tikv-importer.region-split-size=500KiB",
+    ]);
+    let log = fleet.bench.path("watch.txt");
+    let address = fleet.address();
+    let watch = ["status", &job, "--watch", "--coordinator", &address];
+    let mut watch = Process::start(&watch, &log).unwrap();
+    let shown = || std::fs::read_to_string(&log).unwrap();
+    fleet.wait("a word about agents", |_| {
+        shown().contains("waits for agents: none is connected")
+    });
+    let mut dies = fleet.agent("a0", &SMALL);
+    fleet.wait_progress(&job, "chunks_done", 1);
+    dies.kill().unwrap();
+    let _agents = ["a1", "a2"].map(|name| fleet.agent(name, &SMALL));
+    fleet.wait_progress(&job, "ranges_running", 1);
+    // The limit is what everybody waits for, and it says so.
+    fleet.wait("the bottleneck's name", |f| {
+        progress(f, &job, "bottleneck").contains("limit")
+    });
+    fleet.wait("the time left", |f| {
+        progress(f, &job, "eta_seconds").parse::<u64>().is_ok()
+    });
+    let url = format!("http://{address}/v1/jobs/{job}");
+    let served = http_client().get(url).send().await.unwrap();
+    let served: serde_json::Value = served.json().await.unwrap();
+    let asked_for = fleet.status(&job).unwrap();
+    for of in ["job", "progress"] {
+        let [here, there] = [&served, &asked_for].map(|all| all[of].as_object().unwrap());
+        assert!(here.keys().eq(there.keys()), "{served} {asked_for}");
+    }
+    let agents = served["agents"].as_array().unwrap();
+    let active: Vec<_> = agents.iter().filter(|a| a["state"] == "active").collect();
+    assert_eq!(active.len(), 2, "{served:#}");
+    for agent in &active {
+        for link in ["merge", "TiKV", "limit", "agents"] {
+            assert!(agent["blocked_ms"][link].is_u64(), "{agent:#}");
+        }
+        assert!(agent["source_bytes_per_second"].is_number());
+    }
+    let retries = served["progress"]["retries"].as_object().unwrap();
+    assert!(
+        retries
+            .keys()
+            .any(|cause| cause == "agent silent" || cause == "runs lost"),
+        "{served:#}"
+    );
+    asked(&fleet, &["limit", &job, "0"]);
+    fleet.wait_finished(&job);
+    let status = watch.wait(Duration::from_secs(20)).unwrap();
+    let text = shown();
+    assert!(status.success(), "{text}");
+    for word in [
+        "encoding",
+        "ingesting",
+        "time left",
+        "bottleneck: ",
+        "waits for (ms/s)",
+        "limit 524.3 kB/s to each store",
+        "done again: ",
+        "finished",
+    ] {
+        assert!(text.contains(word), "no {word:?} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_a_full_disk_says_so_and_others_do_its_share() {
+    let fleet = prepared(8, 20_000, 1).await;
+    // Room for its runs of two chunks or three.
+    let _full = fleet.agent("a0", &[&SMALL[..], &["--disk", "3MiB"]].concat());
+    fleet.wait("an agent", |fleet| fleet.active() == 1);
+    let job = fleet.submit(&["mydumper.max-region-size=512KiB"]);
+    fleet.wait("the full disk to be told", |fleet| {
+        fleet.agents().unwrap_or_default().iter().any(|agent| {
+            agent["state"] == "disk full" && agent["reason"].as_str().unwrap().contains("disk")
+        })
+    });
+    let _other = fleet.agent("a1", &SMALL);
+    fleet.wait_finished(&job);
+    all_is_well(&fleet, 160_000).await;
+}
+
+/// Bare metal without shared storage: each host has other files of the source.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_read_by_an_agent_that_has_it_and_waits_for_one() {
+    let fleet = prepared(2, 20_000, 1).await;
+    let data = fleet.bench.path("data");
+    let [mine, theirs] = ["mine", "theirs"].map(|name| data.join(name));
+    for (n, dir) in [&mine, &theirs].into_iter().enumerate() {
+        std::fs::create_dir(dir).unwrap();
+        let name = format!("d.t.{n:03}.csv");
+        std::fs::rename(data.join(&name), dir.join(&name)).unwrap();
+    }
+    let has = |dir: &std::path::Path| ["--readable".to_owned(), dir.display().to_string()];
+    let agent = |name: &str, dir: &std::path::Path| {
+        let has = has(dir);
+        let args: Vec<&str> = has.iter().map(String::as_str).chain(SMALL).collect();
+        fleet.agent(name, &args)
+    };
+    let _one = agent("one", &mine);
+    fleet.wait("an agent", |fleet| fleet.active() == 1);
+    let job = fleet.submit(&[]);
+    fleet.wait("its files to be read and a word about the others", |f| {
+        progress(f, &job, "chunks_running") == "0"
+            && progress(f, &job, "chunks_done") != "0"
+            && progress(f, &job, "waiting_for")
+                == format!("agents that can read {}", theirs.display())
+    });
+    let _two = agent("two", &theirs);
+    let report = fleet.wait_finished(&job);
+    assert_eq!(report["tables"][0]["rows"], 40_000);
+    all_is_well(&fleet, 40_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_killed_is_followed_within_two_lease_times() {
+    let mut fleet = prepared(1, 10, 2).await;
+    let leader = fleet.leader().unwrap();
+    fleet.coordinators[leader].take().unwrap().kill().unwrap();
+    let killed = Instant::now();
+    let log = fleet.bench.path(&format!("coordinator-{}.log", 1 - leader));
+    fleet.wait("the other to lead", |_| {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("this coordinator leads")
+    });
+    assert!(killed.elapsed() < 2 * LEASE, "{:?}", killed.elapsed());
 }

@@ -9,6 +9,7 @@ use thunderhead_proto::thunderhead::{DescribeRun, runs_client::RunsClient};
 use thunderhead_tests::certificates::{authority, write};
 use thunderhead_tests::control::Control;
 use thunderhead_tests::fixture::{Fixture, encode_all, ingested, two_agents};
+use thunderhead_tests::fleet::{Fleet, SETTINGS, by_one_process, sums, tables};
 use thunderhead_tests::import::Bench;
 use tonic::Code;
 
@@ -68,4 +69,53 @@ async fn agents_ask_for_certificates_show_theirs_and_take_new_ones() {
         .await
         .unwrap();
     assert_ne!(ask(address, &before).await, Code::NotFound);
+}
+
+/// Two coordinators, agents, etcd, PD, TiKV, TiDB and people: nobody is let in without a certificate, and new ones are
+/// taken by processes that run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_fleet_works_under_mutual_tls_and_takes_new_certificates_while_it_runs() {
+    let rows = 30_000;
+    let expected = by_one_process(rows).await;
+    let certs = tempfile::tempdir().unwrap();
+    let (ours, foreign) = (authority(), authority());
+    let files = write(certs.path(), "fleet", &ours, &ours);
+    let stranger = write(certs.path(), "stranger", &ours, &foreign);
+    let (ca, cert, key) = (path(&files.ca), path(&files.cert), path(&files.key));
+    let mut bench = tables(&["--ca", &ca, "--cert", &cert, "--key", &key], rows).await;
+    bench.extra =
+        format!("\n[security]\nca-path = {ca:?}\ncert-path = {cert:?}\nkey-path = {key:?}\n");
+    let mut fleet = Fleet::start_secured(bench, 2, &files);
+    let job = fleet.submit(&SETTINGS);
+
+    // Neither without a certificate, nor with one of somebody else.
+    let anonymous = Security {
+        ca: files.ca.clone(),
+        ..Security::default()
+    };
+    let leader = fleet.leader().unwrap();
+    let coordinators = fleet.address();
+    let address = coordinators.split(',').nth(leader).unwrap();
+    let served = async |security: &Security| {
+        let connector = Connector::new(security).unwrap();
+        let url = format!("{}/v1/agents", connector.url(address));
+        let answer = connector.http().get(url).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    };
+    assert!(served(&files).await);
+    for other in [&Security::default(), &anonymous, &stranger] {
+        assert!(!served(other).await, "{other:?}");
+    }
+
+    // Everything new, the authority too; nobody is started again but etcd. Who comes now knows the new ones only.
+    let new = authority();
+    write(certs.path(), "fleet", &new, &new);
+    fleet.etcd.restart().unwrap();
+    let _a = fleet.agent("a", &["--threads", "1"]);
+    let _b = fleet.agent("b", &["--threads", "1"]);
+    fleet.wait("two agents", |fleet| fleet.active() == 2);
+    fleet.wait_progress(&job, "chunks_done", 1);
+    fleet.coordinators[leader].take().unwrap().kill().unwrap();
+    fleet.wait_finished(&job);
+    assert_eq!(sums(&fleet.bench).await, expected);
 }

@@ -16,7 +16,7 @@ pub mod status;
 use crate::job::Table;
 use crate::leader::{Leader, Steps};
 use crate::progress::Progress;
-use crate::scheduler::Attempts;
+use crate::scheduler::{Attempts, TaskKind};
 use crate::store::StateStore;
 use member::Member;
 use members::Messages;
@@ -631,6 +631,12 @@ impl Fleet {
         self.publish_cost = began.elapsed();
     }
 
+    /// A directory of the source that nobody here can read, while chunks of it are open.
+    fn unread<'a>(&self, leader: &'a Leader) -> Option<&'a str> {
+        let mut places = leader.scheduler.places(TaskKind::Encode);
+        places.find(|place| !self.members.values().any(|m| m.here() && m.reads(place)))
+    }
+
     fn job_status(&self, job: &Led, agents: &[AgentStatus]) -> JobStatus {
         let leader = &job.leader;
         let waiting_for = if job.cancelled {
@@ -646,9 +652,13 @@ impl Fleet {
         } else {
             ""
         };
+        let waiting_for = match self.unread(leader) {
+            Some(place) if waiting_for.is_empty() => format!("agents that can read {place}"),
+            _ => waiting_for.to_owned(),
+        };
         JobStatus {
             paused: job.paused,
-            waiting_for: waiting_for.to_owned(),
+            waiting_for,
             ..JobStatus::new(
                 leader.job_id(),
                 &leader.progress().latest(),
