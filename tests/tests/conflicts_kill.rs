@@ -90,6 +90,7 @@ async fn one_process_killed_at_each_step_records_each_conflict_once() {
         assert!(found(&bench).await == expected, "{point}");
         bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
     }
+    println!("{} kills", AGENT_POINTS.len() + COORDINATOR_POINTS.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +118,9 @@ async fn a_fleet_that_loses_its_leader_or_an_agent_at_each_step_records_each_con
     let _stays = fleet.agent("stays", &["--threads", "1"]);
     let all = std::env::var("THUNDERHEAD_KILLS").is_ok_and(|kills| kills == "all");
     let wanted = |point: &&str| all || FEW.contains(point);
+    let mut kills = AGENT_POINTS.len();
     for point in COORDINATOR_POINTS.into_iter().filter(wanted) {
+        kills += 1;
         println!("leader at {point}");
         empty(&fleet.bench).await;
         drop(fleet.coordinators[0].take());
@@ -131,6 +134,7 @@ async fn a_fleet_that_loses_its_leader_or_an_agent_at_each_step_records_each_con
         assert!(found(&fleet.bench).await == expected, "{point}");
         fleet.bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
     }
+    println!("{kills} kills");
 }
 
 #[tokio::test(flavor = "multi_thread")]

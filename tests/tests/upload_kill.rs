@@ -94,6 +94,7 @@ async fn whatever_step_of_a_file_a_process_dies_at_the_table_is_the_same_and_no_
     }
     bench.no_import_files().await;
     no_name_came_twice(&bench).await;
+    println!("{} kills, one at each step of a file", STEPS.len());
 }
 
 /// `THUNDERHEAD_KILLS=all` (`make test-kill`) is 200 kills, else it is a few.
