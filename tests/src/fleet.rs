@@ -206,7 +206,11 @@ const RULES: &str = "/pd/api/v1/config/region-label/rules";
 
 /// A cluster with empty tables and their source files. Table ids are the same each time, hence the keys.
 pub async fn tables(sandbox_args: &[&str], rows: u64) -> Bench {
-    let bench = Bench::start(sandbox_args);
+    tables_of(Bench::start(sandbox_args), rows).await
+}
+
+/// The same in a cluster that is there.
+pub async fn tables_of(bench: Bench, rows: u64) -> Bench {
     bench.sql(&DDL).await;
     for file in 0..3 {
         let mut text = String::from("id,name,n\n");
@@ -279,7 +283,9 @@ impl Fleet {
 
     /// With coordinators and agents on hosts of `network`, as far as it reaches.
     pub fn on(bench: Bench, coordinators: usize, network: Option<Network>) -> Self {
-        let here = bench.sandbox.host().to_owned();
+        let here = network
+            .as_ref()
+            .map_or_else(|| bench.sandbox.host().to_owned(), Network::router);
         let etcd = Etcd::start_on(&bench.path("etcd"), &here).expect("etcd starts");
         Self::with(bench, coordinators, network, etcd, &Security::default())
     }

@@ -53,9 +53,17 @@ impl Outcome {
 impl Bench {
     /// Starts a sandbox with these extra arguments.
     pub fn start(sandbox_args: &[&str]) -> Self {
+        Self::with(|dir| Sandbox::start(dir, sandbox_args))
+    }
+
+    /// Starts it in a network namespace.
+    pub fn start_in(namespace: &str, sandbox_args: &[&str]) -> Self {
+        Self::with(|dir| Sandbox::start_in(namespace, dir, sandbox_args))
+    }
+
+    fn with(start: impl FnOnce(&Path) -> io::Result<Sandbox>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let sandbox =
-            Sandbox::start(&dir.path().join("sandbox"), sandbox_args).expect("the sandbox starts");
+        let sandbox = start(&dir.path().join("sandbox")).expect("the sandbox starts");
         fs::create_dir(dir.path().join("data")).expect("a source directory");
         Self {
             dir,

@@ -176,6 +176,20 @@ impl Sandbox {
 
     /// Like [`Sandbox::start`] with given ports (PD, SQL, status), 0 = free.
     pub fn start_on(data_dir: &Path, ports: (u16, u16, u16), extra: &[&str]) -> io::Result<Self> {
+        Self::launch(None, data_dir, ports, extra)
+    }
+
+    /// Like [`Sandbox::start`] in a network namespace.
+    pub fn start_in(namespace: &str, data_dir: &Path, extra: &[&str]) -> io::Result<Self> {
+        Self::launch(Some(namespace), data_dir, (0, 0, 0), extra)
+    }
+
+    fn launch(
+        namespace: Option<&str>,
+        data_dir: &Path,
+        ports: (u16, u16, u16),
+        extra: &[&str],
+    ) -> io::Result<Self> {
         std::fs::create_dir_all(data_dir)?;
         let ready = data_dir.join("addresses.json");
         match std::fs::remove_file(&ready) {
@@ -201,7 +215,7 @@ impl Sandbox {
             &status,
         ];
         args.extend_from_slice(extra);
-        let mut process = Process::start(&args, &log)?;
+        let mut process = Process::start_in(namespace, &args, &log)?;
         let mut addresses = None;
         wait_until("the sandbox to listen", Duration::from_secs(30), || {
             addresses = std::fs::read(&ready)

@@ -4,10 +4,12 @@
 
 use std::time::{Duration, Instant};
 use thunderhead_tests::fleet::{self, Fleet};
+use thunderhead_tests::import::Bench;
 use thunderhead_tests::netns::Network;
 
-/// Two coordinators and four agents.
-const HOSTS: usize = 6;
+/// Two coordinators, four agents, and the cluster.
+const HOSTS: usize = 7;
+const CLUSTER: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_lossy_and_cut_links_between_hosts_change_nothing_in_the_tables() {
@@ -19,14 +21,16 @@ async fn slow_lossy_and_cut_links_between_hosts_change_nothing_in_the_tables() {
         }
     };
     for host in 0..HOSTS {
-        if let Err(why) = network.shape(host, "delay 2ms 1ms loss 0.5%") {
+        if let Err(why) = network.shape(host) {
             eprintln!("WITHOUT delays and losses: this kernel cannot shape links: {why}");
             break;
         }
     }
     let rows = 60_000;
     let expected = fleet::by_one_process(rows).await;
-    let bench = fleet::tables(&["--host", &network.router()], rows).await;
+    let host = network.address(CLUSTER);
+    let bench = Bench::start_in(&network.namespace(CLUSTER), &["--host", &host]);
+    let bench = fleet::tables_of(bench, rows).await;
     let fleet = Fleet::on(bench, 2, Some(network));
     let _agents = ["a", "b", "c", "d"].map(|name| fleet.agent(name, &["--threads", "1"]));
     fleet.wait("four agents", |fleet| {
@@ -51,6 +55,11 @@ async fn slow_lossy_and_cut_links_between_hosts_change_nothing_in_the_tables() {
     pause(5).await;
     network.cut(1, false);
     network.cut(4, false);
+    // PD, the stores and TiDB, all at once.
+    fleet.wait_progress(&job, "ranges_done", 3);
+    network.cut(CLUSTER, true);
+    pause(5).await;
+    network.cut(CLUSTER, false);
     fleet.wait_finished(&job);
     fleet.is_complete_and_clean(&expected).await;
 }
