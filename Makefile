@@ -4,7 +4,7 @@ SCALE ?= 0.1
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: demo test test-sim test-kill golden fuzz bench bench-fleet build deps test-deps fmt lint
+.PHONY: demo test test-sim test-kill golden fuzz bench bench-fleet bench-large bench-sources build deps test-deps fmt lint
 
 deps:
 	@scripts/install-deps.sh
@@ -51,6 +51,14 @@ bench: build
 # CPU time of fleets of 1, 2 and 4 agents on this machine against one process.
 bench-fleet: build test-deps
 	$(TARGET)/bench_fleet
+
+# Memory of whole imports of 10 GB files of one line; takes that much room on the disk.
+bench-large: build
+	$(TARGET)/bench_large
+
+# Parquet and gzip against other crates, which nothing else needs: a workspace of its own.
+bench-sources:
+	$(CARGO) run --release --manifest-path shared/source/bench/Cargo.toml
 
 fmt:
 	$(CARGO) fmt --all

@@ -42,13 +42,14 @@ fn sources(extension: &str) -> Vec<(String, String)> {
 
 /// What each crate of ours may depend on, besides itself. One direction: proto and types at the bottom,
 /// tests at the top. The coordinator's binary embeds the agent and the sandbox.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("proto", &[]),
     ("types", &[]),
     ("codec", &["types"]),
-    // Fuzz targets, a workspace of their own.
+    // Fuzz targets and comparisons with other crates, each a workspace of its own.
     ("codec-fuzz", &["codec"]),
     ("source-fuzz", &["config", "source"]),
+    ("source-bench", &["config", "source"]),
     ("config", &["types"]),
     ("source", &["types", "config"]),
     ("sst", &["types", "codec"]),

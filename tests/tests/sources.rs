@@ -120,6 +120,28 @@ async fn other_character_sets_and_ragged_rows_are_read_as_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dump_in_gb18030_is_imported_as_what_it_says() {
+    let mut bench = Bench::start(&[]);
+    bench
+        .sql(&[
+            "CREATE DATABASE d",
+            "CREATE TABLE d.t (id INT PRIMARY KEY, a VARCHAR(20))",
+        ])
+        .await;
+    // Characters of two and four bytes, one with a second byte that looks like a backslash.
+    bench.file(
+        "d.t.sql",
+        b"/*!40101 SET NAMES gb18030*/;\nINSERT INTO `t` VALUES (1,'\x8c\x5c'),(2,'\x81\x30\x89\x38\\'\x94\x39\xda\x33');\n",
+    );
+    bench.extra = "data-character-set = 'gb18030'\n".into();
+    bench.import(&[]).succeeds();
+    assert_eq!(
+        bench.query("SELECT id, a FROM d.t ORDER BY id").await,
+        rows(&[&["1", "孿"], &["2", "ß'💩"]])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn views_of_a_dump_are_created_after_the_tables_they_read_in_any_order() {
     let bench = Bench::start(&[]);
     bench.file("d-schema-create.sql", "CREATE DATABASE `d`;");

@@ -6,10 +6,11 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parquet::basic::{Compression as Packing, Encoding};
 use parquet::data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType};
 use parquet::data_type::{Int96, Int96Type};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use tempfile::NamedTempFile;
@@ -30,9 +31,17 @@ fn column<T: DataType>(group: &mut GroupWriter<'_>, values: &[T::T], levels: Opt
 }
 
 fn written(schema: &str, write: impl Fn(&mut Writer)) -> NamedTempFile {
+    written_with(WriterProperties::builder(), schema, write)
+}
+
+fn written_with(
+    properties: WriterPropertiesBuilder,
+    schema: &str,
+    write: impl Fn(&mut Writer),
+) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
     let schema = Arc::new(parse_message_type(schema).unwrap());
-    let properties = Arc::new(WriterProperties::builder().build());
+    let properties = Arc::new(properties.build());
     let mut writer = Writer::new(file.reopen().unwrap(), schema, properties).unwrap();
     write(&mut writer);
     writer.close().unwrap();
@@ -68,6 +77,62 @@ fn show(value: &Value<'_>) -> String {
     match value {
         Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
         other => format!("{other:?}").replace(' ', ""),
+    }
+}
+
+#[test]
+fn texts_are_the_same_in_every_encoding_with_pages_of_any_size() {
+    let schema = "message m { required binary a (STRING); optional binary b (STRING); }";
+    // Few and many, short and long, NULLs alone and in runs.
+    let a: Vec<String> = (0..3000)
+        .map(|n: usize| "ab".repeat(n * 7 % 23) + &(n * n % 611).to_string())
+        .collect();
+    let b: Vec<Option<String>> = (0..3000)
+        .map(|n| (n % 5 > 1 && n / 100 % 3 != 1).then(|| format!("{}", n % 40)))
+        .collect();
+    let expected: Vec<String> = (0..a.len())
+        .map(|n| format!("{}: {} {}", n + 1, a[n], b[n].as_deref().unwrap_or("Null")))
+        .collect();
+    let base = || {
+        WriterProperties::builder()
+            .set_write_batch_size(100)
+            .set_data_page_row_count_limit(700)
+    };
+    let plain = || base().set_dictionary_enabled(false);
+    let ways = [
+        base(),
+        base().set_compression(Packing::SNAPPY),
+        // It is full soon, and plain pages follow those with indexes.
+        base().set_dictionary_page_size_limit(900),
+        plain(),
+        plain().set_encoding(Encoding::DELTA_BYTE_ARRAY),
+        plain().set_encoding(Encoding::DELTA_LENGTH_BYTE_ARRAY),
+    ];
+    for (way, properties) in ways.into_iter().enumerate() {
+        for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+            let properties = properties.clone().set_writer_version(version);
+            let file = written_with(properties, schema, |writer| {
+                for part in [0..1000, 1000..3000] {
+                    let mut group = writer.next_row_group().unwrap();
+                    let texts: Vec<ByteArray> = a[part.clone()]
+                        .iter()
+                        .map(|text| text.as_str().into())
+                        .collect();
+                    column::<ByteArrayType>(&mut group, &texts, None);
+                    let texts: Vec<ByteArray> = b[part.clone()]
+                        .iter()
+                        .flatten()
+                        .map(|text| text.as_str().into())
+                        .collect();
+                    let levels: Vec<i16> =
+                        b[part].iter().map(|text| text.is_some().into()).collect();
+                    column::<ByteArrayType>(&mut group, &texts, Some(&levels));
+                    group.close().unwrap();
+                }
+            });
+            let found = rows(&source(&file), &Chunk::whole()).unwrap();
+            assert!(found == expected, "way {way}, {version:?}");
+        }
     }
 }
 

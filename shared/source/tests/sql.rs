@@ -173,9 +173,9 @@ fn a_row_that_cannot_be_read_is_skipped_and_the_next_one_is_read() {
         "INSERT t VALUES\n(1,'it's'),\n(2,'b'),\r\n(3,'c),\r\n(4,'d');\nINSERT t VALUES (5,'x' y;INSERT t VALUES(6);",
         "malformed [(1,\\'it\\'s\\')] 2 (byte 23): only literals can be imported, no expressions\n\
          2,[b]\n\
-         malformed [(3,\\'c)] 4 (byte 40): a quote is not closed before the file ends\n\
+         malformed [(3,\\'c)] 4 (byte 41): a quote is not closed before the file ends\n\
          4,[d]\n\
-         malformed [(5,\\'x\\' y] 6 (byte 81): only literals can be imported, no expressions\n\
+         malformed [(5,\\'x\\' y] 6 (byte 79): only literals can be imported, no expressions\n\
          6",
     );
 }
@@ -292,6 +292,26 @@ fn texts_and_names_of_other_character_sets_become_utf8() {
         b"INSERT INTO t VALUES ('\x80\xe9\\\\','a')",
         &format!("[{}\\\\],[a]", "\u{20ac}\u{e9}".as_bytes().escape_ascii()),
     );
+}
+
+#[test]
+fn a_dump_in_gb18030_is_read_its_characters_of_four_bytes_included() {
+    let mut format = format(false, None);
+    format.csv.character_set = CharacterSet::Gb18030;
+    // The second byte of the last character of the name and of the text looks like a backslash.
+    let dump =
+        b"INSERT INTO t (`\x81\x30\x89\x38`,`\x8c\x5c`) VALUES ('\x94\x39\xda\x33\\'\x8c\x5c',1),\
+        ('it''s \xd6\xd0','\x81\x30\x89'),(_gb18030'\x81\x30\x89\x38',_binary'\x8c\x5c');";
+    let columns = "\u{df} \u{5b7f}";
+    let shown = |text: &str| text.as_bytes().escape_ascii().to_string();
+    let expected = format!(
+        "{columns}: [{}],1\n{columns}: [{}],[{}]\n{columns}: [{}],[\\x8c\\\\]",
+        shown("\u{1f4a9}'\u{5b7f}"),
+        shown("it's \u{4e2d}"),
+        shown("\u{fffd}"),
+        shown("\u{df}"),
+    );
+    check_with(&format, dump, &expected);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::*;
 use std::io::Write;
+use std::sync::{Condvar, Mutex};
 
 /// A file in memory.
 #[derive(Debug)]
@@ -318,5 +319,93 @@ fn chunks_of_a_packed_file_give_the_records_of_the_plain_one() {
     for (packing, pack) in IN_PARTS {
         let packed = Arc::new(Memory(pack(&text)));
         assert_eq!(plan(&*unpacked_from(packed, packing, None)), expected);
+    }
+}
+
+/// A file of which all but the first bytes come only while so many others are read at the same time.
+#[derive(Debug)]
+struct Together {
+    bytes: Vec<u8>,
+    readers: Arc<(Mutex<usize>, Condvar)>,
+    wanted: usize,
+}
+
+struct TogetherStream {
+    bytes: io::Cursor<Vec<u8>>,
+    reads: usize,
+    readers: Arc<(Mutex<usize>, Condvar)>,
+    wanted: usize,
+}
+
+impl ByteSource for Together {
+    fn name(&self) -> &str {
+        "together"
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity::default())
+    }
+
+    fn size(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.bytes.len() as u64))
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn open(&self, _offset: u64) -> io::Result<ByteStream> {
+        Ok(Box::new(TogetherStream {
+            bytes: io::Cursor::new(self.bytes.clone()),
+            reads: 0,
+            readers: Arc::clone(&self.readers),
+            wanted: self.wanted,
+        }))
+    }
+}
+
+impl Read for TogetherStream {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        // Whoever opens the file reads its header.
+        if self.reads == 2 {
+            let (readers, changed) = &*self.readers;
+            let mut here = readers.lock().unwrap();
+            *here += 1;
+            changed.notify_all();
+            let limit = std::time::Duration::from_secs(30);
+            let wanted = self.wanted;
+            here = changed
+                .wait_timeout_while(here, limit, |here| *here < wanted)
+                .unwrap()
+                .0;
+            if *here < wanted {
+                return Err(io::Error::other(format!("{here} files are read at a time")));
+            }
+        }
+        let few = to.len().min(16 << 10);
+        self.bytes.read(&mut to[..few])
+    }
+}
+
+#[test]
+fn files_are_unpacked_side_by_side_and_ahead_of_who_reads_them() {
+    let (text, wanted) = (text(), 4);
+    let readers = Arc::new((Mutex::new(0), Condvar::new()));
+    // Nobody reads any of them before all are under way.
+    let mut streams: Vec<ByteStream> = (0..wanted)
+        .map(|_| {
+            let file = Together {
+                bytes: gzip(&text),
+                readers: Arc::clone(&readers),
+                wanted,
+            };
+            unpacked(Arc::new(file), Compression::Gzip).open(0).unwrap()
+        })
+        .collect();
+    for stream in &mut streams {
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).unwrap();
+        assert!(read == text);
     }
 }

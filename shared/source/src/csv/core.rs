@@ -277,7 +277,9 @@ impl Core {
                     Malformed::To(end, next) => {
                         out.drop_fields(first_field, arena_len);
                         if KEEP {
-                            out.push_malformed(start, end, parsed.lines, error);
+                            let begin = start + self.before_start(&buf[start..]);
+                            let skipped = self.count_lines(&buf[start..begin]) as u32;
+                            out.push_malformed(begin, end, parsed.lines + skipped, error);
                         }
                         parsed.lines += self.lines_in(&buf[start..next], false);
                         parsed.consumed = next;

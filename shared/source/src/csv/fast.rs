@@ -204,26 +204,27 @@ impl Core {
         let (quote, auto) = (fast.quote.unwrap_or(0), fast.ends[0] != fast.ends[1]);
         let slots = Slots::of(fields, *used);
         let (mut filled, mut full) = (0, false);
-        let mut bits = marks.ends | if CALM { 0 } else { marks.notes };
+        let (mut bits, mut notes) = (marks.ends, if CALM { 0 } else { marks.notes });
         while bits != 0 {
             let bit = bits.trailing_zeros() as usize;
             bits &= bits - 1;
             let (at, byte) = (here.base + bit, block[bit % BLOCK]);
-            if !CALM && marks.notes >> bit & 1 != 0 {
-                if marks.lines >> bit & 1 != 0 {
-                    open.lines_inside += u32::from(self.is_line_end(buf, at));
-                } else {
-                    places[open.special % PLACES] = at as u32;
-                    open.special += 1;
-                }
-                continue;
+            // What is noted of the field that ends here.
+            let mut noted = notes & ((1 << bit) - 1);
+            notes &= !noted;
+            if !CALM && noted != 0 && (open.special > 0 || noted & marks.lines != 0) {
+                self.note(here, noted, marks.lines, &mut open, places);
+                noted = 0;
             }
             let quoted = QUOTE && !CALM && buf.get(open.field) == Some(&quote);
             let (from, to) = (open.field + usize::from(quoted), at - usize::from(quoted));
             if byte == fast.separator {
-                slots[filled % Slots::COUNT] = if !CALM && open.special > 0 {
+                slots[filled % Slots::COUNT] = if !CALM && noted != 0 {
+                    let places = Bits(noted).map(|bit| here.base + bit);
+                    self.special(buf, from..to, quoted, (places, quote), arena)
+                } else if !CALM && open.special > 0 {
                     let special = std::mem::take(&mut open.special);
-                    self.special(buf, from..to, quoted, (places, special, quote), arena)
+                    self.kept(buf, from..to, quoted, (places, special, quote), arena)
                 } else {
                     self.span(buf, from, to, quoted)
                 };
@@ -256,8 +257,11 @@ impl Core {
                 continue;
             }
             if !(self.trim_last_separator && from == to) {
-                slots[filled % Slots::COUNT] = if !CALM && open.special > 0 {
-                    self.special(buf, from..to, quoted, (places, open.special, quote), arena)
+                slots[filled % Slots::COUNT] = if !CALM && noted != 0 {
+                    let places = Bits(noted).map(|bit| here.base + bit);
+                    self.special(buf, from..to, quoted, (places, quote), arena)
+                } else if !CALM && open.special > 0 {
+                    self.kept(buf, from..to, quoted, (places, open.special, quote), arena)
                 } else {
                     self.span(buf, from, to, quoted)
                 };
@@ -287,9 +291,33 @@ impl Core {
                 break;
             }
         }
+        if !CALM && notes != 0 {
+            self.note(here, notes, marks.lines, &mut open, places);
+        }
         *used += filled;
         *state = open;
         full
+    }
+
+    /// Keeps places of a block for a field that goes on behind it, and counts its line ends.
+    #[inline(never)]
+    fn note(
+        &self,
+        here: Here<'_>,
+        noted: u64,
+        lines: u64,
+        open: &mut Open,
+        places: &mut [u32; PLACES],
+    ) {
+        for bit in Bits(noted) {
+            let at = here.base + bit;
+            if lines >> bit & 1 != 0 {
+                open.lines_inside += u32::from(self.is_line_end(here.buf, at));
+            } else {
+                places[open.special % PLACES] = at as u32;
+                open.special += 1;
+            }
+        }
     }
 
     /// A field that is not meant as it is written.
@@ -299,16 +327,29 @@ impl Core {
         buf: &[u8],
         field: Range<usize>,
         quoted: bool,
+        (places, quote): (impl Iterator<Item = usize>, u8),
+        arena: &mut Arena,
+    ) -> Span {
+        let start = arena.len();
+        let meaning = &self.meaning;
+        let null = meaning.unescape_at(buf, field, quoted, (places, quote), arena);
+        Span::arena(start, arena.len(), null)
+    }
+
+    /// The same where blocks before this one hold a part of it.
+    #[inline(never)]
+    fn kept(
+        &self,
+        buf: &[u8],
+        field: Range<usize>,
+        quoted: bool,
         (places, count, quote): (&[u32; PLACES], usize, u8),
         arena: &mut Arena,
     ) -> Span {
         match places.get(..count) {
             Some(places) => {
-                let start = arena.len();
-                let null = self
-                    .meaning
-                    .unescape_at(buf, field, quoted, (places, quote), arena);
-                Span::arena(start, arena.len(), null)
+                let places = places.iter().map(|place| *place as usize);
+                self.special(buf, field, quoted, (places, quote), arena)
             }
             None => self.unescaped(&buf[field], quoted, arena),
         }
@@ -330,6 +371,23 @@ impl Core {
             Some(_) => true,
             None => buf[at] == b'\n' || buf.get(at + 1) != Some(&b'\n'),
         }
+    }
+}
+
+/// The places of the bits that are set.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(bit)
     }
 }
 

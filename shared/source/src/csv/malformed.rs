@@ -16,6 +16,14 @@ pub(super) enum Malformed {
 }
 
 impl Core {
+    /// Bytes before what a record has to start with.
+    pub(super) fn before_start(&self, buf: &[u8]) -> usize {
+        match self.starting.is_empty() {
+            true => 0,
+            false => memchr::memmem::find(buf, &self.starting).unwrap_or(0),
+        }
+    }
+
     /// Where the record with `error` ends.
     #[cold]
     pub(super) fn malformed<const SINGLE: bool>(

@@ -7,6 +7,8 @@ use parquet::errors::Result as ParquetResult;
 
 use super::decimal;
 use super::kind::Kind;
+use super::reader::Open;
+use super::texts::Batch;
 use crate::record::Value;
 
 /// Julian day of 1970-01-01.
@@ -24,7 +26,7 @@ pub(super) struct Cells {
     levels: Vec<i16>,
     /// Which of the values a row has; empty where each row has its own.
     places: Vec<u32>,
-    /// The decimals of the batch as text, and where each ends.
+    /// The texts of the batch, also those of decimals, and where each ends.
     text: Vec<u8>,
     ends: Vec<u32>,
 }
@@ -32,6 +34,8 @@ pub(super) struct Cells {
 /// Without NULLs, by physical type.
 enum Values {
     None,
+    /// They are where the text of decimals is, too.
+    Texts,
     Bool(Vec<bool>),
     Int32(Vec<i32>),
     Int64(Vec<i64>),
@@ -55,7 +59,27 @@ impl Cells {
     }
 
     /// Takes the next `rows` rows; false if the column has fewer.
-    pub(super) fn read(&mut self, reader: &mut ColumnReader, rows: usize) -> ParquetResult<bool> {
+    pub(super) fn read(&mut self, open: &mut Open, rows: usize) -> ParquetResult<bool> {
+        self.levels.clear();
+        let reader = match open {
+            Open::Library(reader) => &mut **reader,
+            Open::Texts(reader) => {
+                self.text.clear();
+                self.ends.clear();
+                // Also behind a group whose texts the library read.
+                self.values = Values::Texts;
+                let read = reader.read(
+                    rows,
+                    &mut Batch {
+                        text: &mut self.text,
+                        ends: &mut self.ends,
+                        levels: &mut self.levels,
+                    },
+                )?;
+                self.place();
+                return Ok(read == rows);
+            }
+        };
         /// Into the buffer of this type, which is made for the first batch.
         macro_rules! into {
             ($variant:ident, $reader:ident) => {{
@@ -69,7 +93,7 @@ impl Cells {
                 records($reader, rows, values, &mut self.levels)?
             }};
         }
-        self.levels.clear();
+        self.ends.clear();
         let read = match reader {
             ColumnReader::BoolColumnReader(r) => into!(Bool, r),
             ColumnReader::Int32ColumnReader(r) => into!(Int32, r),
@@ -137,7 +161,7 @@ impl Cells {
             return Value::Text(&self.text[start as usize..*end as usize]);
         }
         match &self.values {
-            Values::None => Value::Null,
+            Values::None | Values::Texts => Value::Null,
             Values::Bool(all) => Value::UInt(all[at].into()),
             Values::Int32(all) => match self.kind {
                 Kind::Unsigned => Value::UInt(all[at].cast_unsigned().into()),

@@ -1,5 +1,5 @@
 //! Parquet files: cut by row groups, read page by page. Owns what a column's type means as a [`Value`] and
-//! how much of a file is in memory; pages and their encodings are the library's.
+//! how much of a file is in memory; pages are the library's, and so are their encodings but those of texts.
 //!
 //! A row group is never held as a whole: each column stands at one page, whatever the group's size, and
 //! rows are taken from all columns a batch at a time.
@@ -11,6 +11,8 @@ mod decimal;
 mod input;
 mod kind;
 mod reader;
+mod runs;
+mod texts;
 
 use std::sync::Arc;
 

@@ -9,7 +9,8 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::FileReader;
 
 use super::cells::Cells;
-use super::kind::{Column, columns};
+use super::kind::{Column, Kind, columns};
+use super::texts::{TextReader, is_read};
 use super::{File, at, open, rows_of, start_of, unsupported};
 use crate::bytes::ByteSource;
 use crate::error::SourceError;
@@ -21,6 +22,12 @@ const BATCH_ROWS_MAX: u64 = 1024;
 /// Bytes that the values of a batch should not pass, by the mean row of the group.
 const BATCH_BYTES: u64 = 4 << 20;
 
+/// A column of the row group at hand.
+pub(super) enum Open {
+    Library(Box<ColumnReader>),
+    Texts(Box<TextReader>),
+}
+
 /// Reads the rows of a chunk.
 pub(crate) struct ParquetReader {
     file: File,
@@ -29,7 +36,7 @@ pub(crate) struct ParquetReader {
     /// Row groups to come.
     groups: VecDeque<usize>,
     /// The one at hand: its columns, rows left, rows of a batch.
-    open: Vec<ColumnReader>,
+    open: Vec<Open>,
     left: u64,
     batch_rows: u64,
     /// By column.
@@ -97,7 +104,15 @@ impl ParquetReader {
         self.batch_rows = (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS_MAX);
         self.open.clear();
         for column in 0..self.columns.len() {
-            self.open.push(group.get_column_reader(column)?);
+            let chunk = meta.column(column);
+            let decimal = matches!(self.columns[column].kind, Kind::Decimal(_));
+            self.open.push(match is_read(chunk) && !decimal {
+                true => Open::Texts(Box::new(TextReader::new(
+                    group.get_column_page_reader(column)?,
+                    chunk,
+                ))),
+                false => Open::Library(Box::new(group.get_column_reader(column)?)),
+            });
         }
         Ok(true)
     }

@@ -33,8 +33,11 @@ pub fn oracle(d: &CsvDialect, input: &[u8]) -> Records {
                 let (end, len) = (wrong + 1..=input.len())
                     .find_map(|end| Some((end, terminator(d, input, end)?)))
                     .unwrap();
-                let fields = malformed(kind, wrong, column, &input[at..end]);
-                records.rows.push((at, line_of(d, input, at), fields));
+                let begin = (at..end)
+                    .find(|begin| has(&d.starting, input, *begin))
+                    .unwrap_or(at);
+                let fields = malformed(kind, wrong, column, &input[begin..end]);
+                records.rows.push((begin, line_of(d, input, begin), fields));
                 at = end + len;
             }
             Err(error) => {
@@ -352,6 +355,10 @@ pub fn dialects() -> Vec<CsvDialect> {
         with(b",,", b"\"\"", b"", b"\\\\", &["\\\\N", "a"]),
         with(b"\0", b"\x01", b"", b"\x02", &["\x02N"]),
         skipping(base.clone()),
+        skipping(CsvDialect {
+            starting: b"a".to_vec(),
+            ..with(b",", b"\"", b"", b"", &["\\N"])
+        }),
         skipping(with(b"|+|", b"|'", b"|\n", b"\\", &["\\N"])),
         skipping(with(b"a", b"N", b"0", b"b", &["", "\n"])),
         skipping(with(b",", b"'", b"\r\n", b"", &["\\N"])),

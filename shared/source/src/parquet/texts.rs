@@ -1,0 +1,267 @@
+//! The values of a column of byte arrays, page by page, side by side in one buffer a batch: the library makes an object
+//! with a shared counter of each, which costs more than the text. Owns the plain and the dictionary encoding of flat
+//! columns; all else is the library's, and so is unpacking.
+
+use bytes::Bytes;
+use parquet::basic::{Encoding, Type};
+use parquet::column::page::{Page, PageReader};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::ColumnChunkMetaData;
+
+use super::runs::Runs;
+
+/// Bytes that are copied whatever the length of a short text is: that is two instructions.
+const COPIED: usize = 16;
+
+/// Reads the chunk of a column.
+pub(super) struct TextReader {
+    pages: Box<dyn PageReader>,
+    nullable: bool,
+    dictionary: Dictionary,
+    levels: Levels,
+    values: Values,
+    /// Rows of the page at hand that are to come.
+    left: usize,
+}
+
+/// Texts that indexes stand for.
+#[derive(Default)]
+struct Dictionary {
+    bytes: Bytes,
+    /// Where each starts and ends.
+    texts: Vec<(u32, u32)>,
+}
+
+/// Whether a row has a value.
+enum Levels {
+    All,
+    Runs(Runs),
+    /// One bit each from this one on, the highest of a byte first: the encoding of the first version.
+    Bits(Bytes, usize),
+}
+
+enum Values {
+    /// Each behind its length, from this byte on.
+    Plain(Bytes, usize),
+    Indexes(Runs),
+}
+
+/// Where the texts of a batch go.
+pub(super) struct Batch<'a> {
+    pub text: &'a mut Vec<u8>,
+    /// Where each ends.
+    pub ends: &'a mut Vec<u32>,
+    /// Of each row: 0 = NULL; stays empty where no row can be.
+    pub levels: &'a mut Vec<i16>,
+}
+
+/// Whether [`TextReader`] reads the column.
+pub(super) fn is_read(column: &ColumnChunkMetaData) -> bool {
+    let of = column.column_descr();
+    column.column_type() == Type::BYTE_ARRAY
+        && of.max_rep_level() == 0
+        && of.max_def_level() <= 1
+        && column.encodings().all(|encoding| {
+            #[expect(deprecated, reason = "files of the first version have it")]
+            let bits = Encoding::BIT_PACKED;
+            let known = [
+                Encoding::PLAIN,
+                Encoding::PLAIN_DICTIONARY,
+                Encoding::RLE_DICTIONARY,
+                Encoding::RLE,
+                bits,
+            ];
+            known.contains(&encoding)
+        })
+}
+
+fn wrong(why: &str) -> ParquetError {
+    ParquetError::General(why.to_owned())
+}
+
+fn short() -> ParquetError {
+    ParquetError::EOF("a page ends before its last value".to_owned())
+}
+
+impl TextReader {
+    pub(super) fn new(pages: Box<dyn PageReader>, column: &ColumnChunkMetaData) -> Self {
+        Self {
+            pages,
+            nullable: column.column_descr().max_def_level() > 0,
+            dictionary: Dictionary::default(),
+            levels: Levels::All,
+            values: Values::Plain(Bytes::new(), 0),
+            left: 0,
+        }
+    }
+
+    /// Appends the next `rows` rows to `out` and says of how many there were any.
+    pub(super) fn read(&mut self, rows: usize, out: &mut Batch<'_>) -> Result<usize> {
+        let mut read = 0;
+        while read < rows {
+            if self.left == 0 {
+                if !self.next_page()? {
+                    break;
+                }
+                continue;
+            }
+            let count = self.left.min(rows - read);
+            let mut present = count;
+            if self.nullable {
+                let before = out.levels.len();
+                self.levels.take(count, out.levels)?;
+                let levels = &out.levels[before..];
+                present = levels.iter().filter(|level| **level > 0).count();
+            }
+            match &mut self.values {
+                Values::Plain(bytes, at) => {
+                    for _ in 0..present {
+                        let (start, end) = next_plain(bytes, *at).ok_or_else(short)?;
+                        push(out, bytes, start, end)?;
+                        *at = end;
+                    }
+                }
+                Values::Indexes(indexes) => {
+                    let Dictionary { bytes, texts } = &self.dictionary;
+                    for _ in 0..present {
+                        let index = indexes.next().ok_or_else(short)? as usize;
+                        let text = texts.get(index);
+                        let (start, end) = text.ok_or_else(|| {
+                            wrong("an index points behind the end of the dictionary")
+                        })?;
+                        push(out, bytes, *start as usize, *end as usize)?;
+                    }
+                }
+            }
+            self.left -= count;
+            read += count;
+        }
+        Ok(read)
+    }
+
+    fn next_page(&mut self) -> Result<bool> {
+        let Some(page) = self.pages.get_next_page()? else {
+            return Ok(false);
+        };
+        match page {
+            Page::DictionaryPage {
+                buf, num_values, ..
+            } => self.dictionary = Dictionary::of(buf, num_values)?,
+            Page::DataPage {
+                buf,
+                num_values,
+                encoding,
+                def_level_encoding,
+                ..
+            } => {
+                let mut at = 0;
+                self.levels = Levels::All;
+                if self.nullable && def_level_encoding == Encoding::RLE {
+                    let (start, end) = next_plain(&buf, 0).ok_or_else(short)?;
+                    self.levels = Levels::runs(buf.slice(start..end))?;
+                    at = end;
+                } else if self.nullable {
+                    let len = (num_values as usize).div_ceil(8);
+                    let bits = buf.get(..len).ok_or_else(short)?;
+                    (self.levels, at) = (Levels::Bits(buf.slice_ref(bits), 0), len);
+                }
+                self.begin(buf.slice(at..), encoding, num_values)?;
+            }
+            Page::DataPageV2 {
+                buf,
+                num_values,
+                encoding,
+                def_levels_byte_len,
+                rep_levels_byte_len,
+                ..
+            } => {
+                let start = rep_levels_byte_len as usize;
+                let end = start.checked_add(def_levels_byte_len as usize);
+                let end = end.filter(|end| *end <= buf.len()).ok_or_else(short)?;
+                self.levels = match self.nullable {
+                    true => Levels::runs(buf.slice(start..end))?,
+                    false => Levels::All,
+                };
+                self.begin(buf.slice(end..), encoding, num_values)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn begin(&mut self, values: Bytes, encoding: Encoding, rows: u32) -> Result<()> {
+        self.values = match encoding {
+            Encoding::PLAIN => Values::Plain(values, 0),
+            Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY => {
+                // A page of NULLs only may have nothing, not even the width.
+                let width = values.first().copied().unwrap_or(0);
+                let indexes = values.slice(values.len().min(1)..);
+                let indexes = Runs::new(indexes, width.into());
+                Values::Indexes(indexes.ok_or_else(|| wrong("an index has more than 32 bits"))?)
+            }
+            other => return Err(wrong(&format!("a page of {other} in a column without it"))),
+        };
+        self.left = rows as usize;
+        Ok(())
+    }
+}
+
+impl Levels {
+    fn runs(bytes: Bytes) -> Result<Self> {
+        Ok(Self::Runs(Runs::new(bytes, 1).ok_or_else(short)?))
+    }
+
+    fn take(&mut self, count: usize, to: &mut Vec<i16>) -> Result<()> {
+        for _ in 0..count {
+            to.push(match self {
+                Self::All => 1,
+                Self::Runs(runs) => i16::from(runs.next().ok_or_else(short)? > 0),
+                Self::Bits(bytes, bit) => {
+                    let byte = bytes.get(*bit / 8).ok_or_else(short)?;
+                    let level = byte >> (7 - *bit % 8) & 1;
+                    *bit += 1;
+                    level.into()
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Dictionary {
+    fn of(bytes: Bytes, count: u32) -> Result<Self> {
+        let (mut texts, mut at) = (Vec::new(), 0);
+        for _ in 0..count {
+            let (start, end) = next_plain(&bytes, at).ok_or_else(short)?;
+            texts.push((start as u32, end as u32));
+            at = end;
+        }
+        Ok(Self { bytes, texts })
+    }
+}
+
+/// Where the text whose length stands at `at` starts and ends.
+#[inline]
+fn next_plain(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let len = u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
+    let start = at + 4;
+    let end = start.checked_add(len as usize)?;
+    (end <= bytes.len()).then_some((start, end))
+}
+
+#[inline]
+fn push(out: &mut Batch<'_>, bytes: &[u8], start: usize, end: usize) -> Result<()> {
+    let len = end - start;
+    let short = bytes[start..].first_chunk::<COPIED>();
+    match short.filter(|_| len <= COPIED) {
+        Some(short) => {
+            let to = out.text.len() + len;
+            out.text.extend_from_slice(short);
+            out.text.truncate(to);
+        }
+        None => out.text.extend_from_slice(&bytes[start..end]),
+    }
+    let end = u32::try_from(out.text.len());
+    out.ends
+        .push(end.map_err(|_| wrong("the texts of a few rows have 4 GiB"))?);
+    Ok(())
+}
