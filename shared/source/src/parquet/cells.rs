@@ -1,6 +1,8 @@
 //! The values of one column in a batch, as the library gives them, and each as a [`Value`]. Owns NULLs, the text
 //! of decimals and the units of times; the meaning of a column is [`super::kind`]'s.
 
+use std::cell::{Cell, OnceCell};
+
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType, FixedLenByteArray, Int96};
 use parquet::errors::Result as ParquetResult;
@@ -8,7 +10,6 @@ use parquet::errors::Result as ParquetResult;
 use super::decimal;
 use super::kind::Kind;
 use super::reader::Open;
-use super::texts::Batch;
 use crate::record::Value;
 
 /// Julian day of 1970-01-01.
@@ -26,15 +27,36 @@ pub(super) struct Cells {
     levels: Vec<i16>,
     /// Which of the values a row has; empty where each row has its own.
     places: Vec<u32>,
-    /// The texts of the batch, also those of decimals, and where each ends.
-    text: Vec<u8>,
-    ends: Vec<u32>,
+    /// The texts of the batch; those of decimals are written when one is asked for.
+    texts: OnceCell<Texts>,
+    /// Its memory from batch to batch.
+    spare: Cell<Texts>,
+}
+
+/// Texts side by side.
+#[derive(Default)]
+pub(super) struct Texts {
+    pub text: Vec<u8>,
+    /// Where each ends.
+    pub ends: Vec<u32>,
+}
+
+impl Texts {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    fn get(&self, at: usize) -> &[u8] {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start as usize..self.ends[at] as usize]
+    }
 }
 
 /// Without NULLs, by physical type.
 enum Values {
     None,
-    /// They are where the text of decimals is, too.
+    /// They are not here but in `texts`.
     Texts,
     Bool(Vec<bool>),
     Int32(Vec<i32>),
@@ -53,29 +75,26 @@ impl Cells {
             values: Values::None,
             levels: Vec::new(),
             places: Vec::new(),
-            text: Vec::new(),
-            ends: Vec::new(),
+            texts: OnceCell::new(),
+            spare: Cell::default(),
         }
     }
 
     /// Takes the next `rows` rows; false if the column has fewer.
     pub(super) fn read(&mut self, open: &mut Open, rows: usize) -> ParquetResult<bool> {
         self.levels.clear();
+        if let Some(mut texts) = self.texts.take() {
+            texts.clear();
+            self.spare.set(texts);
+        }
         let reader = match open {
             Open::Library(reader) => &mut **reader,
             Open::Texts(reader) => {
-                self.text.clear();
-                self.ends.clear();
                 // Also behind a group whose texts the library read.
                 self.values = Values::Texts;
-                let read = reader.read(
-                    rows,
-                    &mut Batch {
-                        text: &mut self.text,
-                        ends: &mut self.ends,
-                        levels: &mut self.levels,
-                    },
-                )?;
+                let mut texts = self.spare.take();
+                let read = reader.read(rows, &mut texts, &mut self.levels)?;
+                self.texts = OnceCell::from(texts);
                 self.place();
                 return Ok(read == rows);
             }
@@ -93,7 +112,6 @@ impl Cells {
                 records($reader, rows, values, &mut self.levels)?
             }};
         }
-        self.ends.clear();
         let read = match reader {
             ColumnReader::BoolColumnReader(r) => into!(Bool, r),
             ColumnReader::Int32ColumnReader(r) => into!(Int32, r),
@@ -105,9 +123,6 @@ impl Cells {
             ColumnReader::FixedLenByteArrayColumnReader(r) => into!(Fixed, r),
         };
         self.place();
-        if let Kind::Decimal(scale) = self.kind {
-            self.write_decimals(scale);
-        }
         Ok(read == rows)
     }
 
@@ -124,10 +139,9 @@ impl Cells {
         }));
     }
 
-    fn write_decimals(&mut self, scale: u32) {
-        let (text, ends) = (&mut self.text, &mut self.ends);
-        text.clear();
-        ends.clear();
+    fn decimals(&self, scale: u32) -> Texts {
+        let mut texts = self.spare.take();
+        let Texts { text, ends } = &mut texts;
         match &self.values {
             Values::Int32(all) => all.iter().for_each(|number| {
                 decimal::push(text, (*number).into(), scale);
@@ -147,6 +161,7 @@ impl Cells {
             }),
             _ => {}
         }
+        texts
     }
 
     /// The value of row `row` of the batch.
@@ -156,12 +171,16 @@ impl Cells {
             Some(&NULL) => return Value::Null,
             Some(place) => *place as usize,
         };
-        if let Some(end) = self.ends.get(at) {
-            let start = if at == 0 { 0 } else { self.ends[at - 1] };
-            return Value::Text(&self.text[start as usize..*end as usize]);
+        if let Kind::Decimal(scale) = self.kind {
+            let texts = self.texts.get_or_init(|| self.decimals(scale));
+            return Value::Text(texts.get(at));
         }
         match &self.values {
-            Values::None | Values::Texts => Value::Null,
+            Values::None => Value::Null,
+            Values::Texts => self
+                .texts
+                .get()
+                .map_or(Value::Null, |texts| Value::Text(texts.get(at))),
             Values::Bool(all) => Value::UInt(all[at].into()),
             Values::Int32(all) => match self.kind {
                 Kind::Unsigned => Value::UInt(all[at].cast_unsigned().into()),

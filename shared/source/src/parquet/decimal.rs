@@ -3,6 +3,17 @@
 /// Nine digits at a time.
 const LIMB: u64 = 1_000_000_000;
 
+/// The digits of the numbers below a hundred.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut n = 0;
+    while n < pairs.len() {
+        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
+    }
+    pairs
+};
+
 /// Appends the text of `unscaled / 10^scale`.
 pub(super) fn push(text: &mut Vec<u8>, unscaled: i128, scale: u32) {
     // As many digits as an i128 has.
@@ -17,6 +28,11 @@ pub(super) fn push(text: &mut Vec<u8>, unscaled: i128, scale: u32) {
         rest /= 10;
     }
     let mut rest = rest as u64;
+    while rest >= 100 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
     while rest > 0 {
         at -= 1;
         digits[at] = b'0' + (rest % 10) as u8;

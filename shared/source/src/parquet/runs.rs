@@ -2,8 +2,11 @@
 //! one behind the other. Source: Encodings.md of the format, "RLE / Bit-Packing Hybrid".
 
 use bytes::Bytes;
+use parquet::errors::Result;
 
-/// Reads the numbers one by one.
+use super::texts::short;
+
+/// Reads the numbers in their order.
 pub(super) struct Runs {
     bytes: Bytes,
     /// Behind the run at hand.
@@ -33,24 +36,34 @@ impl Runs {
         })
     }
 
-    /// The next number; `None` where the bytes end.
+    /// Calls `take` with each of the next `count` numbers; an error where the bytes end before.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<u32> {
-        loop {
+    pub(super) fn each(
+        &mut self,
+        mut count: usize,
+        mut take: impl FnMut(u32) -> Result<()>,
+    ) -> Result<()> {
+        while count > 0 {
             match &mut self.run {
                 Run::Same { number, left } if *left > 0 => {
-                    *left -= 1;
-                    return Some(*number);
+                    let here = count.min(*left);
+                    for _ in 0..here {
+                        take(*number)?;
+                    }
+                    (*left, count) = (*left - here, count - here);
                 }
                 Run::Packed { bit, left } if *left > 0 => {
-                    let number = packed(&self.bytes, *bit, self.width)?;
-                    *bit += self.width as usize;
-                    *left -= 1;
-                    return Some(number);
+                    let (here, width) = (count.min(*left), self.width);
+                    for _ in 0..here {
+                        take(packed(&self.bytes, *bit, width).ok_or_else(short)?)?;
+                        *bit += width as usize;
+                    }
+                    (*left, count) = (*left - here, count - here);
                 }
-                _ => self.run = self.next_run()?,
+                _ => self.run = self.next_run().ok_or_else(short)?,
             }
         }
+        Ok(())
     }
 
     #[cold]
@@ -113,9 +126,21 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// The numbers, and `None` where they end too early.
     fn all(bytes: &[u8], width: u32, count: usize) -> Vec<Option<u32>> {
         let mut runs = Runs::new(Bytes::copy_from_slice(bytes), width).unwrap();
-        (0..count).map(|_| runs.next()).collect()
+        let mut found = Vec::new();
+        for part in [count / 2, count - count / 2] {
+            let read = runs.each(part, |number| {
+                found.push(Some(number));
+                Ok(())
+            });
+            if read.is_err() {
+                found.push(None);
+                break;
+            }
+        }
+        found
     }
 
     #[test]

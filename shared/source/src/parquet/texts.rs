@@ -8,6 +8,7 @@ use parquet::column::page::{Page, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 
+use super::cells::Texts;
 use super::runs::Runs;
 
 /// Bytes that are copied whatever the length of a short text is: that is two instructions.
@@ -46,15 +47,6 @@ enum Values {
     Indexes(Runs),
 }
 
-/// Where the texts of a batch go.
-pub(super) struct Batch<'a> {
-    pub text: &'a mut Vec<u8>,
-    /// Where each ends.
-    pub ends: &'a mut Vec<u32>,
-    /// Of each row: 0 = NULL; stays empty where no row can be.
-    pub levels: &'a mut Vec<i16>,
-}
-
 /// Whether [`TextReader`] reads the column.
 pub(super) fn is_read(column: &ColumnChunkMetaData) -> bool {
     let of = column.column_descr();
@@ -79,7 +71,7 @@ fn wrong(why: &str) -> ParquetError {
     ParquetError::General(why.to_owned())
 }
 
-fn short() -> ParquetError {
+pub(super) fn short() -> ParquetError {
     ParquetError::EOF("a page ends before its last value".to_owned())
 }
 
@@ -95,8 +87,14 @@ impl TextReader {
         }
     }
 
-    /// Appends the next `rows` rows to `out` and says of how many there were any.
-    pub(super) fn read(&mut self, rows: usize, out: &mut Batch<'_>) -> Result<usize> {
+    /// Appends the texts of the next `rows` rows to `out`, and of each row whether it has one (0 = NULL) to `all_levels`,
+    /// unless all have; says how many rows there were.
+    pub(super) fn read(
+        &mut self,
+        rows: usize,
+        out: &mut Texts,
+        all_levels: &mut Vec<i16>,
+    ) -> Result<usize> {
         let mut read = 0;
         while read < rows {
             if self.left == 0 {
@@ -108,11 +106,12 @@ impl TextReader {
             let count = self.left.min(rows - read);
             let mut present = count;
             if self.nullable {
-                let before = out.levels.len();
-                self.levels.take(count, out.levels)?;
-                let levels = &out.levels[before..];
+                let before = all_levels.len();
+                self.levels.take(count, all_levels)?;
+                let levels = &all_levels[before..];
                 present = levels.iter().filter(|level| **level > 0).count();
             }
+            out.ends.reserve(present);
             match &mut self.values {
                 Values::Plain(bytes, at) => {
                     for _ in 0..present {
@@ -123,14 +122,10 @@ impl TextReader {
                 }
                 Values::Indexes(indexes) => {
                     let Dictionary { bytes, texts } = &self.dictionary;
-                    for _ in 0..present {
-                        let index = indexes.next().ok_or_else(short)? as usize;
-                        let text = texts.get(index);
-                        let (start, end) = text.ok_or_else(|| {
-                            wrong("an index points behind the end of the dictionary")
-                        })?;
-                        push(out, bytes, *start as usize, *end as usize)?;
-                    }
+                    indexes.each(present, |index| match texts.get(index as usize) {
+                        Some((start, end)) => push(out, bytes, *start as usize, *end as usize),
+                        None => Err(wrong("an index points behind the end of the dictionary")),
+                    })?;
                 }
             }
             self.left -= count;
@@ -211,17 +206,20 @@ impl Levels {
     }
 
     fn take(&mut self, count: usize, to: &mut Vec<i16>) -> Result<()> {
-        for _ in 0..count {
-            to.push(match self {
-                Self::All => 1,
-                Self::Runs(runs) => i16::from(runs.next().ok_or_else(short)? > 0),
-                Self::Bits(bytes, bit) => {
-                    let byte = bytes.get(*bit / 8).ok_or_else(short)?;
-                    let level = byte >> (7 - *bit % 8) & 1;
-                    *bit += 1;
-                    level.into()
+        to.reserve(count);
+        match self {
+            Self::All => to.extend(std::iter::repeat_n(1, count)),
+            Self::Runs(runs) => runs.each(count, |level| {
+                to.push((level > 0).into());
+                Ok(())
+            })?,
+            Self::Bits(bytes, bit) => {
+                for at in *bit..*bit + count {
+                    let byte = bytes.get(at / 8).ok_or_else(short)?;
+                    to.push((byte >> (7 - at % 8) & 1).into());
                 }
-            });
+                *bit += count;
+            }
         }
         Ok(())
     }
@@ -249,7 +247,7 @@ fn next_plain(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 }
 
 #[inline]
-fn push(out: &mut Batch<'_>, bytes: &[u8], start: usize, end: usize) -> Result<()> {
+fn push(out: &mut Texts, bytes: &[u8], start: usize, end: usize) -> Result<()> {
     let len = end - start;
     let short = bytes[start..].first_chunk::<COPIED>();
     match short.filter(|_| len <= COPIED) {
