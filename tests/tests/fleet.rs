@@ -411,3 +411,22 @@ async fn a_leader_that_is_killed_is_followed_within_two_lease_times() {
     });
     assert!(killed.elapsed() < 2 * LEASE, "{:?}", killed.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_was_away_when_a_job_ended_deletes_its_runs_when_it_comes_back() {
+    let fleet = prepared(6, 20_000, 1).await;
+    let mut away = fleet.agent("a0", &SMALL);
+    let _stays = fleet.agent("a1", &SMALL);
+    fleet.wait("two agents", |fleet| fleet.active() == 2);
+    let job = fleet.submit(&["tikv-importer.store-write-bwlimit=64KiB"]);
+    fleet.wait_progress(&job, "ranges_running", 1);
+    let runs = fleet.sort_dir("a0").join("runs").join(&job);
+    away.kill().unwrap();
+    assert!(runs.read_dir().unwrap().next().is_some());
+    asked(&fleet, &["limit", &job, "0"]);
+    fleet.wait_finished(&job);
+    assert!(runs.exists());
+    let _back = fleet.agent("a0", &SMALL);
+    fleet.wait("the runs to go", |_| !runs.exists());
+    all_is_well(&fleet, 120_000).await;
+}

@@ -140,6 +140,11 @@ impl Member {
         self.held.get(job_id)
     }
 
+    /// Jobs of which it has something.
+    pub(super) fn jobs_held(&self) -> impl Iterator<Item = &String> {
+        self.held.keys()
+    }
+
     /// Lets it delete what it has of these tasks, and takes that as done.
     pub(super) fn drop_runs(&mut self, epoch: Epoch, job_id: &str, tasks: &BTreeSet<u64>) {
         let Some(held) = self.held.get_mut(job_id) else {

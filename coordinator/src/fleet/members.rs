@@ -2,7 +2,7 @@
 
 use super::member::{Member, State};
 use super::{Event, Fleet};
-use crate::job::TaskRef;
+use crate::job::{self, TaskRef};
 use crate::leader::Held;
 use crate::scheduler::{Attempt, TaskKind};
 use std::collections::BTreeSet;
@@ -304,8 +304,29 @@ impl Fleet {
         for at in 0..self.jobs.len() {
             self.reconcile(agent, at).await?;
         }
+        self.drop_ended(agent).await;
         self.membership_changed();
         Ok(())
+    }
+
+    /// Lets an agent delete what it kept of jobs that ended while it was away.
+    async fn drop_ended(&mut self, agent: &str) {
+        let Some(member) = self.members.get(agent) else {
+            return;
+        };
+        if self.options.one_process {
+            return;
+        }
+        let not_led = |id: &&String| self.job_at(id).is_none() && !self.coming.contains(*id);
+        let not_led: Vec<String> = member.jobs_held().filter(not_led).cloned().collect();
+        for id in not_led {
+            // One that failed keeps its record, and needs its runs when it is submitted again.
+            let ended = matches!(self.store.get(&job::job_key(&id)).await, Ok(None));
+            if let Some(member) = self.members.get_mut(agent).filter(|_| ended) {
+                tracing::info!(agent, id, "a job ended while an agent was away");
+                member.drop_job(self.epoch, &id);
+            }
+        }
     }
 
     /// Brings a job and what an agent said in its `Hello` to agreement.

@@ -157,3 +157,44 @@ pub(super) fn reconcile(table: &Table) -> Result<Checksum> {
     Err(Error::new(ErrorKind::Checksum, format!("table {}", table.name()), cause)
         .advice("this is a bug: keep the sort directory and report it; TRUNCATE the table before importing again"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::tests::table_record;
+
+    #[test]
+    fn runs_are_needed_where_a_range_is_open_and_before_there_are_ranges() {
+        let mut table = Table::new(table_record(), Vec::new());
+        let run = |first: &str, last: &str| {
+            let key = |text: &str| text.as_bytes().to_vec().into();
+            vec![wire::Run {
+                entries: 1,
+                first_key: key(first),
+                last_key: key(last),
+                ..wire::Run::default()
+            }]
+        };
+        assert!(Readers::of(&table).need(&run("x", "y")));
+        table.record.phase = Phase::Ingesting;
+        let ranges = [("a", "c"), ("c", "f"), ("f", "k"), ("k", "")];
+        for (number, (start, end)) in (0..).zip(ranges) {
+            let range = KeyRange::new(start, end);
+            table.ranges.insert(number, (range, 1));
+        }
+        for done in [0, 2] {
+            table.reports.insert(done, wire::IngestReport::default());
+        }
+        let need = |first, last| Readers::of(&table).need(&run(first, last));
+        // A range ends before its end, a run with its last key.
+        assert!(!need("a", "b") && need("a", "c") && need("c", "d") && need("e", "g"));
+        assert!(!need("f", "j") && need("f", "k") && need("z", "z"));
+        assert!(
+            !Readers::of(&table).need(&[wire::Run::default()]),
+            "nothing in it"
+        );
+        table.reports.insert(1, wire::IngestReport::default());
+        table.reports.insert(3, wire::IngestReport::default());
+        assert!(!Readers::of(&table).need(&run("a", "z")));
+    }
+}
