@@ -30,5 +30,5 @@ pub use clusters::Clusters;
 pub use fields::check_fields;
 pub use held::sst_dir;
 pub use run_store::RunStore;
-pub use sample::{Sample, sample};
+pub use sample::{Look, Sample, look, sample};
 pub use worker::{Agent, AgentConfig, SessionEnd};

@@ -10,19 +10,20 @@
 
 use crate::conflicts::{TableConflicts, too_old_to_record};
 use crate::job::{self, Phase, Table, TableRecord};
-use crate::plan::{JobPlan, TablePlan, chunks};
+use crate::plan::chunks::{self, FilePlan, Wanted};
+use crate::plan::{Estimate, JobPlan, TablePlan};
 use crate::target::Target;
 use std::collections::BTreeMap;
 use std::path::Path;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_config::{
-    Backend, ConflictStrategy, Job, SchemaFile, SourceTable, SourceTree, SourceView, fingerprint,
-    schema_file,
+    Backend, ConflictStrategy, Job, SchemaFile, SourceFormat, SourceTable, SourceTree, SourceView,
+    fingerprint, schema_file,
 };
 use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
 use thunderhead_source::store::with_access;
-use thunderhead_source::{read_whole, source_at};
+use thunderhead_source::{Chunk, packed_ratio, read_whole, source_at};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 /// A job that can start.
@@ -97,58 +98,52 @@ pub(crate) async fn prepare(
     }
     let session = target.session(&job.sql_mode, job_id).await?;
     let strategy = Strategy::of(job, target).await?;
-    let (mut tables, mut fresh, mut plans) = (Vec::new(), Vec::new(), Vec::new());
-    let mut same_cluster = false;
+    let mut drafts = Vec::new();
     for source in tree
         .tables
         .iter()
         .filter(|table| !table.data_files.is_empty())
     {
-        let name = format!("{}.{}", source.database, source.table);
         let (info, json) = table_info(target, source).await?;
-        if !same_cluster {
+        if drafts.is_empty() {
             target.check_same_cluster(source, &info).await?;
-            same_cluster = true;
         }
-        let content = fingerprint::table_content(job, source);
-        let (table, action) = match recorded.remove(&name) {
-            Some(table) if table.record.table_id == info.id && table.record.content == content => {
-                (table, "go on")
-            }
-            Some(table)
-                if table.record.table_id == info.id
-                    && (table.record.phase > Phase::Detecting || table.record.ranges > 0) =>
-            {
-                return Err(Error::new(ErrorKind::Data, format!("table {name}"), "the source changed after a part of it was ingested")
-                    .advice("bring the old files back, or TRUNCATE the table and run the same command again"));
-            }
-            _ => (
-                plan_table(
-                    job,
-                    target,
-                    source,
-                    &info,
-                    json,
-                    &session,
-                    content,
-                    &strategy,
-                    sizing.encode_slots,
-                )
-                .await?,
-                "import",
-            ),
+        let known = recorded.remove(&format!("{}.{}", source.database, source.table));
+        drafts.push(Draft::of(job, target, source, info, json, known).await?);
+    }
+    let wanted: Vec<Wanted<'_>> = drafts
+        .iter()
+        .filter(|draft| draft.recorded.is_none())
+        .map(|draft| Wanted {
+            source: draft.source,
+            info: &draft.info,
+            first_row_id: draft.first_row_id,
+        })
+        .collect();
+    let mut files = chunks::plan_files(job, sizing.encode_slots, &wanted, &session)?.into_iter();
+    let (mut tables, mut fresh, mut plans) = (Vec::new(), Vec::new(), Vec::new());
+    for mut draft in drafts {
+        let action = match &draft.recorded {
+            Some(_) => "go on",
+            None => "import",
         };
-        let per_byte = kv_bytes_per_source_byte(job, &table)?;
+        let table = match draft.recorded.take() {
+            Some(table) => table,
+            None => {
+                let files = files.next().unwrap_or_default();
+                plan_table(target, &draft, files, &session, &strategy).await?
+            }
+        };
         plans.push(TablePlan::new(
             &table,
             action,
-            per_byte,
+            &estimate(job, &table)?,
             target.range_bytes(),
         ));
         if action == "import" {
             fresh.push(tables.len());
-            if counts_row_ids_apart(&info) && !dry {
-                row_ids_can_move(target, source).await?;
+            if counts_row_ids_apart(&draft.info) && !dry {
+                row_ids_can_move(target, draft.source).await?;
             }
         }
         tables.push(table);
@@ -348,36 +343,77 @@ async fn row_ids_can_move(target: &Target, source: &SourceTable) -> Result<()> {
             .advice("give the table a clustered primary key, or create it without AUTO_ID_CACHE 1")
     })
 }
-
-#[allow(clippy::too_many_arguments)]
-async fn plan_table(
-    job: &Job,
-    target: &Target,
-    source: &SourceTable,
-    info: &TableInfo,
+/// A table of the source and what the cluster says of it.
+struct Draft<'a> {
+    source: &'a SourceTable,
+    info: TableInfo,
     json: String,
-    session: &Session,
+    /// Fingerprint of the source files.
     content: String,
-    strategy: &Strategy,
-    encode_slots: u32,
-) -> Result<Table> {
-    let place = format!("table {}.{}", source.database, source.table);
-    let empty = target
-        .tidb
-        .is_empty(&source.database, &source.table)
-        .await?;
-    if !empty && !job.parallel_import {
-        return Err(
-            Error::new(ErrorKind::Precheck, place, "the target table is not empty").advice(
-                "TRUNCATE it, leave it out with mydumper.filter, or import into it as it is with \
-                 tikv-importer.parallel-import = true",
-            ),
-        );
+    /// As an earlier run left it; then nothing below is known.
+    recorded: Option<Table>,
+    empty: bool,
+    /// The first free one.
+    first_row_id: i64,
+}
+
+impl<'a> Draft<'a> {
+    async fn of(
+        job: &Job,
+        target: &Target,
+        source: &'a SourceTable,
+        info: TableInfo,
+        json: String,
+        recorded: Option<Table>,
+    ) -> Result<Self> {
+        let mut draft = Self {
+            content: fingerprint::table_content(job, source),
+            source,
+            info,
+            json,
+            recorded: None,
+            empty: true,
+            first_row_id: 1,
+        };
+        let place = format!("table {}.{}", source.database, source.table);
+        if let Some(table) = recorded.filter(|table| table.record.table_id == draft.info.id) {
+            if table.record.content == draft.content {
+                draft.recorded = Some(table);
+                return Ok(draft);
+            }
+            if table.record.phase > Phase::Detecting || table.record.ranges > 0 {
+                return Err(Error::new(ErrorKind::Data, place, "the source changed after a part of it was ingested")
+                    .advice("bring the old files back, or TRUNCATE the table and run the same command again"));
+            }
+        }
+        let (database, table) = (&source.database, &source.table);
+        draft.empty = target.tidb.is_empty(database, table).await?;
+        if !draft.empty && !job.parallel_import {
+            return Err(
+                Error::new(ErrorKind::Precheck, place, "the target table is not empty").advice(
+                    "TRUNCATE it, leave it out with mydumper.filter, or import into it as it is with \
+                     tikv-importer.parallel-import = true",
+                ),
+            );
+        }
+        draft.first_row_id = target.next_row_id(source).await?;
+        Ok(draft)
     }
-    let mut first_row_id = target.next_row_id(source).await?;
-    let mut tasks = chunks::plan(job, encode_slots, source, info, session, first_row_id)?;
+}
+
+async fn plan_table(
+    target: &Target,
+    draft: &Draft<'_>,
+    files: Vec<FilePlan>,
+    session: &Session,
+    strategy: &Strategy,
+) -> Result<Table> {
+    let Draft { source, info, .. } = draft;
+    let place = format!("table {}.{}", source.database, source.table);
+    let mut first_row_id = draft.first_row_id;
+    let mut tasks = chunks::tasks(files, first_row_id)?;
     let mut existing = None;
-    if !empty {
+    if !draft.empty {
         let looks = strategy.name.is_some();
         let found = target.existing(source, info, &tasks, looks).await?;
         // Existing rows come before those of the source.
@@ -392,8 +428,8 @@ async fn plan_table(
         database: source.database.clone(),
         table: source.table.clone(),
         table_id: info.id,
-        content,
-        table_info_json: json,
+        content: draft.content.clone(),
+        table_info_json: draft.json.clone(),
         session_json: to_json(serde_json::to_string(session))?,
         commit_ts: 0,
         phase: Phase::Encoding,
@@ -410,17 +446,17 @@ async fn plan_table(
     Ok(Table::new(record, tasks))
 }
 
-/// From the first rows of the largest chunk; 2 where there are none.
-fn kv_bytes_per_source_byte(job: &Job, table: &Table) -> Result<f64> {
-    let Some(task) = table
-        .chunks
-        .values()
-        .filter(|chunk| chunk.existing.is_none())
-        .max_by_key(|chunk| chunk.end - chunk.offset)
-    else {
-        return Ok(2.0);
-    };
+/// From the first rows of the largest chunk; two bytes of pairs for each of the source where there are none.
+fn estimate(job: &Job, table: &Table) -> Result<Estimate> {
     let record = &table.record;
+    let chunks = || table.chunks.values().filter(|c| c.existing.is_none());
+    let Some(task) = chunks().max_by_key(|chunk| chunk.end - chunk.offset) else {
+        return Ok(Estimate {
+            rows: 0,
+            rows_exact: true,
+            kv_bytes: record.source_bytes * 2,
+        });
+    };
     let spec = TableSpec {
         table_info_json: record.table_info_json.clone().into(),
         session_json: record.session_json.clone().into(),
@@ -431,11 +467,28 @@ fn kv_bytes_per_source_byte(job: &Job, table: &Table) -> Result<f64> {
         ..EncodeTask::clone(task)
     };
     let sample = thunderhead_agent::sample(&spec, &task)?;
-    Ok(if sample.source_bytes == 0 {
-        2.0
-    } else {
-        sample.kv_bytes as f64 / sample.source_bytes as f64
+    let per_byte = |of: u64| of as f64 / sample.source_bytes.max(1) as f64;
+    let packed = match task.end {
+        Chunk::TO_THE_END => unpacked_per_byte(&task)?,
+        _ => 1.0,
+    };
+    let source_bytes = record.source_bytes as f64 * packed;
+    let whole = sample.ended && chunks().count() == 1;
+    Ok(Estimate {
+        rows: match whole {
+            true => sample.rows,
+            false => (source_bytes * per_byte(sample.rows)) as u64,
+        },
+        rows_exact: whole,
+        kv_bytes: (source_bytes * per_byte(sample.kv_bytes)) as u64,
     })
+}
+
+fn unpacked_per_byte(task: &EncodeTask) -> Result<f64> {
+    let format: SourceFormat = serde_json::from_slice(&task.format_json)
+        .map_err(|e| Error::new(ErrorKind::Internal, &task.path, e))?;
+    let location = with_access(&task.path, &task.source_access);
+    Ok(packed_ratio(&location, format.compression).unwrap_or(1.0))
 }
 
 /// Bytes that runs may take: free space of the file system, within the quota.

@@ -2,6 +2,7 @@
 //! of names.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use thunderhead_tests::import::Bench;
 
 fn rows(rows: &[&[&str]]) -> Vec<Vec<String>> {
@@ -214,5 +215,73 @@ async fn one_dump_file_fills_every_table_it_holds() {
     assert_eq!(
         bench.query("SELECT id FROM d.B ORDER BY id").await,
         rows(&[&["7"], &["8"], &["9"]])
+    );
+}
+
+/// Ids of rows that have none in the source.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_counted_beforehand_only_where_their_ids_could_run_out() {
+    let bench = Bench::start(&[]);
+    bench
+        .sql(&[
+            "CREATE DATABASE d",
+            // 300 bytes of source could be 150 rows: too many for this column, so they are counted.
+            "CREATE TABLE d.narrow (id TINYINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(20))",
+            "CREATE TABLE d.wide (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(20))",
+            "CREATE TABLE d.heap (a VARCHAR(20))",
+            // The ids are in the files: nothing is counted, whatever the column holds.
+            "CREATE TABLE d.given (id TINYINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(20))",
+        ])
+        .await;
+    for file in 0..4 {
+        let texts: String = (0..30)
+            .map(|row| format!("text {:04}\n", file * 30 + row))
+            .collect();
+        for table in ["narrow", "wide", "heap"] {
+            bench.file(&format!("d.{table}.{file}.csv"), format!("a\n{texts}"));
+        }
+        let given: String = (0..30)
+            .map(|row| format!("{},text\n", file * 30 + row + 1))
+            .collect();
+        bench.file(&format!("d.given.{file}.csv"), format!("id,a\n{given}"));
+    }
+    bench.import(&[]).succeeds();
+    // Ids as they follow the source, file by file.
+    let mut ids_of = BTreeMap::new();
+    for (table, id) in [("narrow", "id"), ("wide", "id"), ("heap", "_tidb_rowid")] {
+        let found = bench
+            .query(&format!("SELECT a, {id} FROM d.{table} ORDER BY a"))
+            .await;
+        let texts: Vec<String> = (0..120).map(|row| format!("text {row:04}")).collect();
+        assert_eq!(
+            found.iter().map(|row| &row[0]).collect::<Vec<_>>(),
+            texts.iter().collect::<Vec<_>>()
+        );
+        let ids: Vec<u64> = found.iter().map(|row| row[1].parse().unwrap()).collect();
+        ids_of.insert(table, ids);
+    }
+    assert_eq!(ids_of["narrow"], (1..=120).collect::<Vec<_>>());
+    // A file has as many ids as it could have rows; within it they follow one another.
+    for table in ["wide", "heap"] {
+        let gaps = |pair: &&[u64]| pair[1] != pair[0] + 1;
+        let steps: Vec<&[u64]> = ids_of[table].windows(2).filter(gaps).collect();
+        assert_eq!(steps.len(), 3, "{table}: {steps:?}");
+        assert!(steps.iter().all(|step| step[1] > step[0] + 30), "{steps:?}");
+    }
+    let given = bench.query("SELECT COUNT(*), MAX(id) FROM d.given").await;
+    assert_eq!(given, rows(&[&["120", "120"]]));
+    bench
+        .sql(&[
+            "INSERT INTO d.narrow (a) VALUES ('new')",
+            "INSERT INTO d.wide (a) VALUES ('new')",
+            "INSERT INTO d.heap (a) VALUES ('new')",
+            "ADMIN CHECK TABLE d.narrow",
+            "ADMIN CHECK TABLE d.wide",
+            "ADMIN CHECK TABLE d.heap",
+        ])
+        .await;
+    assert_eq!(
+        bench.query("SELECT COUNT(*) FROM d.wide").await,
+        rows(&[&["121"]])
     );
 }

@@ -1,13 +1,20 @@
 //! From the files of a table to its encode tasks: cut at true record boundaries, columns by each file's
 //! header, and disjoint row ids that are a pure function of the plan.
+//!
+//! A file that stays in one piece is not read for its plan, but for its first row: only a bound of its rows is known
+//! then, and its row ids leave a gap behind them. Where the ids of the table could run out that way, the rows of
+//! all its files are counted first.
 
 use std::sync::Arc;
+use thunderhead_agent::Look;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
-use thunderhead_config::{FileFormat, Job, SourceFormat, SourceTable};
+use thunderhead_codec::table::row_numbers_max;
+use thunderhead_config::{FileFormat, Job, SourceFile, SourceFormat, SourceTable};
 use thunderhead_proto::thunderhead::EncodeTask;
 use thunderhead_source::{
-    ByteSource, SourceError, SplitPolicy, plan_records, read_columns, source_at, store::with_access,
+    ByteSource, Chunk, SourceError, SplitPolicy, plan_records, read_columns, rows_max,
+    side_by_side, source_at, store::with_access,
 };
 use thunderhead_types::{Error, ErrorKind, Result};
 
@@ -15,64 +22,167 @@ use thunderhead_types::{Error, ErrorKind, Result};
 /// not worth a task of its own.
 const CHUNK_BYTES_MIN: u64 = 4 << 20;
 const CHUNKS_PER_THREAD: u64 = 4;
+/// Files that are looked at side by side: what takes time is the store's answer, or the disk's.
+const FILES_AT_ONCE: usize = 8;
 
-/// Encode tasks of `table` in source order. `first_row_id` is the first free id of the target table.
+/// A table whose files are wanted as chunks.
+pub(crate) struct Wanted<'a> {
+    pub(crate) source: &'a SourceTable,
+    pub(crate) info: &'a TableInfo,
+    /// The first free id of the target table.
+    pub(crate) first_row_id: i64,
+}
+
+/// A file as it will be read.
+pub(crate) struct FilePlan {
+    file: SourceFile,
+    source: Arc<dyn ByteSource>,
+    format: SourceFormat,
+    columns: Vec<String>,
+    chunks: Vec<Chunk>,
+    /// Row numbers that are set aside for it.
+    numbers: u64,
+}
+
+/// How the files of one table are cut.
+struct Cutting {
+    chunk_bytes: u64,
+    policy: SplitPolicy,
+    /// Bounds of all files together are more than there are row numbers.
+    scarce: bool,
+}
+
+/// The files of all `tables`, table by table and in source order.
 ///
 /// # Errors
 /// What is wrong with a file, with its place; what the encoder cannot do, before anything is written.
-pub(crate) fn plan(
+pub(crate) fn plan_files(
     job: &Job,
     threads: u32,
-    table: &SourceTable,
+    tables: &[Wanted<'_>],
+    session: &Session,
+) -> Result<Vec<Vec<FilePlan>>> {
+    let cuttings: Vec<Cutting> = tables
+        .iter()
+        .map(|table| Cutting::of(job, threads, table))
+        .collect();
+    let files: Vec<(usize, &SourceFile)> = tables
+        .iter()
+        .enumerate()
+        .flat_map(|(n, table)| table.source.data_files.iter().map(move |file| (n, file)))
+        .collect();
+    let planned = side_by_side(files.len(), FILES_AT_ONCE, |at| {
+        let (n, file) = files[at];
+        plan_file(job, file, tables[n].info, session, &cuttings[n])
+    })?;
+    let mut by_table: Vec<Vec<FilePlan>> = tables.iter().map(|_| Vec::new()).collect();
+    for ((n, _), plan) in files.into_iter().zip(planned) {
+        by_table[n].push(plan);
+    }
+    Ok(by_table)
+}
+
+impl Cutting {
+    fn of(job: &Job, threads: u32, table: &Wanted<'_>) -> Self {
+        let per_thread = table.source.bytes() / (u64::from(threads) * CHUNKS_PER_THREAD).max(1);
+        let bounds = table.source.data_files.iter().map(bound);
+        let all = bounds.fold(table.first_row_id.unsigned_abs(), u64::saturating_add);
+        Self {
+            chunk_bytes: job.chunk_bytes.min(per_thread.max(CHUNK_BYTES_MIN)),
+            policy: match job.strict_format {
+                true => SplitPolicy::NextTerminator,
+                false => SplitPolicy::Cut,
+            },
+            scarce: all > row_numbers_max(table.info),
+        }
+    }
+}
+
+/// Rows that a file can have at most, by its size alone.
+fn bound(file: &SourceFile) -> u64 {
+    rows_max(file.size, file.compression)
+}
+
+fn plan_file(
+    job: &Job,
+    file: &SourceFile,
     info: &TableInfo,
     session: &Session,
-    first_row_id: i64,
-) -> Result<Vec<EncodeTask>> {
-    let per_thread = table.bytes() / (u64::from(threads) * CHUNKS_PER_THREAD).max(1);
-    let chunk_bytes = job.chunk_bytes.min(per_thread.max(CHUNK_BYTES_MIN));
-    let policy = if job.strict_format {
-        SplitPolicy::NextTerminator
-    } else {
-        SplitPolicy::Scan
+    cutting: &Cutting,
+) -> Result<FilePlan> {
+    let at_file = |e: SourceError| Error {
+        place: file.path.display().to_string(),
+        ..e.into()
     };
-    let mut row_id = first_row_id;
-    let mut tasks = Vec::new();
-    for file in &table.data_files {
-        let at_file = |e: SourceError| Error {
-            place: file.path.display().to_string(),
-            ..e.into()
+    let format = job.format_of(file);
+    let location = with_access(&file.path.to_string_lossy(), job.source_access.reveal());
+    let source = source_at(&location, format.compression).map_err(at_file)?;
+    let columns = columns_of(&source, &format, info, session)?;
+    // Parquet says itself how many rows it has.
+    let look = match format.kind {
+        FileFormat::Parquet => Look {
+            has_rows: true,
+            numbered: true,
+        },
+        _ => thunderhead_agent::look(info, session, &source, &format, &columns)?,
+    };
+    let policy = match cutting.policy {
+        SplitPolicy::Cut if cutting.scarce && look.numbered => SplitPolicy::Scan,
+        policy => policy,
+    };
+    let chunks = match look.has_rows {
+        true => plan_records(&source, &format, cutting.chunk_bytes, policy)?,
+        false => Vec::new(),
+    };
+    let rows: u64 = chunks.iter().map(|chunk| chunk.rows_max).sum();
+    if rows == 0 && !job.allow_empty_files {
+        let what = if file.size == 0 {
+            "the file is empty"
+        } else {
+            "the file has no rows"
         };
-        let format = job.format_of(file);
-        let source = source_at(
-            &with_access(&file.path.to_string_lossy(), job.source_access.reveal()),
-            format.compression,
-        )
-        .map_err(at_file)?;
-        let chunks = plan_records(&source, &format, chunk_bytes, policy)?;
-        let rows: u64 = chunks.iter().map(|chunk| chunk.rows_max).sum();
-        if rows == 0 && !job.allow_empty_files {
-            let what = if file.size == 0 {
-                "the file is empty"
-            } else {
-                "the file has no rows"
-            };
-            return Err(Error::new(ErrorKind::Data, file.path.display(), what)
-                .advice("is the export complete? If so, set thunderhead.empty-files = \"allow\""));
-        }
-        let columns = columns_of(&source, &format, info, session)?;
-        let format_json = serde_json::to_vec(&format)
+        return Err(Error::new(ErrorKind::Data, file.path.display(), what)
+            .advice("is the export complete? If so, set thunderhead.empty-files = \"allow\""));
+    }
+    let counted = policy == SplitPolicy::Scan || format.kind == FileFormat::Parquet;
+    Ok(FilePlan {
+        // Not by how it was cut: the ids must not depend on the number of threads.
+        numbers: if counted { rows } else { rows.max(bound(file)) },
+        file: file.clone(),
+        source,
+        format,
+        columns,
+        chunks,
+    })
+}
+
+/// Encode tasks of a table in source order. `first_row_id` is the first free id of the target table.
+///
+/// # Errors
+/// When its row ids do not suffice.
+pub(crate) fn tasks(files: Vec<FilePlan>, first_row_id: i64) -> Result<Vec<EncodeTask>> {
+    let mut tasks = Vec::new();
+    let mut next_file = first_row_id;
+    for plan in files {
+        let FilePlan { file, source, .. } = plan;
+        let no_ids = || {
+            Error::new(
+                ErrorKind::Precheck,
+                file.path.display(),
+                "no row ids are left in the target table",
+            )
+        };
+        let after = |row_id: i64, rows: u64| {
+            let rows = i64::try_from(rows).ok();
+            rows.and_then(|rows| row_id.checked_add(rows))
+                .ok_or_else(no_ids)
+        };
+        let format_json = serde_json::to_vec(&plan.format)
             .map_err(|e| Error::new(ErrorKind::Internal, file.path.display(), e))?;
-        for chunk in chunks {
-            let end = i64::try_from(chunk.rows_max)
-                .ok()
-                .and_then(|rows| row_id.checked_add(rows));
-            let end = end.ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Precheck,
-                    file.path.display(),
-                    "no row ids are left in the target table",
-                )
-            })?;
+        let mut row_id = next_file;
+        next_file = after(next_file, plan.numbers)?;
+        for chunk in plan.chunks {
+            let end = after(row_id, chunk.rows_max)?;
             // A chunk inside of a statement reads the statement's head first.
             let entry = source.entry(chunk.statement.unwrap_or(chunk.offset));
             tasks.push(EncodeTask {
@@ -85,7 +195,7 @@ pub(crate) fn plan(
                 row_id_base: row_id,
                 row_id_end: end,
                 first_line: chunk.first_line,
-                columns: columns.clone(),
+                columns: plan.columns.clone(),
                 format_json: format_json.clone().into(),
                 statement: chunk.statement,
                 entry_stored: entry.map(|entry| entry.stored),

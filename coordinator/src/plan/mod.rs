@@ -29,7 +29,16 @@ pub struct JobPlan {
     pub tables: Vec<TablePlan>,
 }
 
-/// What will happen to a table. Numbers of pairs, bytes and ranges are estimates from a sample of rows.
+/// What a table's rows will be, from a sample of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Estimate {
+    pub(crate) rows: u64,
+    pub(crate) rows_exact: bool,
+    /// Bytes of their pairs.
+    pub(crate) kv_bytes: u64,
+}
+
+/// What will happen to a table. Numbers of rows, pairs, bytes and ranges are estimates from a sample of rows.
 #[derive(Clone, Debug, Serialize)]
 pub struct TablePlan {
     /// `db.table`.
@@ -42,8 +51,10 @@ pub struct TablePlan {
     pub source_bytes: u64,
     /// Encode tasks.
     pub chunks: usize,
-    /// Upper bound of the number of rows; exact unless the format is strict.
+    /// Rows.
     pub rows: u64,
+    /// Whether they were counted.
+    pub rows_exact: bool,
     /// Key-value pair bytes.
     pub kv_bytes: u64,
     /// Bytes that sorted runs need on disk.
@@ -60,15 +71,15 @@ const RUN_BYTES_PER_KV_BYTE: f64 = 0.7;
 const BYTES_PER_SECOND_AND_THREAD: f64 = 20e6;
 
 impl TablePlan {
-    /// A plan for `table` whose rows become `kv_bytes_per_source_byte` bytes.
+    /// A plan for `table` whose rows become what `estimate` says.
     pub(crate) fn new(
         table: &Table,
         action: &'static str,
-        kv_bytes_per_source_byte: f64,
+        estimate: &Estimate,
         range_bytes: u64,
     ) -> Self {
         let TableRecord { source_bytes, .. } = table.record;
-        let kv_bytes = (source_bytes as f64 * kv_bytes_per_source_byte) as u64;
+        let kv_bytes = estimate.kv_bytes;
         // Rows that the table holds become runs, too, where conflicts with them are looked for.
         let reads_existing = table.chunks.values().any(|chunk| chunk.existing.is_some());
         let existing = table.record.existing.filter(|_| reads_existing);
@@ -86,12 +97,8 @@ impl TablePlan {
             files: files.len(),
             source_bytes,
             chunks: table.chunks.len(),
-            rows: table
-                .chunks
-                .values()
-                .filter(|c| c.existing.is_none())
-                .map(|c| c.row_id_end.abs_diff(c.row_id_base))
-                .sum(),
+            rows: estimate.rows,
+            rows_exact: estimate.rows_exact,
             kv_bytes,
             disk_bytes: (run_kv_bytes as f64 * RUN_BYTES_PER_KV_BYTE) as u64,
             ranges: kv_bytes.div_ceil(range_bytes.max(1)).max(1),
@@ -128,7 +135,7 @@ impl JobPlan {
                 t.files.to_string(),
                 human_bytes(t.source_bytes),
                 t.chunks.to_string(),
-                t.rows.to_string(),
+                shown(t.rows, t.rows_exact),
                 human_bytes(t.kv_bytes),
                 human_bytes(t.disk_bytes),
                 t.ranges.to_string(),
@@ -141,7 +148,7 @@ impl JobPlan {
             sum(|t| t.files as u64).to_string(),
             human_bytes(sum(|t| t.source_bytes)),
             sum(|t| t.chunks as u64).to_string(),
-            sum(|t| t.rows).to_string(),
+            shown(sum(|t| t.rows), self.tables.iter().all(|t| t.rows_exact)),
             human_bytes(sum(|t| t.kv_bytes)),
             human_bytes(self.disk_bytes()),
             sum(|t| t.ranges).to_string(),
@@ -165,4 +172,9 @@ impl JobPlan {
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({"plan": self, "disk_bytes": self.disk_bytes(), "eta_seconds": self.eta_seconds()})
     }
+}
+
+/// A number that may be an estimate.
+fn shown(number: u64, exact: bool) -> String {
+    format!("{}{number}", if exact { "" } else { "~" })
 }

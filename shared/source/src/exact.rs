@@ -11,13 +11,12 @@
 
 use std::io::Read;
 use std::num::NonZero;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::bytes::{ByteSource, io_error};
 use crate::csv::{Core, CsvDialect, Exit, Mode, State, Transition};
 use crate::error::{Place, SourceError};
 use crate::reader::ChunkReader;
+use crate::side_by_side::side_by_side;
 use crate::split::Chunk;
 
 /// Bytes of a block: entries fall together in the first, small one; later ones stay in the cache.
@@ -57,39 +56,10 @@ fn read_pieces<'a>(
     core: &'a Core,
     borders: &[u64],
 ) -> Result<Vec<Transition<'a>>, SourceError> {
-    let count = borders.len() - 1;
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::with_capacity(count));
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.min(count))
-            .map(|_| {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        if at >= count {
-                            return Ok(());
-                        }
-                        let piece = read_piece(source, core, borders, at)?;
-                        let mut done = done.lock().unwrap_or_else(|e| e.into_inner());
-                        done.push((at, piece));
-                    }
-                })
-            })
-            .collect();
-        let ended: Vec<Result<(), SourceError>> = workers
-            .into_iter()
-            .map(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect();
-        ended.into_iter().collect::<Result<(), _>>()
-    })?;
-    let mut pieces = done.into_inner().unwrap_or_else(|e| e.into_inner());
-    pieces.sort_by_key(|(at, _)| *at);
-    Ok(pieces.into_iter().map(|(_, piece)| piece).collect())
+    side_by_side(borders.len() - 1, threads, |at| {
+        read_piece(source, core, borders, at)
+    })
 }
 
 fn read_piece<'a>(

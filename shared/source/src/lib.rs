@@ -17,6 +17,7 @@ mod guess;
 mod parquet;
 pub mod reader;
 mod record;
+mod side_by_side;
 pub mod split;
 pub mod sql;
 pub mod store;
@@ -35,5 +36,6 @@ pub use reader::{ChunkReader, Row, RowBatch, read_header};
 pub use record::{
     Position, RecordReader, Value, open_records, open_records_with, plan_records, read_columns,
 };
-pub use split::{Chunk, SplitPolicy, plan_chunks};
+pub use side_by_side::side_by_side;
+pub use split::{Chunk, SplitPolicy, plan_chunks, rows_max};
 pub use window::ReadLimits;

@@ -11,7 +11,7 @@ use crate::error::{Place, SourceError};
 use crate::format::dialect_of;
 use crate::parquet::{ParquetReader, column_names, plan_row_groups};
 use crate::reader::{ChunkReader, read_header};
-use crate::split::{Chunk, SplitPolicy, plan_chunks};
+use crate::split::{Chunk, SplitPolicy, in_one_piece, plan_chunks};
 use crate::sql::{SqlReader, plan_statements};
 use crate::window::ReadLimits;
 
@@ -123,7 +123,10 @@ pub fn plan_records(
 ) -> Result<Vec<Chunk>, SourceError> {
     match format.kind {
         FileFormat::Csv => plan_chunks(&**source, &dialect_of(format)?, chunk_bytes, policy),
-        FileFormat::Sql => plan_statements(&**source, format, chunk_bytes),
+        FileFormat::Sql => match in_one_piece(&**source, chunk_bytes, policy)? {
+            Some(chunk) => Ok(chunk),
+            None => plan_statements(&**source, format, chunk_bytes),
+        },
         FileFormat::Parquet => plan_row_groups(source, chunk_bytes),
     }
 }

@@ -3,7 +3,10 @@
 
 use std::io::{self, Read};
 
+use thunderhead_config::Compression;
+
 use crate::bytes::{ByteSource, ByteStream, io_error};
+use crate::compress::unpacked_max;
 use crate::csv::CsvDialect;
 use crate::error::{Place, SourceError};
 use crate::exact;
@@ -48,6 +51,8 @@ impl Chunk {
 pub enum SplitPolicy {
     /// Read the file once, in parallel, and follow its quotes and escapes. Rows and lines are exact.
     Scan,
+    /// The same where a file is cut. One that stays in one piece is not read, and its rows are only bounded.
+    Cut,
     /// Jump to each cut and take the end of the next terminator: costs nothing, and is right only if
     /// no quoted or escaped terminator occurs. A cheap promise by the user (`strict-format`), and sure
     /// for dialects without quotes and escapes.
@@ -64,6 +69,9 @@ pub fn plan_chunks(
     policy: SplitPolicy,
 ) -> Result<Vec<Chunk>, SourceError> {
     dialect.check()?;
+    if let Some(chunk) = in_one_piece(source, chunk_bytes, policy)? {
+        return Ok(chunk);
+    }
     let size = source.size().map_err(|e| io_error(source, 0, e))?;
     match (policy, size) {
         (SplitPolicy::NextTerminator, Some(size)) if source.seekable() => Jumper {
@@ -80,6 +88,40 @@ pub fn plan_chunks(
         }
         _ => scan(source, dialect, u64::MAX),
     }
+}
+
+/// The plan of a file that need not be read for it.
+pub(crate) fn in_one_piece(
+    source: &dyn ByteSource,
+    chunk_bytes: u64,
+    policy: SplitPolicy,
+) -> Result<Option<Vec<Chunk>>, SourceError> {
+    if policy != SplitPolicy::Cut {
+        return Ok(None);
+    }
+    let size = source.size().map_err(|e| io_error(source, 0, e))?;
+    let (end, bytes) = match size {
+        Some(0) => return Ok(Some(Vec::new())),
+        Some(size) if source.seekable() && size > chunk_bytes => return Ok(None),
+        Some(size) => (size, size),
+        None => {
+            let identity = source.identity().map_err(|e| io_error(source, 0, e))?;
+            (Chunk::TO_THE_END, unpacked_max(identity.stored_bytes))
+        }
+    };
+    Ok(Some(vec![Chunk {
+        end,
+        rows_max: rows_bound(bytes),
+        ..Chunk::whole()
+    }]))
+}
+
+/// No file of so many bytes, as they are stored, has more records.
+pub fn rows_max(stored_bytes: u64, compression: Compression) -> u64 {
+    rows_bound(match compression {
+        Compression::None => stored_bytes,
+        _ => unpacked_max(stored_bytes),
+    })
 }
 
 /// Follows every record, by the same code that reads them later.

@@ -3,13 +3,15 @@
 
 mod oracle;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use oracle::{Fields, dialects, malformed, oracle};
 use proptest::prelude::*;
+use thunderhead_config::Compression;
 use thunderhead_source::{
-    Chunk, ChunkReader, CsvDialect, LocalFile, ReadLimits, RecordReader, SourceError, SplitPolicy,
-    Value, plan_chunks, read_header,
+    ByteSource, ByteStream, Chunk, ChunkReader, CsvDialect, Identity, LocalFile, ReadLimits,
+    RecordReader, SourceError, SplitPolicy, Value, plan_chunks, read_header, rows_max,
 };
 use thunderhead_types::{Error, ErrorKind};
 
@@ -64,6 +66,36 @@ fn whole(bytes: &[u8]) -> Chunk {
         rows_max: 0,
         rows_exact: false,
         statement: None,
+    }
+}
+
+/// Remembers whether it was read.
+#[derive(Debug)]
+struct Watched {
+    file: LocalFile,
+    opened: AtomicBool,
+}
+
+impl ByteSource for Watched {
+    fn name(&self) -> &str {
+        self.file.name()
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        self.file.identity()
+    }
+
+    fn size(&self) -> io::Result<Option<u64>> {
+        self.file.size()
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn open(&self, offset: u64) -> io::Result<ByteStream> {
+        self.opened.store(true, Ordering::Relaxed);
+        self.file.open(offset)
     }
 }
 
@@ -140,6 +172,27 @@ proptest! {
         let SourceError::Syntax { place, column: c, kind: k } = error else { panic!("{error:?}") };
         prop_assert_eq!((k, place.byte as usize, c), (kind, at, column + 1));
         prop_assert_eq!(place.line, oracle::line_of(&dialect, &bytes, at));
+    }
+
+    #[test]
+    fn a_file_is_only_read_where_it_is_cut_and_never_has_more_rows_than_planned(
+        (dialect, bytes) in prop::sample::select(dialects()).prop_flat_map(|d| (Just(d.clone()), records(&d))),
+        chunk_bytes in 1u64..80,
+    ) {
+        let expected = oracle(&dialect, &bytes);
+        prop_assume!(expected.error.is_none());
+        let file = file(&bytes);
+        let source = Watched { file: LocalFile::new(file.path()), opened: AtomicBool::new(false) };
+        let chunks = plan_chunks(&source, &dialect, chunk_bytes, SplitPolicy::Cut).unwrap();
+        prop_assert_eq!(source.opened.into_inner(), bytes.len() as u64 > chunk_bytes);
+        let mut rows = Rows::new();
+        for chunk in &chunks {
+            let found = read_chunk(&file, chunk, &dialect);
+            prop_assert!(found.len() as u64 <= chunk.rows_max);
+            rows.extend(found);
+        }
+        prop_assert!(rows.len() as u64 <= rows_max(bytes.len() as u64, Compression::None));
+        prop_assert_eq!(rows, expected.rows);
     }
 
     #[test]
@@ -304,7 +357,11 @@ fn only_the_start_of_a_file_has_a_mark_and_a_header() {
 fn a_file_without_records_has_no_rows() {
     for bytes in [&b""[..], b"\xef\xbb\xbf", b"\n \r\n", b"a,b\n", b"a,b"] {
         let file = file(bytes);
-        for policy in [SplitPolicy::Scan, SplitPolicy::NextTerminator] {
+        for policy in [
+            SplitPolicy::Scan,
+            SplitPolicy::Cut,
+            SplitPolicy::NextTerminator,
+        ] {
             let chunks = plan_chunks(
                 &LocalFile::new(file.path()),
                 &CsvDialect::default(),

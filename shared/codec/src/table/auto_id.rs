@@ -2,7 +2,8 @@
 //! numbers rows; here a number becomes an id, and the largest numbers used are kept for the rebase after
 //! the import.
 
-use crate::schema::TableInfo;
+use crate::mysql::{flag, tp};
+use crate::schema::{FieldType, TableInfo};
 use serde::{Deserialize, Serialize};
 
 /// Largest ids that rows used, without their shard bits. `None`: none used.
@@ -78,6 +79,41 @@ impl Layout {
     }
 }
 
+/// The largest row number that an id of every kind the table has can be made of.
+pub fn row_numbers_max(info: &TableInfo) -> u64 {
+    let rest_of = |layout: Layout| u64::MAX >> (64 - layout.counter_bits);
+    let mut max = u64::MAX >> 1;
+    if info.has_row_id() {
+        max = max.min(rest_of(Layout::row_id(info, 0)));
+    }
+    for column in info.columns() {
+        if column.field_type.has_flag(flag::AUTO_INCREMENT) {
+            max = max.min(largest_counter(&column.field_type));
+        }
+    }
+    let handle = info.handle_column();
+    if let Some(layout) =
+        handle.and_then(|column| Layout::auto_random(info, column.field_type.is_unsigned(), 0))
+    {
+        max = max.min(rest_of(layout));
+    }
+    max
+}
+
+/// What an AUTO_INCREMENT column can count to without a gap.
+fn largest_counter(field_type: &FieldType) -> u64 {
+    let bits = match field_type.tp {
+        tp::TINY => 8,
+        tp::SHORT => 16,
+        tp::INT24 => 24,
+        tp::LONG => 32,
+        tp::FLOAT => return 1 << 24,
+        tp::DOUBLE => return 1 << 53,
+        _ => 64,
+    };
+    u64::MAX >> (64 - bits + u32::from(!field_type.is_unsigned()))
+}
+
 /// A well-spread function of `v` (the finaliser of SplitMix64).
 fn mix(v: u64) -> u64 {
     let v = v.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -89,6 +125,7 @@ fn mix(v: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::ColumnInfo;
 
     #[test]
     fn a_counter_never_wraps_into_the_shard() {
@@ -104,6 +141,33 @@ mod tests {
             assert_eq!((layout.counter(id), id >> 63), (n, 0));
         }
         assert_eq!(layout.counter(864_691_128_455_135_233), 1);
+    }
+
+    #[test]
+    fn a_narrow_column_bounds_the_row_numbers_of_its_table() {
+        let counting = |tp, flags| {
+            let column = ColumnInfo {
+                field_type: FieldType {
+                    tp,
+                    flag: flags,
+                    ..FieldType::default()
+                },
+                ..ColumnInfo::default()
+            };
+            row_numbers_max(&TableInfo {
+                cols: Some(vec![column]),
+                ..TableInfo::default()
+            })
+        };
+        let unsigned = flag::AUTO_INCREMENT | flag::UNSIGNED;
+        assert_eq!(counting(tp::TINY, flag::AUTO_INCREMENT), 127);
+        assert_eq!(counting(tp::LONG, unsigned), u64::from(u32::MAX));
+        assert_eq!(counting(tp::LONG, 0), u64::MAX >> 1);
+        let sharded = TableInfo {
+            shard_row_id_bits: 4,
+            ..TableInfo::default()
+        };
+        assert_eq!(row_numbers_max(&sharded), (1 << 59) - 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod plan;
 mod preflight;
 
 pub use crate::cast::{Cell, Field};
-pub use auto_id::AutoIds;
+pub use auto_id::{AutoIds, row_numbers_max};
 pub use decoder::{DecodeError, IndexEntry, TableDecoder};
 pub use encoder::{Row, TableEncoder};
 pub use preflight::refusals;

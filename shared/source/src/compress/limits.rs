@@ -18,7 +18,7 @@ const RATIO_MAX: u64 = 2_000;
 const SIZE_MAX: u64 = 64 << 40;
 
 /// Bytes that so many packed ones may unpack to.
-pub(super) fn allowed(stored: u64) -> u64 {
+pub(crate) fn allowed(stored: u64) -> u64 {
     FREE.saturating_add(stored.saturating_mul(RATIO_MAX))
         .min(SIZE_MAX)
 }

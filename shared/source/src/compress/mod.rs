@@ -18,6 +18,7 @@ use thunderhead_config::Compression;
 use crate::bytes::{ByteSource, ByteStream, Entry, Identity};
 use ahead::Ahead;
 use limits::Limited;
+pub(crate) use limits::allowed as unpacked_max;
 use parts::{Parts, parts_of};
 
 /// What is read at a time from the packed file.
