@@ -5,7 +5,7 @@ use crate::home::Home;
 use crate::run_store::RunStore;
 use crate::runs::RunServer;
 use crate::session;
-use crate::worker::{Agent, AgentConfig};
+use crate::worker::{Agent, AgentConfig, regions_in_flight};
 use clap::Args;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -16,11 +16,6 @@ use thunderhead_net::Listener;
 use thunderhead_proto::thunderhead::runs_server::RunsServer;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
-
-/// Regions written to at a time: each holds a merge open and buffers requests for every peer.
-const REGIONS_IN_FLIGHT: usize = 4;
-/// More ranges at a time than this only compete for the same memory.
-const INGEST_SLOTS: u32 = 4;
 
 /// Options of an agent.
 #[derive(Args, Clone, Debug)]
@@ -134,14 +129,16 @@ async fn live(args: &AgentArgs) -> Result<()> {
         None => advertised(listener.address(), &args.coordinator)?,
     };
     let cancel = CancellationToken::new();
+    let threads = args.threads.unwrap_or_else(cpus);
+    let in_flight = regions_in_flight(threads, args.memory);
     let config = AgentConfig {
         id: home.id.clone(),
         sort_dir: home.dir.clone(),
         memory_bytes: args.memory,
         disk_bytes_max: args.disk,
-        encode_slots: args.threads.unwrap_or_else(cpus),
-        ingest_slots: INGEST_SLOTS,
-        readers_max: REGIONS_IN_FLIGHT,
+        encode_slots: threads,
+        ingest_slots: in_flight,
+        readers_max: in_flight as usize,
         address: address.clone(),
         readable: args.readable.clone(),
         security: security.clone(),
@@ -152,7 +149,7 @@ async fn live(args: &AgentArgs) -> Result<()> {
     };
     let clusters = Clusters::connecting(
         security.clone(),
-        REGIONS_IN_FLIGHT,
+        in_flight as usize,
         crate::sst_dir(&home.dir),
         cancel.clone(),
     );

@@ -31,4 +31,4 @@ pub use fields::check_fields;
 pub use held::sst_dir;
 pub use run_store::RunStore;
 pub use sample::{Look, Sample, look, sample};
-pub use worker::{Agent, AgentConfig, SessionEnd};
+pub use worker::{Agent, AgentConfig, SessionEnd, regions_in_flight};

@@ -39,6 +39,8 @@ const MESSAGE_BYTES_MAX: usize = 160 << 20;
 /// Flow control of HTTP/2 is not what bounds memory here, credit is; so it must not be what limits speed.
 const CONNECTION_WINDOW: u32 = 32 << 20;
 const STREAM_WINDOW: u32 = 2 << 20;
+/// A block comes in one frame, not in four.
+const FRAME: u32 = 256 << 10;
 
 /// Connections to other agents.
 pub(crate) struct Peers {
@@ -89,7 +91,8 @@ impl Peers {
                 let endpoint = Connector::new(&self.security)?
                     .endpoint(address)?
                     .initial_connection_window_size(CONNECTION_WINDOW)
-                    .initial_stream_window_size(STREAM_WINDOW);
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .max_frame_size(FRAME);
                 let channel = endpoint.connect_lazy();
                 self.channels
                     .lock()

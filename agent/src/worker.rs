@@ -37,8 +37,18 @@ const IDLE_PERIODS: u32 = 4;
 const ALONE_MAX: Duration = Duration::from_secs(300);
 /// How often a process makes sure that it was not suspended.
 const PULSE_PERIOD: Duration = Duration::from_millis(250);
+/// With less than this for each region in flight, merges of many runs would go over the disk.
+const MEMORY_PER_REGION: u64 = 64 << 20;
 /// How long a leaving agent waits for its last reports to be recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Regions that are written to at a time: each is built on a thread, waits for its stores in between, and holds a merge
+/// and a buffer for every peer. Twice as many as threads keep those busy; more only push each other out of the
+/// caches.
+pub fn regions_in_flight(threads: u32, memory_bytes: u64) -> u32 {
+    let room = u32::try_from(memory_bytes / MEMORY_PER_REGION).unwrap_or(u32::MAX);
+    threads.saturating_mul(2).min(room).max(2)
+}
 
 /// What an agent may use.
 #[derive(Clone, Debug)]
@@ -55,8 +65,7 @@ pub struct AgentConfig {
     pub encode_slots: u32,
     /// Ingest tasks at a time.
     pub ingest_slots: u32,
-    /// Readers of merged runs that may be open at a time, over all ingest tasks: the importer's bound on
-    /// regions in flight.
+    /// Readers of merged runs that may be open at a time, over all ingest tasks: [`regions_in_flight`].
     pub readers_max: usize,
     /// Where other agents read its runs; empty = nowhere.
     pub address: String,

@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::scheduler::AttemptName;
 use crate::service::JobState;
 use crate::store::{Commit, EmbeddedStore, StateStore, Txn};
-use crate::target::{REGIONS_IN_FLIGHT, Target};
+use crate::target::{Target, regions_in_flight};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -493,7 +493,7 @@ async fn lead_here(
         memory_bytes: job.memory_bytes,
         disk_bytes_max: job.disk_quota.unwrap_or(0),
         encode_slots: prepare::threads(job),
-        readers_max: REGIONS_IN_FLIGHT,
+        readers_max: regions_in_flight(job) as usize,
         address: String::new(),
         readable: Vec::new(),
         security: Security::default(),
@@ -503,7 +503,7 @@ async fn lead_here(
         hands_back_when_full: false,
         ingest_slots: u32::try_from(job.ingest.range_concurrency)
             .unwrap_or(1)
-            .clamp(1, INGEST_SLOTS_MAX),
+            .clamp(1, regions_in_flight(job)),
     };
     let agent = Agent::new(
         config,
@@ -546,6 +546,3 @@ async fn lead_here(
         Err(panic) => Err(panicked("agent", panic)),
     }
 }
-
-/// More ranges at a time than this only compete for the same memory.
-const INGEST_SLOTS_MAX: u32 = 4;

@@ -4,6 +4,7 @@
 use crate::conflicts::{self, Budget};
 use crate::job::Table;
 use crate::leader::{Steps, refused_rows_to_record};
+use crate::prepare::threads;
 use async_trait::async_trait;
 use std::sync::Arc;
 use thunderhead_cluster::{
@@ -24,8 +25,10 @@ use tokio_util::sync::CancellationToken;
 /// A range fills most of a region, and leaves room for what TiKV adds to it.
 const RANGE_SHARE_OF_REGION: f64 = 0.75;
 
-/// Regions written to at a time by one process: each holds a merge open and buffers requests for every peer.
-pub(crate) const REGIONS_IN_FLIGHT: usize = 4;
+/// Regions that one process writes to at a time.
+pub(crate) fn regions_in_flight(job: &Job) -> u32 {
+    thunderhead_agent::regions_in_flight(threads(job), job.memory_bytes)
+}
 
 fn path(job: &Job) -> IngestPath {
     match job.ingest.files {
@@ -66,7 +69,7 @@ impl Target {
         let options = ImporterOptions {
             retry,
             slice_bytes,
-            regions_in_flight: REGIONS_IN_FLIGHT,
+            regions_in_flight: regions_in_flight(job) as usize,
             path: path(job),
             sst_dir: Some(thunderhead_agent::sst_dir(&job.sorted_kv_dir)),
             ..ImporterOptions::default()

@@ -169,7 +169,7 @@ pub const KEYS: &[Key] = &[
     used("tikv-importer.backend", Choice(&["local", "tidb", "importer", "import-into"]), "(required)", "`local`: encode, sort and ingest into TiKV. `tidb`: INSERT statements. `importer` and `import-into` are refused"),
     used("tikv-importer.sorted-kv-dir", Text, "\"\"", "directory for sorted runs and for the job's state; empty = `sorted-kv` in the working directory"),
     used("tikv-importer.disk-quota", BYTES, "(no limit)", "bytes that sorted runs may take; reserved before each write, so a hard limit. 0 = no limit"),
-    used("tikv-importer.range-concurrency", Int(1, 1024), "16", "key ranges that are ingested at once"),
+    used("tikv-importer.range-concurrency", Int(1, 1024), "16", "key ranges that are ingested at once; never more than two for each thread, or than one for each 64 MiB of memory"),
     later("tikv-importer.send-kv-pairs", POSITIVE, "32768", "most pairs in one write message to TiKV"),
     later("tikv-importer.send-kv-size", Size(1), "(chosen by the client)", "most bytes in one write message to TiKV"),
     used("tikv-importer.region-split-size", Size(1), "(as TiKV is configured)", "target bytes of a region"),
