@@ -288,7 +288,9 @@ fn proved(
     if crcs.is_some() && write.entries != tally.kvs {
         let cause = "it does not hold as many pairs as went in";
         let error = Error::new(ErrorKind::Internal, "table file", cause);
-        return Err(WriteError::Unproved(error));
+        return Err(WriteError::Unproved(
+            error.advice("this is a bug; please report it"),
+        ));
     }
     fail_point("proved");
     Ok(Built {

@@ -122,6 +122,7 @@ impl Importer {
         loop {
             let carried = at.building.carry.front();
             let uncounted = carried.map(|built| built.counts_from.clone());
+            let mut break_off = None;
             let (why_write, ended) = match self.next_built(&mut at).await {
                 Ok(Some(Step::Slice(built))) => {
                     match self.upload_slice(work.region, &built, *how).await {
@@ -135,12 +136,14 @@ impl Importer {
                             self.react(work.region, refusal, patience).await?;
                             return Ok(Some(at.reached));
                         }
+                        Err(error @ WriteError::Unproved(_)) => break_off = Some(error),
                         Err(error) => return Err(error.into_error()),
                     }
-                    if !at.gathered.is_full() {
+                    if break_off.is_none() && !at.gathered.is_full() {
                         continue;
                     }
-                    (None, false)
+                    let ended = break_off.is_some();
+                    (break_off, ended)
                 }
                 Ok(Some(Step::Starved)) => (None, false),
                 Ok(None) => (None, true),
@@ -207,13 +210,9 @@ impl Importer {
             }
             error => {
                 let error = error.into_error();
-                tracing::error!(
-                    %error,
-                    "a table file was not proved and not sent; this is a bug, please report it"
-                );
-                self.gate.refuse(format!(
-                    "a table file was not proved: {error}; this is a bug, please report it"
-                ));
+                tracing::error!(%error, "a table file was not proved and is not sent");
+                self.gate
+                    .refuse(format!("a table file was not proved: {error}"));
             }
         }
         How::Write
@@ -354,6 +353,12 @@ impl Importer {
                 Reaction::Wait(asked) => Pace::Busy(asked),
                 _ => Pace::Short,
             };
+            if status.message().contains("FileCorrupted") {
+                let content = content.clone();
+                let crc32 = tokio::task::spawn_blocking(move || content.crc32()).await;
+                let crc32 = crc32.map_err(|e| Error::new(ErrorKind::Internal, "table file", e))?;
+                unchanged_since_proved(crc32.map_err(Error::from), meta.crc32)?;
+            }
             if status.code() == Code::Unavailable {
                 // Perhaps the store came back at another address.
                 self.stores.forget(store);
@@ -410,6 +415,21 @@ impl Importer {
         Ok(timeout(FINISH, reply)
             .await
             .unwrap_or_else(|_| Err(stalled())))
+    }
+}
+
+/// Whether it was damaged on the way, or lies on our disk otherwise than when it was proved.
+fn unchanged_since_proved(crc32: Result<u32>, proved: u32) -> Result<(), WriteError> {
+    match crc32 {
+        Ok(crc32) if crc32 == proved => Ok(()),
+        Ok(_) => {
+            let cause = "a file changed on the disk after it was proved";
+            Err(WriteError::Unproved(
+                Error::new(ErrorKind::Internal, "table file", cause)
+                    .advice("check the disk of the sort directory"),
+            ))
+        }
+        Err(error) => Err(WriteError::Unproved(error)),
     }
 }
 

@@ -18,9 +18,6 @@ use crate::sink::SstContent;
 use bytes::Bytes;
 use thunderhead_types::{KeyRange, Timestamp};
 
-/// Bytes read at once for the CRC of the whole file.
-const CRC_BYTES: usize = 256 << 10;
-
 /// What a proved file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
@@ -88,7 +85,7 @@ pub fn prove_slice(slice: &BuiltSlice, range: &KeyRange) -> Result<(Proof, Optio
 }
 
 fn inspect(content: SstContent, cf: Cf, range: &KeyRange) -> Result<Proof> {
-    let crc32 = crc_of(&content)?;
+    let crc32 = content.crc32()?;
     let reader = SstReader::open(content)?;
     check_layout(&reader)?;
     let (mut blocks, mut cursor) = (reader.block_reader(), Cursor::default());
@@ -104,16 +101,6 @@ fn inspect(content: SstContent, cf: Cf, range: &KeyRange) -> Result<Proof> {
         check.separator(separator, left == 0, *handle)?;
     }
     check.finish(&reader, crc32)
-}
-
-fn crc_of(content: &SstContent) -> Result<u32> {
-    let (mut crc, mut at, len) = (crc32fast::Hasher::new(), 0, content.len()?);
-    while at < len {
-        let step = (len - at).min(CRC_BYTES as u64);
-        crc.update(&content.read(at, step as usize)?);
-        at += step;
-    }
-    Ok(crc.finalize())
 }
 
 /// Blocks follow each other from the first byte to the footer, without a gap that nothing covers.

@@ -9,6 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Bytes read at once for the CRC of the whole file.
+const CRC_BYTES: usize = 256 << 10;
+
 /// Bytes gathered before a write to the file.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -65,6 +68,17 @@ impl SstContent {
                 Ok(to.into())
             }
         }
+    }
+
+    /// CRC-32 (IEEE) of all bytes, read again.
+    pub fn crc32(&self) -> Result<u32> {
+        let (mut crc, mut at, len) = (crc32fast::Hasher::new(), 0, self.len()?);
+        while at < len {
+            let step = (len - at).min(CRC_BYTES as u64);
+            crc.update(&self.read(at, step as usize)?);
+            at += step;
+        }
+        Ok(crc.finalize())
     }
 
     /// Length now, as memory or the file system has it.
