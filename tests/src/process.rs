@@ -40,6 +40,12 @@ impl Process {
         Self::launch(None, Some(variable), args, log)
     }
 
+    /// Starts the agent's own program, which lies beside the other.
+    pub fn start_agent(args: &[&str], log: &Path) -> io::Result<Self> {
+        let mut command = Command::new(binary().with_file_name("thunderhead-agent"));
+        Self::spawn(command.args(args), log)
+    }
+
     /// Starts it in a network namespace.
     pub fn start_in(namespace: Option<&str>, args: &[&str], log: &Path) -> io::Result<Self> {
         Self::launch(namespace, None, args, log)
@@ -51,7 +57,6 @@ impl Process {
         args: &[&str],
         log: &Path,
     ) -> io::Result<Self> {
-        let out = std::fs::File::create(log)?;
         let mut command = match namespace {
             None => Command::new(binary()),
             Some(namespace) => {
@@ -64,8 +69,12 @@ impl Process {
         if let Some((name, value)) = variable {
             command.env(name, value);
         }
+        Self::spawn(command.args(args), log)
+    }
+
+    fn spawn(command: &mut Command, log: &Path) -> io::Result<Self> {
+        let out = std::fs::File::create(log)?;
         let child = command
-            .args(args)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)

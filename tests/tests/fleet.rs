@@ -430,3 +430,22 @@ async fn an_agent_that_was_away_when_a_job_ended_deletes_its_runs_when_it_comes_
     fleet.wait("the runs to go", |_| !runs.exists());
     all_is_well(&fleet, 120_000).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agents_own_program_does_what_the_command_does() {
+    let fleet = prepared(2, 20_000, 1).await;
+    let (address, dir) = (fleet.address(), fleet.sort_dir("own"));
+    let dir = dir.to_str().unwrap();
+    let args = [
+        "--coordinator",
+        &address,
+        "--sort-dir",
+        dir,
+        "--threads",
+        "1",
+    ];
+    let _agent = Process::start_agent(&args, &fleet.bench.path("agent-own.log")).unwrap();
+    let job = fleet.submit(&[]);
+    fleet.wait_finished(&job);
+    all_is_well(&fleet, 40_000).await;
+}
