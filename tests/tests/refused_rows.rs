@@ -208,6 +208,15 @@ async fn rows_of_a_dump_that_cannot_be_read_are_the_same_however_it_is_cut() {
         assert_eq!(ids(&bench).await, good);
         assert_eq!(recorded(&bench, "d.t.sql").await, offsets);
     }
+    // A file that ends in the middle of a row is not complete, whatever is tolerated.
+    bench.file("d.t.sql", &text[..text.len() - 5]);
+    for size in ["4KiB", "100MiB"] {
+        bench.sql(&["TRUNCATE TABLE d.t"]).await;
+        let size = format!("mydumper.max-region-size={size}");
+        let outcome = bench.import(&["--set", &limit, "--set", &size]);
+        outcome.fails(4, &["d.t.sql:3030", "ends inside of a row"]);
+    }
+    bench.file("d.t.sql", &text);
     let less = format!("lightning.max-error={}", offsets.len() - 1);
     bench.sql(&["TRUNCATE TABLE d.t"]).await;
     bench

@@ -7,7 +7,7 @@ use thunderhead_config::SourceFormat;
 
 use super::lex::{Miss, Seen, SqlProblem, Text};
 use super::statement::{Between, Cell, Cells, Head, Start};
-use crate::bytes::{ByteSource, ByteStream};
+use crate::bytes::{ByteSource, ByteStream, io_error};
 use crate::csv::TextEncoding;
 use crate::error::SourceError;
 use crate::format::text_encoding;
@@ -57,7 +57,7 @@ pub struct SqlReader<R = ByteStream> {
     cells: Cells,
     rows: Vec<RowAt>,
     skip_malformed: bool,
-    /// Where the range ends is known: another row may follow in the file.
+    /// More of the file follows the range, perhaps another row.
     is_part: bool,
     /// Rows at hand that cannot be read, in order, why, and where.
     malformed: Vec<(usize, SqlProblem, usize)>,
@@ -96,6 +96,8 @@ impl SqlReader<ByteStream> {
             first_line: chunk.first_line,
         };
         let mut reader = Self::new(stream, range, format, limits)?;
+        let size = source.size().map_err(|e| io_error(source, 0, e))?;
+        reader.is_part = size.is_some_and(|size| chunk.end < size);
         reader.seen = statement.as_ref().map(|s| s.table.clone());
         reader.statement = statement;
         Ok(reader)
@@ -135,7 +137,7 @@ impl<R: Read> SqlReader<R> {
         format: &SourceFormat,
         limits: ReadLimits,
     ) -> Result<Self, SourceError> {
-        let (at_start, is_part) = (range.offset == 0, range.length.is_some());
+        let at_start = range.offset == 0;
         let mut reader = Self {
             window: Window::new(stream, range, Some(b'\n'), limits),
             escapes: !format.sql.no_backslash_escapes,
@@ -149,7 +151,7 @@ impl<R: Read> SqlReader<R> {
             cells: Cells::default(),
             rows: Vec::new(),
             skip_malformed: format.skip_malformed,
-            is_part,
+            is_part: false,
             malformed: Vec::new(),
             columns: None,
             batch_at: (0, None),
