@@ -45,7 +45,7 @@ pub fn split(text: &str) -> Result<Vec<Statement>, Unclosed> {
     let push = |from: usize, to: usize, statements: &mut Vec<Statement>| {
         statements.push(Statement {
             line: line_at(text, from),
-            text: text[from..to].trim_end().to_owned(),
+            text: text[from..to].trim_end_matches(is_space).to_owned(),
         });
     };
     while let Some(byte) = text.as_bytes().get(at) {
@@ -65,7 +65,7 @@ pub fn split(text: &str) -> Result<Vec<Statement>, Unclosed> {
                 at = quote_end(text, at)?;
             }
             byte => {
-                if !byte.is_ascii_whitespace() {
+                if !is_space(char::from(*byte)) {
                     start.get_or_insert(at);
                 }
                 at += 1;
@@ -76,6 +76,11 @@ pub fn split(text: &str) -> Result<Vec<Statement>, Unclosed> {
         push(from, text.len(), &mut statements);
     }
     Ok(statements)
+}
+
+/// White space as MySQL has it.
+fn is_space(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\x0b'
 }
 
 fn line_at(text: &str, at: usize) -> usize {
@@ -144,6 +149,7 @@ mod tests {
     fn statements_end_at_semicolons_outside_of_quotes_and_comments() {
         check("", &[]);
         check(" ;; \n;", &[]);
+        check("\x0b;A\x0b;\u{3000}", &[(1, "A"), (1, "\u{3000}")]);
         check("A;B", &[(1, "A"), (1, "B")]);
         check(
             "/*!40101 SET NAMES binary*/;\nCREATE TABLE `a;b` (x INT);\n",

@@ -3,7 +3,9 @@
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
-use thunderhead_config::{Compression, CsvOptions, FileFormat, SourceFormat};
+use thunderhead_config::{
+    Compression, CsvOptions, FileFormat, FileRules, SourceFormat, load, schema_file,
+};
 use thunderhead_source::compress::unpacked;
 use thunderhead_source::csv::{Batch, Core, TextEncoding};
 use thunderhead_source::store::Location;
@@ -15,7 +17,7 @@ use thunderhead_source::{
 /// An entry point and its name.
 pub type Entry = (&'static str, fn(&[u8]));
 
-pub const ENTRIES: [Entry; 7] = [
+pub const ENTRIES: [Entry; 10] = [
     ("csv", csv),
     ("csv_split", csv_split),
     ("sql", sql),
@@ -23,7 +25,13 @@ pub const ENTRIES: [Entry; 7] = [
     ("packed", packed),
     ("dialect", dialect),
     ("location", location),
+    ("job", job),
+    ("names", names),
+    ("schema", schema),
 ];
+
+/// A job but for its statement or its rules.
+const JOB: &str = "[tikv-importer]\nbackend = \"local\"\nsorted-kv-dir = \"/sorted\"\n[mydumper]\ndata-source-dir = \"/data\"\n";
 
 /// A file that is only bytes.
 #[derive(Debug)]
@@ -245,5 +253,48 @@ pub fn location(data: &[u8]) {
         if let Err(error) = Location::parse(uri) {
             assert!(!error.to_string().contains("HIDDEN"), "{uri}: {error}");
         }
+    }
+}
+
+/// Any text is a configuration, or a LOAD DATA or IMPORT INTO statement, or has problems with their lines.
+pub fn job(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let statement = ("thunderhead.statement".to_owned(), text.to_owned());
+    let lines = text.split('\n').count();
+    for (config, overrides) in [(text, &[][..]), (JOB, &[statement][..])] {
+        let lines = lines.max(config.split('\n').count());
+        for problem in load(config, "fuzz", overrides).err().unwrap_or_default() {
+            assert!(problem.line <= lines, "{problem:?}");
+        }
+    }
+}
+
+/// Any name of a file has a role or none, by the usual rules and by a rule of the user.
+pub fn names(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let (pattern, name) = text.split_once('\n').unwrap_or(("", text));
+    let _ = FileRules::dumpling().role(name);
+    let rule = format!(
+        "{JOB}[[mydumper.files]]\npattern = {pattern:?}\nschema = \"$1\"\ntable = \"$2\"\ntype = \"$3\"\nkey = \"$4\"\n"
+    );
+    if let Ok(loaded) = load(&rule, "fuzz", &[]) {
+        let _ = loaded.job.file_rules.role(name);
+    }
+}
+
+/// Statements of a schema file are parts of it, in their order.
+pub fn schema(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let mut line = 1;
+    for statement in schema_file::split(text).unwrap_or_default() {
+        assert!(statement.line >= line && !statement.text.is_empty());
+        assert!(text.contains(&statement.text));
+        line = statement.line;
     }
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 /// Texts to begin with; the first bytes pick a dialect where there is one to pick.
-const SEEDS: [&[u8]; 9] = [
+const SEEDS: [&[u8]; 12] = [
     b"\0\0\0\0a,\"b\"\"\nc\",\\N\r\n\n1,2,3\n",
     b"\x02\x03\x04\x00a|+|'x|+|y'|+||\nb|+|c|\n",
     b"\0\x80\x01\0\"a\"b\",\"c\n\"\n",
@@ -18,6 +18,9 @@ const SEEDS: [&[u8]; 9] = [
     b"\x07LOCK TABLES `u` WRITE;INSERT INTO u VALUES (b'101');REPLACE INTO t VALUES ('a'),('b');-- end",
     b"\x01\x1f\x8b\x08\0\0\0\0\0\x02\xff\x4b\x4c\x4a\x06\0\xc2\x41\x24\x35\x03\0\0\0",
     b"s3://bucket/dir/*.csv?access_key=A&endpoint=http://127.0.0.1:1",
+    b"LOAD DATA INFILE 's3://b/*.csv?x=1' INTO TABLE `d`.`t` FIELDS TERMINATED BY x'09' ENCLOSED BY '\"' DEFINED NULL BY 'N' LINES TERMINATED BY '\\n' IGNORE 1 LINES (a, @b) SET c = UPPER(@b);",
+    b"(?i)^(\\w+)\\.([^.]+)(\\.(sql|csv))$\nd.t.csv",
+    b"/*!40101 SET x=1*/;\nCREATE TABLE `a;b` (c INT DEFAULT 'x;''y'); -- end;\n# c\nCREATE VIEW v AS SELECT 1",
     b"PAR1\x15\x04\x15\0\x15\x02PAR1",
 ];
 

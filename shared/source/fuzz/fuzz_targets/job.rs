@@ -1,0 +1,8 @@
+//! Feeds any bytes to the entry point of the same name.
+#![no_main]
+
+#[path = "../entry.rs"]
+#[allow(dead_code)]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::job(data));
