@@ -1,6 +1,6 @@
 //! `bench_csv`: finding records and fields in CSV text, against the crate `csv-core`, over a corpus that is made
 //! here and TPC-H lineitem. CPU time of one thread; both readers take turns, and the best round of each counts.
-//! Both deliver every field unescaped.
+//! Both deliver every field unescaped, and every field is looked at.
 
 use csv_core::{ReadRecordResult, ReaderBuilder, Terminator};
 use rustix::time::{ClockId, clock_gettime};
@@ -125,7 +125,12 @@ fn read_theirs(case: &Case) -> Found {
         match result {
             ReadRecordResult::InputEmpty => {}
             ReadRecordResult::Record => {
-                found = (found.0 + fields, found.1 + bytes);
+                let mut start = 0;
+                for end in &ends[..fields] {
+                    let field = &text[start..*end];
+                    found = (found.0 + 1, found.1 + field.len());
+                    start = *end;
+                }
                 (bytes, fields) = (0, 0);
             }
             ReadRecordResult::End => return found,
