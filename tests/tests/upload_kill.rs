@@ -168,7 +168,7 @@ async fn a_file_damaged_before_its_proof_reaches_no_store_and_is_told_as_a_bug()
     assert!(status.success(), "{text}");
     let told = "in part by write: a table file was not proved";
     assert!(text.contains(told), "{text}");
-    assert!(text.contains("this is a bug, please report it"), "{text}");
+    assert!(text.contains("this is a bug; please report it"), "{text}");
     complete(&bench).await;
     // Each file that was sent was taken in: whatever else was built is not with any store.
     let faults = bench.control("GET", "/sandbox/faults", "").await;

@@ -3,7 +3,9 @@
 //! them exactly as they are stored. Passwords never appear in errors.
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, Row, Value};
+use mysql_async::{Conn, OptsBuilder, Pool, PoolConstraints, PoolOpts, Row, Value};
+use parking_lot::Mutex;
+use std::time::Duration;
 use thunderhead_types::{Checksum, Error, ErrorKind, Result};
 
 use crate::pd::deepest;
@@ -14,6 +16,9 @@ const PACKET_BYTES_MAX: usize = 64 << 20;
 const WAIT_SECONDS: usize = 28_800;
 /// Connections kept; statements of several tables run side by side.
 const CONNECTIONS_MAX: usize = 8;
+/// Connections are tried so often while the two sides do not know each other's certificates.
+const TLS_TRIES: u32 = 10;
+const TLS_PAUSE: Duration = Duration::from_millis(500);
 /// Server errors that mean missing privileges: access denied to server, database, command, object.
 const PRIVILEGE_CODES: [u16; 5] = [1044, 1045, 1142, 1143, 1227];
 
@@ -50,7 +55,9 @@ pub enum SqlTls {
 
 /// A connection to one TiDB server.
 pub struct TidbClient {
-    pool: Pool,
+    /// Another one when certificates changed: a pool reads its files once.
+    pool: Mutex<Pool>,
+    options: TidbOptions,
     connector: Connector,
     address: String,
     status: String,
@@ -135,35 +142,12 @@ impl TidbClient {
     /// Connects and asks for the version.
     pub async fn connect(options: TidbOptions) -> Result<TidbClient> {
         let connector = Connector::new(&options.security)?;
-        let address = format!("{}:{}", options.host, options.port);
-        let constraints = PoolConstraints::new(0, CONNECTIONS_MAX).unwrap_or_default();
-        let tls = match options.sql_tls {
-            SqlTls::Off => None,
-            SqlTls::Verify => Some(connector.mysql().unwrap_or_default()),
-            SqlTls::SkipVerify => {
-                let any = connector.mysql().unwrap_or_default();
-                Some(
-                    any.with_danger_accept_invalid_certs(true)
-                        .with_danger_skip_domain_validation(true),
-                )
-            }
-        };
-        let opts = OptsBuilder::default()
-            .ip_or_hostname(options.host.clone())
-            .tcp_port(options.port)
-            .user(Some(options.user))
-            .pass((!options.password.is_empty()).then_some(options.password))
-            .prefer_socket(false)
-            .tcp_nodelay(true)
-            .max_allowed_packet(Some(PACKET_BYTES_MAX))
-            .wait_timeout(Some(WAIT_SECONDS))
-            .pool_opts(PoolOpts::default().with_constraints(constraints))
-            .ssl_opts(tls);
         let mut client = TidbClient {
-            pool: Pool::new(opts),
+            pool: Mutex::new(pool(&options, &connector)),
             status: connector.url(&format!("{}:{}", options.host, options.status_port)),
+            address: format!("{}:{}", options.host, options.port),
             connector,
-            address,
+            options,
             version: String::new(),
         };
         let version = client.query("SELECT VERSION()").await?;
@@ -183,20 +167,41 @@ impl TidbClient {
 
     /// Closes the connections.
     pub async fn close(self) {
-        if let Err(error) = self.pool.disconnect().await {
+        if let Err(error) = self.pool.into_inner().disconnect().await {
             tracing::debug!(%error, "closing connections to TiDB");
+        }
+    }
+
+    async fn connection(&self) -> Result<Conn> {
+        let mut tries = 0;
+        loop {
+            let pool = self.pool.lock().clone();
+            let error = match pool.get_conn().await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            tries += 1;
+            // While certificates are replaced, here and at the server, one side may have the new ones before the other.
+            let of_tls =
+                matches!(error, mysql_async::Error::Io(_)) && is_of_tls(&error.to_string());
+            if !of_tls || tries == TLS_TRIES {
+                return Err(self.error(&error));
+            }
+            tracing::debug!(%error, "certificates are read again");
+            tokio::time::sleep(TLS_PAUSE).await;
+            *self.pool.lock() = self::pool(&self.options, &self.connector);
         }
     }
 
     /// Runs a statement and throws its rows away.
     pub async fn exec(&self, statement: &str) -> Result<()> {
-        let mut conn = self.pool.get_conn().await.map_err(|e| self.error(&e))?;
+        let mut conn = self.connection().await?;
         conn.query_drop(statement).await.map_err(|e| self.error(&e))
     }
 
     /// Runs a statement on a connection whose default database is `db`.
     pub async fn exec_in(&self, db: &str, statement: &str) -> Result<()> {
-        let mut conn = self.pool.get_conn().await.map_err(|e| self.error(&e))?;
+        let mut conn = self.connection().await?;
         let used = conn.query_drop(format!("USE {}", quote(db))).await;
         used.map_err(|e| self.error(&e))?;
         conn.query_drop(statement).await.map_err(|e| self.error(&e))
@@ -209,7 +214,7 @@ impl TidbClient {
     }
 
     async fn rows(&self, statement: &str) -> Result<Vec<Row>> {
-        let mut conn = self.pool.get_conn().await.map_err(|e| self.error(&e))?;
+        let mut conn = self.connection().await?;
         conn.query(statement).await.map_err(|e| self.error(&e))
     }
 
@@ -278,8 +283,17 @@ impl TidbClient {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
         }
-        let response = self.connector.http().get(url).send().await;
-        let response = response.map_err(|e| self.status_error(deepest(&e)))?;
+        let mut tries = 0;
+        let response = loop {
+            tries += 1;
+            match self.connector.http().get(url.clone()).send().await {
+                Ok(response) => break response,
+                Err(error) if tries < TLS_TRIES && is_of_tls(&deepest(&error).to_string()) => {
+                    tokio::time::sleep(TLS_PAUSE).await;
+                }
+                Err(error) => return Err(self.status_error(deepest(&error))),
+            }
+        };
         let code = response.status();
         let body = response
             .text()
@@ -382,7 +396,7 @@ impl TidbClient {
             "INSERT IGNORE INTO {name} (_tidb_rowid) VALUES ({})",
             next.saturating_sub(1).max(1)
         );
-        let mut conn = self.pool.get_conn().await.map_err(|e| self.error(&e))?;
+        let mut conn = self.connection().await?;
         let mut inserted = Ok(());
         // Without a mode the row's columns need no values.
         for statement in [
@@ -467,6 +481,43 @@ impl TidbClient {
                 .advice("check that TiDB runs and tidb.host and tidb.port are right"),
         }
     }
+}
+
+/// Connects when asked to, with the certificates as they are now.
+fn pool(options: &TidbOptions, connector: &Connector) -> Pool {
+    let constraints = PoolConstraints::new(0, CONNECTIONS_MAX).unwrap_or_default();
+    let tls = match options.sql_tls {
+        SqlTls::Off => None,
+        SqlTls::Verify => Some(connector.mysql().unwrap_or_default()),
+        SqlTls::SkipVerify => {
+            let any = connector.mysql().unwrap_or_default();
+            Some(
+                any.with_danger_accept_invalid_certs(true)
+                    .with_danger_skip_domain_validation(true),
+            )
+        }
+    };
+    let password = &options.password;
+    Pool::new(
+        OptsBuilder::default()
+            .ip_or_hostname(options.host.clone())
+            .tcp_port(options.port)
+            .user(Some(options.user.clone()))
+            .pass((!password.is_empty()).then(|| password.clone()))
+            .prefer_socket(false)
+            .tcp_nodelay(true)
+            .max_allowed_packet(Some(PACKET_BYTES_MAX))
+            .wait_timeout(Some(WAIT_SECONDS))
+            .pool_opts(PoolOpts::default().with_constraints(constraints))
+            .ssl_opts(tls),
+    )
+}
+
+/// Whether the two sides do not know each other's certificates.
+fn is_of_tls(error: &str) -> bool {
+    ["certificate", "fatal alert"]
+        .iter()
+        .any(|word| error.contains(word))
 }
 
 /// A name as SQL wants it.
