@@ -225,7 +225,7 @@ async fn rows_are_counted_beforehand_only_where_their_ids_could_run_out() {
     bench
         .sql(&[
             "CREATE DATABASE d",
-            // 300 bytes of source could be 150 rows: too many for this column, so they are counted.
+            // 300 bytes of source could be 300 rows: too many for this column, so they are counted.
             "CREATE TABLE d.narrow (id TINYINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(20))",
             "CREATE TABLE d.wide (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(20))",
             "CREATE TABLE d.heap (a VARCHAR(20))",

@@ -111,17 +111,17 @@ pub(crate) fn in_one_piece(
     };
     Ok(Some(vec![Chunk {
         end,
-        rows_max: rows_bound(bytes),
+        rows_max: bytes,
         ..Chunk::whole()
     }]))
 }
 
-/// No file of so many bytes, as they are stored, has more records.
+/// No file of so many bytes, as they are stored, has more records: each takes one, for an empty line is one to LOAD DATA.
 pub fn rows_max(stored_bytes: u64, compression: Compression) -> u64 {
-    rows_bound(match compression {
+    match compression {
         Compression::None => stored_bytes,
         _ => unpacked_max(stored_bytes),
-    })
+    }
 }
 
 /// Follows every record, by the same code that reads them later.
@@ -180,7 +180,7 @@ impl Jumper<'_> {
                 offset,
                 end,
                 first_line,
-                rows_max: rows_bound(end - offset),
+                rows_max: end - offset,
                 rows_exact: false,
                 statement: None,
             });
@@ -271,9 +271,4 @@ fn terminator_end(buf: &[u8], terminator: &[u8], at_end: bool, from: u64) -> Opt
         }
     }
     None
-}
-
-/// Each record but the last has at least one byte and a terminator.
-fn rows_bound(bytes: u64) -> u64 {
-    bytes.div_ceil(2)
 }
