@@ -1,5 +1,5 @@
-//! What of a submission is never recorded: the password of TiDB and the credentials in the URI of the source. They live
-//! in the memory of the leader that was given them. The next leader has its own, from `--tidb-password-file`, its
+//! What of a submission is never recorded: the password of TiDB and the credentials in the URI of the source, which
+//! may stand in a statement. They live in the memory of the leader that was given them. The next leader has its own, from `--tidb-password-file`, its
 //! environment or its machine's role; or it gets them with the same submission again.
 
 use super::jobs::Submission;
@@ -9,6 +9,7 @@ use toml::Table;
 
 const PASSWORD: &str = "tidb.password";
 const SOURCE: &str = "mydumper.data-source-dir";
+const STATEMENT: &str = "thunderhead.statement";
 /// Not used, but often full of passwords.
 const CHECKPOINT: &str = "checkpoint.dsn";
 
@@ -38,6 +39,8 @@ pub(super) struct Secrets {
     password: Option<String>,
     /// The whole URI, when it holds some.
     source: Option<String>,
+    /// The whole statement, when its URI holds some.
+    statement: Option<String>,
 }
 
 impl Secrets {
@@ -60,18 +63,21 @@ impl Secrets {
             overrides.retain(|(k, _)| k != key);
             value
         };
-        let (password, source) = (take(PASSWORD), take(SOURCE));
+        let (password, source, statement) = (take(PASSWORD), take(SOURCE), take(STATEMENT));
         take(CHECKPOINT);
         let mut secrets = Self {
             password: password.filter(|password| !password.is_empty()),
-            source: None,
+            ..Self::default()
         };
         if let Some(source) = source {
             let shown = without_secrets(&source);
-            if shown != source {
-                secrets.source = Some(source);
-            }
+            secrets.source = (shown != source).then_some(source);
             overrides.push((SOURCE.to_owned(), shown));
+        }
+        if let Some(statement) = statement {
+            let shown = statement_without_secrets(&statement);
+            secrets.statement = (shown != statement).then_some(statement);
+            overrides.push((STATEMENT.to_owned(), shown));
         }
         let config = toml::to_string(&table)
             .map_err(|e| Error::new(ErrorKind::Config, "configuration", e))?;
@@ -83,7 +89,8 @@ impl Secrets {
         let password = self.password.as_deref().or(password);
         let password = password.map(|password| (PASSWORD, password));
         let source = self.source.as_deref().map(|source| (SOURCE, source));
-        let pairs = password.into_iter().chain(source);
+        let statement = self.statement.as_deref().map(|text| (STATEMENT, text));
+        let pairs = password.into_iter().chain(source).chain(statement);
         pairs
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect()
@@ -93,6 +100,7 @@ impl Secrets {
     pub(super) fn update(&mut self, newer: Self) {
         self.password = newer.password.or(self.password.take());
         self.source = newer.source.or(self.source.take());
+        self.statement = newer.statement.or(self.statement.take());
     }
 }
 
@@ -112,6 +120,30 @@ fn without_secrets(uri: &str) -> String {
         return place.to_owned();
     }
     format!("{place}?{}", kept.join("&"))
+}
+
+/// The same for each URI in a text of SQL. One ends with the quote of its literal, not with one that is doubled or
+/// escaped.
+fn statement_without_secrets(text: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find("://") {
+        let scheme = rest[..at].trim_end_matches(|c: char| c.is_ascii_alphanumeric());
+        let (before, uri) = rest.split_at(scheme.len());
+        let (bytes, mut end) = (uri.as_bytes(), at + 3 - before.len());
+        while let Some(byte) = bytes.get(end) {
+            end += match byte {
+                b'\\' => 2,
+                b'\'' | b'"' if bytes.get(end + 1) == Some(byte) => 2,
+                b'\'' | b'"' => break,
+                _ => 1,
+            };
+        }
+        let (uri, behind) = uri.split_at_checked(end).unwrap_or((uri, ""));
+        shown.push_str(before);
+        shown.push_str(&without_secrets(uri));
+        rest = behind;
+    }
+    shown + rest
 }
 
 #[cfg(test)]
@@ -162,6 +194,43 @@ mod tests {
         );
         both.update(Secrets::default());
         assert_eq!(both.overrides(None), pairs);
+    }
+
+    #[test]
+    fn a_statement_is_recorded_without_the_secrets_of_its_uri() {
+        for (statement, shown) in [
+            (
+                "LOAD DATA INFILE 's3://b/*.csv?region=r&access_key=hidden&secret_access_key=hid\\'den' INTO TABLE d.t SET a = 'x?y'",
+                "LOAD DATA INFILE 's3://b/*.csv?region=r' INTO TABLE d.t SET a = 'x?y'",
+            ),
+            (
+                "IMPORT INTO d.t FROM \"gs://b/ü.csv?credentials=hid\"\"den\" FORMAT 'csv'",
+                "IMPORT INTO d.t FROM \"gs://b/ü.csv\" FORMAT 'csv'",
+            ),
+            (
+                "IMPORT INTO d.t FROM 's3://b?sas=hidden\\",
+                "IMPORT INTO d.t FROM 's3://b",
+            ),
+            (
+                "IMPORT INTO d.t FROM '/data/a?b.csv'",
+                "IMPORT INTO d.t FROM '/data/a?b.csv'",
+            ),
+        ] {
+            let submission = Submission {
+                config: String::new(),
+                overrides: vec![(STATEMENT.to_owned(), statement.to_owned())],
+            };
+            let (recorded, secrets) = Secrets::set_apart(submission).unwrap();
+            assert_eq!(
+                recorded.overrides,
+                [(STATEMENT.to_owned(), shown.to_owned())]
+            );
+            let hidden = secrets.overrides(None);
+            match shown == statement {
+                true => assert!(hidden.is_empty()),
+                false => assert_eq!(hidden, [(STATEMENT.to_owned(), statement.to_owned())]),
+            }
+        }
     }
 
     #[test]
