@@ -106,8 +106,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub fn run_agent(args: &AgentArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // What an agent of one thread sends and receives is little, and threads that wake each other up cost more.
-        .worker_threads(args.threads.unwrap_or_else(cpus).clamp(1, 2) as usize)
+        .worker_threads(2)
         .thread_name("io")
         .build()
         .map_err(|e| Error::new(ErrorKind::Internal, "runtime", e))?;
