@@ -468,6 +468,10 @@ fn estimate(job: &Job, table: &Table) -> Result<Estimate> {
     };
     let sample = thunderhead_agent::sample(&spec, &task)?;
     let per_byte = |of: u64| of as f64 / sample.source_bytes.max(1) as f64;
+    let kv_per_byte = match sample.source_bytes {
+        0 => 2.0,
+        _ => per_byte(sample.kv_bytes),
+    };
     let packed = match task.end {
         Chunk::TO_THE_END => unpacked_per_byte(&task)?,
         _ => 1.0,
@@ -480,7 +484,7 @@ fn estimate(job: &Job, table: &Table) -> Result<Estimate> {
             false => (source_bytes * per_byte(sample.rows)) as u64,
         },
         rows_exact: whole,
-        kv_bytes: (source_bytes * per_byte(sample.kv_bytes)) as u64,
+        kv_bytes: (source_bytes * kv_per_byte) as u64,
     })
 }
 

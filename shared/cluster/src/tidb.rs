@@ -288,7 +288,7 @@ impl TidbClient {
             tries += 1;
             match self.connector.http().get(url.clone()).send().await {
                 Ok(response) => break response,
-                Err(error) if tries < TLS_TRIES && is_of_tls(&deepest(&error).to_string()) => {
+                Err(error) if tries < TLS_TRIES && is_of_tls(&deepest(&error)) => {
                     tokio::time::sleep(TLS_PAUSE).await;
                 }
                 Err(error) => return Err(self.status_error(deepest(&error))),
