@@ -10,6 +10,7 @@ use parquet::basic::{Compression as Packing, Encoding};
 use parquet::data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType};
 use parquet::data_type::{Int96, Int96Type};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, ParquetMetaDataWriter};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -285,7 +286,7 @@ fn a_wide_file_of_a_store_is_read_with_a_bounded_number_of_streams() {
     let mut writer = Writer::new(file.reopen().unwrap(), schema, Arc::new(properties)).unwrap();
     let mut group = writer.next_row_group().unwrap();
     for n in 0..COLUMNS {
-        let values: Vec<i64> = (0..1000).map(|row| row * COLUMNS + n).collect();
+        let values: Vec<i64> = (0..3000).map(|row| row * COLUMNS + n).collect();
         column::<Int64Type>(&mut group, &values, None);
     }
     group.close().unwrap();
@@ -298,10 +299,10 @@ fn a_wide_file_of_a_store_is_read_with_a_bounded_number_of_streams() {
     });
     let wide: Arc<dyn ByteSource> = costly.clone();
     let expected = rows(&plain, &Chunk::whole()).unwrap();
-    assert_eq!(expected.len(), 1000);
+    assert_eq!(expected.len(), 3000);
     assert!(expected == rows(&wide, &Chunk::whole()).unwrap());
     let most = costly.most.load(Ordering::Relaxed);
-    assert!((2..40).contains(&most), "{most} streams at a time");
+    assert!((20..40).contains(&most), "{most} streams at a time");
     assert_eq!(costly.open.load(Ordering::Relaxed), 0);
 }
 
@@ -319,4 +320,141 @@ fn lists_and_what_is_no_parquet_are_refused_with_their_reason() {
     std::fs::write(text.path(), "1,2,3\n4,5,6\n").unwrap();
     let error = rows(&source(&text), &Chunk::whole()).unwrap_err();
     assert!(matches!(error, SourceError::Parquet { .. }), "{error}");
+}
+
+#[test]
+fn pages_outside_of_the_file_are_refused_before_any_is_read() {
+    let file = written("message m { required int32 a; }", |writer| {
+        let mut group = writer.next_row_group().unwrap();
+        column::<Int32Type>(&mut group, &[1, 2, 3], None);
+        group.close().unwrap();
+    });
+    type Change = fn(ColumnChunkMetaData) -> ColumnChunkMetaData;
+    let changes: [Change; 4] = [
+        |column| {
+            column
+                .into_builder()
+                .set_dictionary_page_offset(Some(-1))
+                .build()
+                .unwrap()
+        },
+        |column| {
+            column
+                .into_builder()
+                .set_total_compressed_size(-7)
+                .build()
+                .unwrap()
+        },
+        |column| {
+            column
+                .into_builder()
+                .set_total_compressed_size(i64::MAX)
+                .build()
+                .unwrap()
+        },
+        |column| {
+            column
+                .into_builder()
+                .set_dictionary_page_offset(Some(1 << 40))
+                .build()
+                .unwrap()
+        },
+    ];
+    for change in changes {
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(file.as_file());
+        let mut builder = metadata.unwrap().into_builder();
+        let mut group = builder.take_row_groups().remove(0).into_builder();
+        let columns = group.take_columns().into_iter().map(change).collect();
+        let group = group.set_column_metadata(columns).build().unwrap();
+        let metadata = builder.add_row_group(group).build();
+        let mut bytes = std::fs::read(file.path()).unwrap();
+        ParquetMetaDataWriter::new(&mut bytes, &metadata)
+            .finish()
+            .unwrap();
+        let moved = NamedTempFile::new().unwrap();
+        std::fs::write(moved.path(), bytes).unwrap();
+        for result in [
+            rows(&source(&moved), &Chunk::whole()).map(|_| ()),
+            plan_records(&source(&moved), &format(), 100, SplitPolicy::Scan).map(|_| ()),
+        ] {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("lies outside of the file"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_footer_that_would_keep_the_library_busy_is_refused_with_its_byte() {
+    // A field nobody knows: a list of 2 Gi booleans, in a list of such lists.
+    let footer = b"\x15\x02\xf9\x19\xf1\xff\xff\xff\xff\x07\x00";
+    let length = (footer.len() as u32).to_le_bytes();
+    let bytes = [b"PAR1", &footer[..], &length, b"PAR1"].concat();
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let start = std::time::Instant::now();
+    let error = rows(&source(&file), &Chunk::whole()).unwrap_err();
+    let SourceError::Parquet { place, why } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(place.byte, 14, "{why}");
+    assert!(why.contains("elements do not fit"), "{why}");
+    assert!(start.elapsed().as_secs() < 1);
+}
+
+/// The mean of a row says nothing of a batch: one text of a dictionary stands for many rows, and long ones follow one
+/// another behind many short ones.
+#[test]
+fn rows_much_longer_than_the_mean_come_in_small_batches() {
+    let long = "x".repeat(1 << 20);
+    let texts: Vec<ByteArray> = (0..60_000)
+        .map(|n| match n {
+            40_000..40_200 => long.as_str().into(),
+            _ => "short".into(),
+        })
+        .collect();
+    let numbers: Vec<i64> = (0..60_000).collect();
+    let schema = "message m { required int64 a; required binary b (STRING); }";
+    let plain = || WriterProperties::builder().set_dictionary_enabled(false);
+    let ways = [
+        WriterProperties::builder(),
+        WriterProperties::builder().set_dictionary_page_size_limit(8 << 20),
+        plain(),
+        plain().set_column_encoding("b".into(), Encoding::DELTA_LENGTH_BYTE_ARRAY),
+    ];
+    for (way, properties) in ways.into_iter().enumerate() {
+        let properties = properties.set_compression(Packing::SNAPPY);
+        let file = written_with(properties, schema, |writer| {
+            let mut group = writer.next_row_group().unwrap();
+            column::<Int64Type>(&mut group, &numbers, None);
+            column::<ByteArrayType>(&mut group, &texts, None);
+            group.close().unwrap();
+        });
+        let mut reader = open_records(&source(&file), &Chunk::whole(), &format()).unwrap();
+        let (mut row, mut most, mut largest) = (0i64, 0, 0);
+        loop {
+            let count = reader.advance().unwrap();
+            if count == 0 {
+                break;
+            }
+            let mut bytes = 0;
+            for index in 0..count {
+                let mut values = Vec::new();
+                let at = reader.record(index, &mut values);
+                let [Value::Int(number), Value::Text(text)] = values[..] else {
+                    panic!("{values:?}");
+                };
+                assert_eq!((at.line, number), (row as u64 + 1, row), "{way}");
+                assert_eq!(text.len() > 5, (40_000..40_200).contains(&row), "{way}");
+                (bytes, row) = (bytes + text.len(), row + 1);
+            }
+            (most, largest) = (most.max(count), largest.max(bytes));
+        }
+        assert_eq!(row, 60_000, "{way}");
+        // What the library decodes nobody knows beforehand: some rows at a time.
+        let bound = if way < 3 { 12 << 20 } else { 34 << 20 };
+        assert!(
+            most > 500 && largest < bound,
+            "{way}: {most} rows, {largest} bytes"
+        );
+    }
 }

@@ -16,6 +16,8 @@ use crate::record::Value;
 const JULIAN_EPOCH: i64 = 2_440_588;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+/// Texts that the library reads at once, whatever they hold.
+const STEP: usize = 32;
 /// Stands for a value that is not there.
 const NULL: u32 = u32::MAX;
 
@@ -27,6 +29,9 @@ pub(super) struct Cells {
     levels: Vec<i16>,
     /// Which of the values a row has; empty where each row has its own.
     places: Vec<u32>,
+    /// Rows that are held, and how many of them were given out before the batch at hand.
+    rows: usize,
+    given: usize,
     /// The texts of the batch; those of decimals are written when one is asked for.
     texts: OnceCell<Texts>,
     /// Its memory from batch to batch.
@@ -75,13 +80,27 @@ impl Cells {
             values: Values::None,
             levels: Vec::new(),
             places: Vec::new(),
+            rows: 0,
+            given: 0,
             texts: OnceCell::new(),
             spare: Cell::default(),
         }
     }
 
-    /// Takes the next `rows` rows; false if the column has fewer.
-    pub(super) fn read(&mut self, open: &mut Open, rows: usize) -> ParquetResult<bool> {
+    /// Rows that are held.
+    pub(super) fn len(&self) -> usize {
+        self.rows - self.given
+    }
+
+    /// Goes on behind the first `rows` rows.
+    pub(super) fn skip(&mut self, rows: usize) {
+        self.given += rows;
+    }
+
+    /// Takes the next `rows` rows, or fewer where their texts come to more than `bytes`; none if the column has no
+    /// more.
+    pub(super) fn read(&mut self, open: &mut Open, rows: usize, bytes: usize) -> ParquetResult<()> {
+        (self.rows, self.given) = (0, 0);
         self.levels.clear();
         if let Some(mut texts) = self.texts.take() {
             texts.clear();
@@ -93,15 +112,15 @@ impl Cells {
                 // Also behind a group whose texts the library read.
                 self.values = Values::Texts;
                 let mut texts = self.spare.take();
-                let read = reader.read(rows, &mut texts, &mut self.levels)?;
+                self.rows = reader.read(rows, bytes, &mut texts, &mut self.levels)?;
                 self.texts = OnceCell::from(texts);
                 self.place();
-                return Ok(read == rows);
+                return Ok(());
             }
         };
         /// Into the buffer of this type, which is made for the first batch.
         macro_rules! into {
-            ($variant:ident, $reader:ident) => {{
+            ($variant:ident, $reader:ident, $step:expr, $bytes_of:expr) => {{
                 if !matches!(self.values, Values::$variant(_)) {
                     self.values = Values::$variant(Vec::new());
                 }
@@ -109,21 +128,27 @@ impl Cells {
                     unreachable!("it was just made");
                 };
                 values.clear();
-                records($reader, rows, values, &mut self.levels)?
+                let most = (rows, $step, bytes);
+                records($reader, most, $bytes_of, values, &mut self.levels)?
             }};
+            ($variant:ident, $reader:ident) => {
+                into!($variant, $reader, rows, |_| 0)
+            };
         }
-        let read = match reader {
+        self.rows = match reader {
             ColumnReader::BoolColumnReader(r) => into!(Bool, r),
             ColumnReader::Int32ColumnReader(r) => into!(Int32, r),
             ColumnReader::Int64ColumnReader(r) => into!(Int64, r),
             ColumnReader::Int96ColumnReader(r) => into!(Int96, r),
             ColumnReader::FloatColumnReader(r) => into!(Float, r),
             ColumnReader::DoubleColumnReader(r) => into!(Double, r),
-            ColumnReader::ByteArrayColumnReader(r) => into!(Bytes, r),
-            ColumnReader::FixedLenByteArrayColumnReader(r) => into!(Fixed, r),
+            ColumnReader::ByteArrayColumnReader(r) => into!(Bytes, r, STEP, ByteArray::len),
+            ColumnReader::FixedLenByteArrayColumnReader(r) => {
+                into!(Fixed, r, STEP, |bytes| bytes.len())
+            }
         };
         self.place();
-        Ok(read == rows)
+        Ok(())
     }
 
     fn place(&mut self) {
@@ -166,6 +191,7 @@ impl Cells {
 
     /// The value of row `row` of the batch.
     pub(super) fn value(&self, row: usize) -> Value<'_> {
+        let row = self.given + row;
         let at = match self.places.get(row) {
             None => row,
             Some(&NULL) => return Value::Null,
@@ -199,20 +225,24 @@ impl Cells {
     }
 }
 
-/// Appends the values of at most `rows` rows, and says of how many.
+/// Appends the values of at most so many rows, so many at a time, and ends behind so many bytes of them; says how many
+/// rows it were.
 fn records<T: DataType>(
     reader: &mut ColumnReaderImpl<T>,
-    rows: usize,
+    (rows, step, bytes_max): (usize, usize, usize),
+    bytes_of: impl Fn(&T::T) -> usize,
     values: &mut Vec<T::T>,
     levels: &mut Vec<i16>,
 ) -> ParquetResult<usize> {
-    let mut read = 0;
-    while read < rows {
-        let (records, _, _) = reader.read_records(rows - read, Some(levels), None, values)?;
+    let (mut read, mut bytes) = (0, 0);
+    while read < rows && bytes < bytes_max {
+        let (step, before) = ((rows - read).min(step), values.len());
+        let (records, _, _) = reader.read_records(step, Some(levels), None, values)?;
         if records == 0 {
             break;
         }
         read += records;
+        bytes += values[before..].iter().map(&bytes_of).sum::<usize>();
     }
     Ok(read)
 }

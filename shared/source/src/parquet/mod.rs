@@ -10,29 +10,86 @@ mod cells;
 mod decimal;
 mod input;
 mod kind;
+mod pages;
 mod reader;
 mod runs;
 mod texts;
+mod thrift;
 
 use std::sync::Arc;
 
-use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::reader::FileReader;
-use parquet::file::serialized_reader::SerializedFileReader;
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{
+    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+    RowGroupMetaData,
+};
+use parquet::file::properties::{ReaderProperties, ReaderPropertiesPtr};
+use parquet::file::serialized_reader::SerializedRowGroupReader;
 
-use crate::bytes::ByteSource;
+use crate::bytes::{ByteSource, io_error};
 use crate::error::{Place, SourceError};
 use crate::split::Chunk;
 use input::Input;
 pub(crate) use reader::ParquetReader;
+use thrift::Wrong;
 
-type File = SerializedFileReader<Input>;
+/// A file whose footer was read.
+struct File {
+    input: Arc<Input>,
+    metadata: ParquetMetaData,
+    properties: ReaderPropertiesPtr,
+}
+
+impl File {
+    fn metadata(&self) -> &ParquetMetaData {
+        &self.metadata
+    }
+
+    fn row_group(&self, number: usize) -> ParquetResult<SerializedRowGroupReader<'_, Input>> {
+        SerializedRowGroupReader::new(
+            Arc::clone(&self.input),
+            self.metadata.row_group(number),
+            self.metadata.page_index_for_row_group(number),
+            Arc::clone(&self.properties),
+        )
+    }
+}
 
 fn open(source: &Arc<dyn ByteSource>) -> Result<File, SourceError> {
-    let wrong = |error| at(source.name(), 0, 0, &error);
-    let input = Input::new(Arc::clone(source)).map_err(wrong)?;
-    SerializedFileReader::new(input).map_err(wrong)
+    let place = |byte| Place {
+        path: source.name().to_owned(),
+        line: 0,
+        byte,
+    };
+    let not_read = |error| io_error(&**source, 0, error);
+    let input = Input::new(Arc::clone(source)).map_err(not_read)?;
+    let footer = input.footer().map_err(|wrong| match wrong {
+        Wrong::Io(error) => not_read(error),
+        Wrong::Bytes { byte, why } => SourceError::Parquet {
+            place: place(byte),
+            why,
+        },
+    })?;
+    // Nobody here asks what values are in a column.
+    let nothing = ParquetStatisticsPolicy::SkipAll;
+    let options = ParquetMetaDataOptions::new()
+        .with_column_stats_policy(nothing.clone())
+        .with_size_stats_policy(nothing);
+    let metadata = ParquetMetaDataReader::decode_metadata_with_options(&footer, Some(&options))
+        .map_err(|error| at(source.name(), 0, 0, &error))?;
+    for (number, group) in metadata.row_groups().iter().enumerate() {
+        if !group.columns().iter().all(|column| input.holds(column)) {
+            return Err(SourceError::Parquet {
+                place: place(0),
+                why: format!("a column of row group {number} lies outside of the file"),
+            });
+        }
+    }
+    Ok(File {
+        input: Arc::new(input),
+        metadata,
+        properties: Arc::new(ReaderProperties::builder().build()),
+    })
 }
 
 fn at(file: &str, line: u64, byte: u64, error: &ParquetError) -> SourceError {

@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parquet::column::reader::ColumnReader;
+use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::reader::FileReader;
+use parquet::file::reader::RowGroupReader;
 
 use super::cells::Cells;
 use super::kind::{Column, Kind, columns};
+use super::pages::Checked;
 use super::texts::{TextReader, is_read};
 use super::{File, at, open, rows_of, start_of, unsupported};
 use crate::bytes::ByteSource;
@@ -21,6 +22,9 @@ use crate::split::Chunk;
 const BATCH_ROWS_MAX: u64 = 1024;
 /// Bytes that the values of a batch should not pass, by the mean row of the group.
 const BATCH_BYTES: u64 = 4 << 20;
+
+/// Texts of a column in a batch end at twice its share of that, and not before this: a few rows may hold most of a group.
+const TEXT_BYTES_MIN: usize = 64 << 10;
 
 /// A column of the row group at hand.
 pub(super) enum Open {
@@ -96,7 +100,7 @@ impl ParquetReader {
         let Some(number) = self.groups.pop_front() else {
             return Ok(false);
         };
-        let group = self.file.get_row_group(number)?;
+        let group = self.file.row_group(number)?;
         let meta = self.file.metadata().row_group(number);
         self.left = rows_of(meta);
         let bytes = u64::try_from(meta.total_byte_size()).unwrap_or(0);
@@ -105,13 +109,15 @@ impl ParquetReader {
         self.open.clear();
         for column in 0..self.columns.len() {
             let chunk = meta.column(column);
+            let pages = group.get_column_page_reader(column)?;
             let decimal = matches!(self.columns[column].kind, Kind::Decimal(_));
             self.open.push(match is_read(chunk) && !decimal {
-                true => Open::Texts(Box::new(TextReader::new(
-                    group.get_column_page_reader(column)?,
-                    chunk,
-                ))),
-                false => Open::Library(Box::new(group.get_column_reader(column)?)),
+                true => Open::Texts(Box::new(TextReader::new(pages, chunk))),
+                false => {
+                    let descr = chunk.column_descr_ptr();
+                    let pages = Checked::new(pages, descr.max_def_level() > 0);
+                    Open::Library(Box::new(get_column_reader(descr, Box::new(pages))))
+                }
             });
         }
         Ok(true)
@@ -119,18 +125,28 @@ impl ParquetReader {
 
     fn fill(&mut self) -> ParquetResult<()> {
         self.row += self.count;
+        for cells in &mut self.batch {
+            cells.skip(self.count as usize);
+        }
         self.count = 0;
         while self.left == 0 {
             if !self.next_group()? {
                 return Ok(());
             }
         }
-        let count = self.batch_rows.min(self.left);
+        // A column that has more than the others keeps it for the next batch.
+        let mut count = self.batch_rows.min(self.left);
+        let bytes = (2 * BATCH_BYTES as usize / self.columns.len().max(1)).max(TEXT_BYTES_MIN);
         for (at, reader) in self.open.iter_mut().enumerate() {
-            if !self.batch[at].read(reader, count as usize)? {
+            let cells = &mut self.batch[at];
+            if cells.len() == 0 {
+                cells.read(reader, self.batch_rows.min(self.left) as usize, bytes)?;
+            }
+            if cells.len() == 0 {
                 let why = format!("column {:?} ends too early", self.columns[at].name);
                 return Err(ParquetError::EOF(why));
             }
+            count = count.min(cells.len() as u64);
         }
         self.count = count;
         self.left -= count;

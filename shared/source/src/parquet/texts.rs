@@ -31,6 +31,8 @@ struct Dictionary {
     bytes: Bytes,
     /// Where each starts and ends.
     texts: Vec<(u32, u32)>,
+    /// Bytes of the longest.
+    longest: usize,
 }
 
 /// Whether a row has a value.
@@ -67,7 +69,7 @@ pub(super) fn is_read(column: &ColumnChunkMetaData) -> bool {
         })
 }
 
-fn wrong(why: &str) -> ParquetError {
+pub(super) fn wrong(why: &str) -> ParquetError {
     ParquetError::General(why.to_owned())
 }
 
@@ -87,23 +89,25 @@ impl TextReader {
         }
     }
 
-    /// Appends the texts of the next `rows` rows to `out`, and of each row whether it has one (0 = NULL) to `all_levels`,
+    /// Appends the texts of the next `rows` rows to `out`, or of fewer with about `bytes_max` bytes, and of each row whether it has one (0 = NULL) to `all_levels`,
     /// unless all have; says how many rows there were.
     pub(super) fn read(
         &mut self,
         rows: usize,
+        bytes_max: usize,
         out: &mut Texts,
         all_levels: &mut Vec<i16>,
     ) -> Result<usize> {
         let mut read = 0;
-        while read < rows {
+        while read < rows && (read == 0 || out.text.len() < bytes_max) {
             if self.left == 0 {
                 if !self.next_page()? {
                     break;
                 }
                 continue;
             }
-            let count = self.left.min(rows - read);
+            let room = bytes_max.saturating_sub(out.text.len());
+            let count = self.left.min(rows - read).min(self.rows_within(room));
             let mut present = count;
             if self.nullable {
                 let before = all_levels.len();
@@ -121,7 +125,7 @@ impl TextReader {
                     }
                 }
                 Values::Indexes(indexes) => {
-                    let Dictionary { bytes, texts } = &self.dictionary;
+                    let Dictionary { bytes, texts, .. } = &self.dictionary;
                     indexes.each(present, |index| match texts.get(index as usize) {
                         Some((start, end)) => push(out, bytes, *start as usize, *end as usize),
                         None => Err(wrong("an index points behind the end of the dictionary")),
@@ -132,6 +136,16 @@ impl TextReader {
             read += count;
         }
         Ok(read)
+    }
+
+    /// Rows of the page at hand whose texts have about `bytes`, and at least one. Those of a plain page cannot have more
+    /// than what is in memory already, however unequal they are; indexes can.
+    fn rows_within(&self, bytes: usize) -> usize {
+        let one = match &self.values {
+            Values::Plain(page, at) => (page.len() - at) / self.left.max(1),
+            Values::Indexes(_) => self.dictionary.longest,
+        };
+        (bytes / one.max(1)).max(1)
     }
 
     fn next_page(&mut self) -> Result<bool> {
@@ -227,13 +241,17 @@ impl Levels {
 
 impl Dictionary {
     fn of(bytes: Bytes, count: u32) -> Result<Self> {
-        let (mut texts, mut at) = (Vec::new(), 0);
+        let (mut texts, mut at, mut longest) = (Vec::new(), 0, 0);
         for _ in 0..count {
             let (start, end) = next_plain(&bytes, at).ok_or_else(short)?;
             texts.push((start as u32, end as u32));
-            at = end;
+            (at, longest) = (end, longest.max(end - start));
         }
-        Ok(Self { bytes, texts })
+        Ok(Self {
+            bytes,
+            texts,
+            longest,
+        })
     }
 }
 

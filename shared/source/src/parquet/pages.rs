@@ -1,0 +1,180 @@
+//! Pages on their way to the library's decoders: those with lengths packed as deltas say how many there are, and the
+//! library makes room for all of them before it reads the first. Owns the check that so many can be there.
+
+use parquet::basic::Encoding;
+use parquet::column::page::{Page, PageMetadata, PageReader};
+use parquet::errors::Result;
+
+use super::texts::{short, wrong};
+
+/// Texts of a page; writers end one at some ten thousand rows.
+const TEXTS_MAX: u64 = 16 << 20;
+
+/// See the module.
+pub(super) struct Checked {
+    pages: Box<dyn PageReader>,
+    nullable: bool,
+}
+
+impl Checked {
+    /// The pages of a flat column.
+    pub(super) fn new(pages: Box<dyn PageReader>, nullable: bool) -> Self {
+        Self { pages, nullable }
+    }
+
+    fn check(&self, page: &Page) -> Result<()> {
+        let (values, encoding, count) = match page {
+            Page::DataPage {
+                buf,
+                num_values,
+                encoding,
+                def_level_encoding,
+                ..
+            } => {
+                let levels = match (self.nullable, *def_level_encoding) {
+                    (false, _) => 0,
+                    (true, Encoding::RLE) => {
+                        let length = buf.first_chunk().ok_or_else(short)?;
+                        4 + u32::from_le_bytes(*length) as usize
+                    }
+                    (true, _) => (*num_values as usize).div_ceil(8),
+                };
+                (buf.get(levels..), *encoding, *num_values)
+            }
+            Page::DataPageV2 {
+                buf,
+                num_values,
+                encoding,
+                def_levels_byte_len,
+                rep_levels_byte_len,
+                ..
+            } => {
+                let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
+                (buf.get(levels..), *encoding, *num_values)
+            }
+            Page::DictionaryPage { .. } => return Ok(()),
+        };
+        let lists = match encoding {
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
+            // What a text shares with the one before it, and what it has of its own.
+            Encoding::DELTA_BYTE_ARRAY => 2,
+            _ => 0,
+        };
+        let mut values = values.ok_or_else(short)?;
+        for _ in 0..lists {
+            let end = deltas(values, u64::from(count).min(TEXTS_MAX))?;
+            values = values.get(end..).ok_or_else(short)?;
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Checked {
+    type Item = Result<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+impl PageReader for Checked {
+    fn get_next_page(&mut self) -> Result<Option<Page>> {
+        let page = self.pages.get_next_page()?;
+        page.as_ref().map_or(Ok(()), |page| self.check(page))?;
+        Ok(page)
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
+        self.pages.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> Result<()> {
+        self.pages.skip_next_page()
+    }
+}
+
+/// Where numbers packed as deltas end, of which there must be no more than `count_max`. Source: Encodings.md of the
+/// format, DELTA_BINARY_PACKED.
+fn deltas(bytes: &[u8], count_max: u64) -> Result<usize> {
+    let mut at = 0;
+    let block = number(bytes, &mut at)?;
+    let parts = number(bytes, &mut at)?;
+    let count = number(bytes, &mut at)?;
+    number(bytes, &mut at)?;
+    if count > count_max {
+        let why = format!("{count} texts cannot be in a page of {count_max}");
+        return Err(wrong(&why));
+    }
+    if parts == 0 || block == 0 || !block.is_multiple_of(parts) {
+        return Err(wrong("blocks of deltas cannot have such parts"));
+    }
+    let mut left = count.saturating_sub(1);
+    while left > 0 {
+        number(bytes, &mut at)?;
+        let widths = usize::try_from(parts)
+            .ok()
+            .and_then(|parts| at.checked_add(parts));
+        let widths = widths
+            .and_then(|end| bytes.get(at..end))
+            .ok_or_else(short)?;
+        at += widths.len();
+        for width in widths {
+            // Behind the last number there may stand anything, and nothing is kept.
+            if left > 0 {
+                let bits = u64::from(*width).saturating_mul(block / parts);
+                at = at.saturating_add(usize::try_from(bits / 8).unwrap_or(usize::MAX));
+            }
+            left = left.saturating_sub(block / parts);
+        }
+    }
+    Ok(at)
+}
+
+/// A number of seven bits a byte, the lowest first.
+fn number(bytes: &[u8], at: &mut usize) -> Result<u64> {
+    let mut number = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let byte = *bytes.get(*at).ok_or_else(short)?;
+        *at += 1;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(wrong("a number has more than 10 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn lengths_end_where_the_next_list_begins_and_are_no_more_than_the_page_has() {
+        // 2 numbers: a block of 128 in 4 parts, the first of which has numbers of 8 bits.
+        let mut bytes = vec![0x80, 1, 4, 2, 6, 0, 8, 3, 3, 3];
+        bytes.extend([9; 32]);
+        bytes.extend([0xff; 10]);
+        assert_eq!(deltas(&bytes, 2).unwrap(), 10 + 32);
+        let error = deltas(&bytes, 1).unwrap_err().to_string();
+        assert!(
+            error.contains("2 texts cannot be in a page of 1"),
+            "{error}"
+        );
+        // One number, or none, needs no block.
+        assert_eq!(deltas(&[0x80, 1, 4, 1, 6], 9).unwrap(), 5);
+        assert_eq!(deltas(&[0x80, 1, 4, 0, 0], 9).unwrap(), 5);
+        for broken in [
+            &[][..],
+            &[0x80, 1, 4],
+            &[0x80, 1, 0, 2, 6],
+            &[0x80, 1, 3, 2, 6],
+            &[0x80, 1, 4, 2, 6, 0, 8],
+            &[0xff; 20],
+        ] {
+            assert!(deltas(broken, 9).is_err(), "{broken:?}");
+        }
+        let many = [&[0x80, 1, 4][..], &[0xff; 9], &[1, 0]].concat();
+        assert!(deltas(&many, TEXTS_MAX).is_err());
+    }
+}
