@@ -1,6 +1,7 @@
 //! `thunderhead agent`: what an agent process is told, and its life from the first to the last session.
 
 use crate::clusters::Clusters;
+use crate::files::FileServer;
 use crate::home::Home;
 use crate::run_store::RunStore;
 use crate::runs::RunServer;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use thunderhead_cluster::{Connector, Security};
 use thunderhead_config::{parse_duration_ms, parse_size};
 use thunderhead_net::Listener;
-use thunderhead_proto::thunderhead::runs_server::RunsServer;
+use thunderhead_proto::thunderhead::{files_server::FilesServer, runs_server::RunsServer};
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,8 @@ pub struct AgentArgs {
     )]
     run_store: Option<String>,
 
-    /// Source directories or URIs that this agent can read; repeat it; default: all
+    /// Source directories or URIs that this agent can read; repeat it; default: all. What is named here is shown to
+    /// coordinators that ask for it
     #[arg(long, value_name = "ROOT")]
     readable: Vec<String>,
 
@@ -156,7 +158,9 @@ async fn live(args: &AgentArgs) -> Result<()> {
     let agent = Agent::new(config, clusters, cancel.clone())?;
     tracing::info!(id = home.id, address, "agent");
     let runs = RunsServer::new(RunServer::new(&home.dir));
-    let server = listener.serve(tonic::service::Routes::new(runs).into_axum_router());
+    let files = FilesServer::new(FileServer::new(&args.readable));
+    let routes = tonic::service::Routes::new(runs).add_service(files);
+    let server = listener.serve(routes.into_axum_router());
     let signals = tokio::spawn(on_signals(agent.asked_to_stop(), cancel.clone()));
     let lived = session::follow(agent, &args.coordinator, &security).await;
     cancel.cancel();

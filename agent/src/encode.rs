@@ -16,7 +16,8 @@ use thunderhead_codec::table::{AutoIds, PairSink, RowError, Slot};
 use thunderhead_config::{FieldOptions, SourceFormat};
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
 use thunderhead_source::{
-    ByteSource, Chunk, Entry, Place, ReadLimits, open_records_with, source_from, store::with_access,
+    ByteSource, Chunk, Entry, Place, ReadLimits, open_records_with, store::with_access, stored_at,
+    unpacked_from,
 };
 use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, Result, Tally, fail_point};
 use tokio_util::sync::CancellationToken;
@@ -239,11 +240,20 @@ impl Encoding<'_> {
 /// The bytes of the file of a task.
 pub(crate) fn source_of(task: &EncodeTask, format: &SourceFormat) -> Result<Arc<dyn ByteSource>> {
     let location = with_access(&task.path, &task.source_access);
+    Ok(source_in(stored_at(&location)?, task, format))
+}
+
+/// The same of a file that is open already.
+pub(crate) fn source_in(
+    stored: Arc<dyn ByteSource>,
+    task: &EncodeTask,
+    format: &SourceFormat,
+) -> Arc<dyn ByteSource> {
     let entry = task.entry_stored.map(|stored| Entry {
         stored,
         unpacked: task.entry_unpacked,
     });
-    Ok(source_from(&location, format.compression, entry)?)
+    unpacked_from(stored, format.compression, entry)
 }
 
 /// How the file of a task is written.

@@ -3,7 +3,8 @@
 //!
 //! The way of a row: [`encode`] reads it, [`fields`] gives its fields to columns, the pairs go to a sort
 //! buffer; [`sort`] spills the buffer to runs and later merges the runs of a range, [`ingest`] hands the merged
-//! range to the cluster client. Runs of other agents come in through [`peers`], [`runs`] serves ours to them.
+//! range to the cluster client. Runs of other agents come in through [`peers`], [`runs`] serves ours to them; [`files`]
+//! shows coordinators the source files of this host.
 
 mod cli;
 mod clusters;
@@ -11,6 +12,7 @@ mod conflict;
 mod encode;
 mod existing;
 mod fields;
+mod files;
 mod held;
 mod home;
 mod ingest;

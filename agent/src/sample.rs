@@ -2,7 +2,7 @@
 //! to know before anything is encoded. Errors in the data are left to the encode task, which names them with all
 //! they need.
 
-use crate::encode::{Maps, chunk_of, format, source_of};
+use crate::encode::{Maps, chunk_of, format, source_in};
 use crate::fields::RowMap;
 use std::sync::Arc;
 use thunderhead_codec::schema::TableInfo;
@@ -28,14 +28,14 @@ pub struct Sample {
     pub ended: bool,
 }
 
-/// Encodes the first rows of `task` and forgets them.
+/// Encodes the first rows of `task`, whose file is `stored`, and forgets them.
 ///
 /// # Errors
 /// When the file cannot be read or the table cannot be encoded at all.
-pub fn sample(spec: &TableSpec, task: &EncodeTask) -> Result<Sample> {
+pub fn sample(spec: &TableSpec, task: &EncodeTask, stored: Arc<dyn ByteSource>) -> Result<Sample> {
     let format = format(task)?;
     let mut maps = Maps::new(spec, task, &format)?;
-    let source = source_of(task, &format)?;
+    let source = source_in(stored, task, &format);
     let mut reader = open_records(&source, &chunk_of(task), &format)?;
     let mut sample = Sample::default();
     while sample.rows < ROWS as u64 {

@@ -408,7 +408,9 @@ impl Look<'_> {
         let rows = exact_rows.or_else(|| {
             let size = match source.size().ok()? {
                 Some(size) => size as f64,
-                None => file.size as f64 * packed_ratio(location, file.compression)?,
+                None => {
+                    file.size as f64 * packed_ratio(stored_at(location).ok()?, file.compression)?
+                }
             };
             (read > 0 && bytes > 0).then(|| (size * read as f64 / bytes as f64) as u64)
         });

@@ -296,6 +296,11 @@ pub fn worker_key(job: &str, agent: &str) -> String {
     format!("jobs/{job}/a/{agent}")
 }
 
+/// Key of the list of the source's files, where agents hold them.
+pub(crate) fn listing_key(job: &str) -> String {
+    format!("jobs/{job}/source")
+}
+
 /// Agents that have worked for the job.
 pub async fn workers(store: &dyn StateStore, job: &str) -> Result<BTreeSet<String>> {
     let prefix = worker_key(job, "");
@@ -480,7 +485,7 @@ pub async fn list(store: &dyn StateStore) -> Result<Vec<(String, JobRecord)>> {
     Ok(jobs)
 }
 
-fn parse_json<T: serde::de::DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
+pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| damaged(key, e))
 }
 

@@ -27,6 +27,7 @@ use crate::plan::ranges::{Blocks, plan_ranges};
 use crate::plan::spans::{Span, spans};
 use crate::progress::Progress;
 use crate::scheduler::{Scheduler, TaskKind};
+use crate::spread::Sight;
 use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
 use prost::Message;
@@ -104,6 +105,8 @@ pub struct Leader {
     pub(crate) failure: Option<Error>,
     /// Tasks whose runs nobody needs any more, until the agents are told.
     pub(crate) unneeded: BTreeSet<u64>,
+    /// Who holds which file, where that is not for everyone.
+    pub(crate) sight: Option<Arc<Sight>>,
     /// Agents that may ingest, for the placement of ranges; kept by the fleet.
     pub(crate) agents: Vec<String>,
     /// Where the runs lay whose manifests are void; a chunk that is not here may hold any key.
@@ -152,6 +155,7 @@ impl Leader {
             stepping: JoinSet::new(),
             failure: None,
             unneeded: BTreeSet::new(),
+            sight: None,
             agents: Vec::new(),
             lost: BTreeMap::new(),
             away: BTreeSet::new(),
@@ -207,12 +211,27 @@ impl Leader {
     fn push_chunks(&mut self, n: usize, numbers: Vec<u64>) {
         for number in numbers {
             let id = TaskRef::Chunk { table: n, number }.id();
-            // Existing rows can be read by everyone.
-            let place = match self.tables[n].is_existing(number) {
-                true => "",
-                false => directory(&self.tables[n].chunks[&number].path),
-            };
-            self.scheduler.push(TaskKind::Encode, place, id);
+            let place = self.place_of(n, number).to_owned();
+            self.scheduler.push(TaskKind::Encode, &place, id);
+        }
+    }
+
+    /// Where a chunk can be read: see [`crate::spread::reads`].
+    pub(crate) fn place_of(&self, n: usize, number: u64) -> &str {
+        // Existing rows can be read by everyone.
+        if self.tables[n].is_existing(number) {
+            return "";
+        }
+        let path = &self.tables[n].chunks[&number].path;
+        let known = self.sight.as_ref().and_then(|sight| sight.place(path));
+        known.unwrap_or_else(|| directory(path))
+    }
+
+    /// Other agents hold the files of the source now.
+    pub(crate) fn see(&mut self, sight: Arc<Sight>) {
+        self.sight = Some(sight);
+        for task_id in self.scheduler.take_queue(TaskKind::Encode) {
+            self.push_again(task_id);
         }
     }
 

@@ -16,6 +16,7 @@ pub mod report;
 pub mod run;
 pub mod scheduler;
 pub mod service;
+mod spread;
 pub mod store;
 mod target;
 pub mod usage;

@@ -10,11 +10,13 @@
 
 use crate::conflicts::{TableConflicts, too_old_to_record};
 use crate::job::{self, Phase, Table, TableRecord};
-use crate::plan::chunks::{self, FilePlan, Wanted};
+use crate::plan::chunks::{self, Wanted};
 use crate::plan::{Estimate, JobPlan, TablePlan};
+use crate::spread::Opener;
 use crate::target::Target;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_config::{
@@ -22,8 +24,7 @@ use thunderhead_config::{
     fingerprint, schema_file,
 };
 use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
-use thunderhead_source::store::with_access;
-use thunderhead_source::{Chunk, packed_ratio, read_whole, source_at};
+use thunderhead_source::{ByteSource, Chunk, packed_ratio, read_whole};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 /// A job that can start.
@@ -83,7 +84,7 @@ impl Sizing {
 pub(crate) async fn prepare(
     job: &Job,
     target: &Target,
-    tree: &SourceTree,
+    (tree, opener): (&SourceTree, &Opener),
     job_id: &str,
     recorded: Vec<Table>,
     sizing: Sizing,
@@ -94,7 +95,7 @@ pub(crate) async fn prepare(
         .map(|table| (table.name(), table))
         .collect();
     if !job.no_schema && !dry {
-        create_schema(target, job, tree).await?;
+        create_schema(target, opener, tree).await?;
     }
     let session = target.session(&job.sql_mode, job_id).await?;
     let strategy = Strategy::of(job, target).await?;
@@ -111,16 +112,21 @@ pub(crate) async fn prepare(
         let known = recorded.remove(&format!("{}.{}", source.database, source.table));
         drafts.push(Draft::of(job, target, source, info, json, known).await?);
     }
-    let wanted: Vec<Wanted<'_>> = drafts
+    let wanted: Vec<Wanted> = drafts
         .iter()
         .filter(|draft| draft.recorded.is_none())
         .map(|draft| Wanted {
-            source: draft.source,
-            info: &draft.info,
+            source: draft.source.clone(),
+            info: draft.info.clone(),
             first_row_id: draft.first_row_id,
         })
         .collect();
-    let mut files = chunks::plan_files(job, sizing.encode_slots, &wanted, &session)?.into_iter();
+    let mut planned = {
+        let (job, opener, session) = (job.clone(), opener.clone(), session.clone());
+        let slots = sizing.encode_slots;
+        let plan = move || chunks::plan_tasks(&job, &opener, slots, &wanted, &session);
+        reading(plan).await?.into_iter()
+    };
     let (mut tables, mut fresh, mut plans) = (Vec::new(), Vec::new(), Vec::new());
     for mut draft in drafts {
         let action = match &draft.recorded {
@@ -130,14 +136,17 @@ pub(crate) async fn prepare(
         let table = match draft.recorded.take() {
             Some(table) => table,
             None => {
-                let files = files.next().unwrap_or_default();
-                plan_table(target, &draft, files, &session, &strategy).await?
+                let tasks = planned.next().unwrap_or_default();
+                plan_table(target, &draft, tasks, &session, &strategy).await?
             }
         };
+        // Who holds the files may be gone when the table goes on.
+        let sampled = action == "import" || !opener.is_spread();
+        let estimate = estimate(opener, &table, sampled).await?;
         plans.push(TablePlan::new(
             &table,
             action,
-            &estimate(job, &table)?,
+            &estimate,
             target.range_bytes(),
         ));
         if action == "import" {
@@ -167,7 +176,7 @@ pub(crate) async fn prepare(
 }
 
 /// Runs the schema files of what is missing; what exists stays as it is.
-async fn create_schema(target: &Target, job: &Job, tree: &SourceTree) -> Result<()> {
+async fn create_schema(target: &Target, opener: &Opener, tree: &SourceTree) -> Result<()> {
     let existing = target.tidb.query("SHOW DATABASES").await?;
     let exists = |name: &str| {
         existing
@@ -181,7 +190,7 @@ async fn create_schema(target: &Target, job: &Job, tree: &SourceTree) -> Result<
         .iter()
         .filter(|database| !exists(&database.database))
     {
-        for statement in read_schema(job, &database.schema_file)? {
+        for statement in read_schema(opener, &database.schema_file).await? {
             target
                 .tidb
                 .exec(&statement.text)
@@ -201,7 +210,7 @@ async fn create_schema(target: &Target, job: &Job, tree: &SourceTree) -> Result<
         {
             continue;
         }
-        for statement in read_schema(job, file)? {
+        for statement in read_schema(opener, file).await? {
             target
                 .tidb
                 .exec_in(&table.database, &statement.text)
@@ -209,11 +218,11 @@ async fn create_schema(target: &Target, job: &Job, tree: &SourceTree) -> Result<
                 .map_err(|e| at(file, statement.line, e))?;
         }
     }
-    create_views(job, target, tree).await
+    create_views(opener, target, tree).await
 }
 
 /// Creates the views that are missing. One may read another: what fails is tried again as long as others succeed.
-async fn create_views(job: &Job, target: &Target, tree: &SourceTree) -> Result<()> {
+async fn create_views(opener: &Opener, target: &Target, tree: &SourceTree) -> Result<()> {
     let mut open: Vec<&SourceView> = Vec::new();
     for view in &tree.views {
         let known = target.tidb.table_info_json(&view.database, &view.view);
@@ -224,7 +233,7 @@ async fn create_views(job: &Job, target: &Target, tree: &SourceTree) -> Result<(
     while !open.is_empty() {
         let (count, mut left, mut failure) = (open.len(), Vec::new(), None);
         for view in open {
-            if let Err(error) = create_view(job, target, view).await {
+            if let Err(error) = create_view(opener, target, view).await {
                 failure.get_or_insert(error);
                 left.push(view);
             }
@@ -238,9 +247,9 @@ async fn create_views(job: &Job, target: &Target, tree: &SourceTree) -> Result<(
 }
 
 /// Dumps set character sets around the statement and drop what was there: neither is needed.
-async fn create_view(job: &Job, target: &Target, view: &SourceView) -> Result<()> {
+async fn create_view(opener: &Opener, target: &Target, view: &SourceView) -> Result<()> {
     let file = &view.schema_file;
-    for statement in read_schema(job, file)? {
+    for statement in read_schema(opener, file).await? {
         let first = statement.text.split_whitespace().next().unwrap_or_default();
         if first.eq_ignore_ascii_case("SET") || first.eq_ignore_ascii_case("DROP") {
             continue;
@@ -254,11 +263,22 @@ async fn create_view(job: &Job, target: &Target, view: &SourceView) -> Result<()
     Ok(())
 }
 
-fn read_schema(job: &Job, file: &SchemaFile) -> Result<Vec<schema_file::Statement>> {
-    let location = with_access(&file.path.to_string_lossy(), job.source_access.reveal());
-    let source = source_at(&location, file.compression)?;
-    let bytes = read_whole(&*source, schema_file::FILE_BYTES_MAX)?;
-    schema_file::statements(file, bytes)
+async fn read_schema(opener: &Opener, file: &SchemaFile) -> Result<Vec<schema_file::Statement>> {
+    let (opener, file) = (opener.clone(), file.clone());
+    reading(move || {
+        let source = opener.open(&file.path, file.compression)?;
+        let bytes = read_whole(&*source, schema_file::FILE_BYTES_MAX)?;
+        schema_file::statements(&file, bytes)
+    })
+    .await
+}
+
+/// Reading the source takes what disks and networks take: not on a thread that others wait for.
+pub(crate) async fn reading<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|panic| Error::new(ErrorKind::Internal, "source", panic))?
 }
 
 fn at(file: &SchemaFile, line: usize, error: Error) -> Error {
@@ -404,14 +424,13 @@ impl<'a> Draft<'a> {
 async fn plan_table(
     target: &Target,
     draft: &Draft<'_>,
-    files: Vec<FilePlan>,
+    mut tasks: Vec<EncodeTask>,
     session: &Session,
     strategy: &Strategy,
 ) -> Result<Table> {
     let Draft { source, info, .. } = draft;
     let place = format!("table {}.{}", source.database, source.table);
     let mut first_row_id = draft.first_row_id;
-    let mut tasks = chunks::tasks(files, first_row_id)?;
     let mut existing = None;
     if !draft.empty {
         let looks = strategy.name.is_some();
@@ -446,38 +465,49 @@ async fn plan_table(
     Ok(Table::new(record, tasks))
 }
 
-/// From the first rows of the largest chunk; two bytes of pairs for each of the source where there are none.
-fn estimate(job: &Job, table: &Table) -> Result<Estimate> {
-    let record = &table.record;
+/// From the first rows of the largest chunk; two bytes of pairs for each of the source where there are none, or where
+/// nothing is to be `sampled`.
+async fn estimate(opener: &Opener, table: &Table, sampled: bool) -> Result<Estimate> {
+    let source_bytes = table.record.source_bytes;
     let chunks = || table.chunks.values().filter(|c| c.existing.is_none());
-    let Some(task) = chunks().max_by_key(|chunk| chunk.end - chunk.offset) else {
+    let largest = chunks().max_by_key(|chunk| chunk.end - chunk.offset);
+    let Some(task) = largest.filter(|_| sampled) else {
         return Ok(Estimate {
             rows: 0,
-            rows_exact: true,
-            kv_bytes: record.source_bytes * 2,
+            rows_exact: largest.is_none(),
+            kv_bytes: source_bytes * 2,
         });
     };
+    let only = chunks().count() == 1;
+    let (opener, record, task) = (opener.clone(), table.record.clone(), Arc::clone(task));
+    reading(move || sampled_estimate(&opener, &record, &task, only)).await
+}
+
+/// `only`: the table has no other chunk.
+fn sampled_estimate(
+    opener: &Opener,
+    record: &TableRecord,
+    task: &EncodeTask,
+    only: bool,
+) -> Result<Estimate> {
     let spec = TableSpec {
         table_info_json: record.table_info_json.clone().into(),
         session_json: record.session_json.clone().into(),
         ..TableSpec::default()
     };
-    let task = EncodeTask {
-        source_access: job.source_access.reveal().to_owned(),
-        ..EncodeTask::clone(task)
-    };
-    let sample = thunderhead_agent::sample(&spec, &task)?;
+    let stored = || opener.stored(Path::new(&task.path));
+    let sample = thunderhead_agent::sample(&spec, task, stored()?)?;
     let per_byte = |of: u64| of as f64 / sample.source_bytes.max(1) as f64;
     let kv_per_byte = match sample.source_bytes {
         0 => 2.0,
         _ => per_byte(sample.kv_bytes),
     };
     let packed = match task.end {
-        Chunk::TO_THE_END => unpacked_per_byte(&task)?,
+        Chunk::TO_THE_END => unpacked_per_byte(task, stored()?)?,
         _ => 1.0,
     };
     let source_bytes = record.source_bytes as f64 * packed;
-    let whole = sample.ended && chunks().count() == 1;
+    let whole = sample.ended && only;
     Ok(Estimate {
         rows: match whole {
             true => sample.rows,
@@ -488,11 +518,10 @@ fn estimate(job: &Job, table: &Table) -> Result<Estimate> {
     })
 }
 
-fn unpacked_per_byte(task: &EncodeTask) -> Result<f64> {
+fn unpacked_per_byte(task: &EncodeTask, stored: Arc<dyn ByteSource>) -> Result<f64> {
     let format: SourceFormat = serde_json::from_slice(&task.format_json)
         .map_err(|e| Error::new(ErrorKind::Internal, &task.path, e))?;
-    let location = with_access(&task.path, &task.source_access);
-    Ok(packed_ratio(&location, format.compression).unwrap_or(1.0))
+    Ok(packed_ratio(stored, format.compression).unwrap_or(1.0))
 }
 
 /// Bytes that runs may take: free space of the file system, within the quota.

@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::scheduler::AttemptName;
 use crate::service::JobState;
+use crate::spread::{Opener, Spread};
 use crate::store::{Commit, EmbeddedStore, StateStore, Txn};
 use crate::target::{Target, regions_in_flight};
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use thunderhead_types::{
     Clock, Epoch, Error, ErrorKind, KeyRange, Result, SystemClock, fail_point,
 };
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Messages between leader and agent that may wait. Tasks in flight are bounded by slots; this only keeps
@@ -57,15 +59,26 @@ pub(crate) fn check(job: &Job) -> Result<()> {
     refuse_unsupported(job)
 }
 
+/// Refuses what one process does not do, too.
+fn check_here(job: &Job) -> Result<()> {
+    refuse_unsupported(job)?;
+    if job.source_agents == 0 {
+        return Ok(());
+    }
+    let cause = "one process has no agents that hold the source";
+    let error = Error::new(ErrorKind::Config, "thunderhead.source-agents", cause);
+    Err(error.advice("leave it out, or `thunderhead submit` the job to a fleet"))
+}
+
 /// The plan of a job, without writing anything.
 pub async fn dry_run(job: &Job, stop: &CancellationToken) -> Result<JobPlan> {
-    refuse_unsupported(job)?;
+    check_here(job)?;
     let tree = scan_source(job)?;
     let target = Target::connect(job, stop.clone()).await?;
     let prepared = prepare(
         job,
         &target,
-        &tree,
+        (&tree, &Opener::new(job, None)),
         &fingerprint::identity(job, &tree),
         Vec::new(),
         Sizing::here(job),
@@ -78,7 +91,7 @@ pub async fn dry_run(job: &Job, stop: &CancellationToken) -> Result<JobPlan> {
 /// Runs a job to its end, or continues one.
 pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Result<Report> {
     let start = Instant::now();
-    refuse_unsupported(job)?;
+    check_here(job)?;
     let tree = scan_source(job)?;
     let store = open_store(&job.sorted_kv_dir)?;
     let epoch = store.lead().await?;
@@ -100,7 +113,7 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
     }
     let begun = begin(
         job,
-        &tree,
+        (&tree, &Opener::new(job, None)),
         (store.as_ref(), (epoch, 0)),
         &target,
         &job_id,
@@ -148,6 +161,8 @@ pub async fn run(job: &Job, progress: Progress, stop: CancellationToken) -> Resu
 pub(crate) struct FleetRun {
     /// The job.
     pub(crate) job: Job,
+    /// Its source, where agents hold it.
+    pub(crate) spread: Option<Arc<Spread>>,
     /// Its id.
     pub(crate) job_id: String,
     /// Its record.
@@ -209,9 +224,9 @@ pub(crate) async fn run_in_fleet(run: FleetRun) -> Result<Done> {
 }
 
 /// What did not begin for want of the cluster may be tried again.
-fn not_begun(error: Error) -> Error {
+pub(crate) fn not_begun(error: Error) -> Error {
     match error.kind {
-        ErrorKind::Cluster => Error {
+        ErrorKind::Cluster if error.place != NOT_BEGUN => Error {
             cause: format!("{}: {}", error.place, error.cause),
             place: NOT_BEGUN.to_owned(),
             ..error
@@ -222,10 +237,11 @@ fn not_begun(error: Error) -> Error {
 
 /// The target, the plan, and what it was made of.
 async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared, String)> {
-    let scan = run.job.clone();
-    let tree = tokio::task::spawn_blocking(move || scan_source(&scan))
-        .await
-        .map_err(|e| Error::new(ErrorKind::Internal, "source", e))??;
+    let (scan, opener) = (run.job.clone(), Opener::new(&run.job, run.spread.clone()));
+    let tree = match &run.spread {
+        None => prepare::reading(move || scan_source(&scan)).await?,
+        Some(spread) => spread.tree().await?,
+    };
     let target = Target::connect(&run.job, run.stop.clone()).await?;
     let slots = run.fleet.status().borrow().encode_slots();
     let sizing = Sizing {
@@ -235,7 +251,7 @@ async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared, String)> {
     let state = (run.store.as_ref(), run.fleet.planned_at());
     let prepared = begin(
         &run.job,
-        &tree,
+        (&tree, &opener),
         state,
         &target,
         &run.job_id,
@@ -247,6 +263,17 @@ async fn begin_in_fleet(run: &FleetRun) -> Result<(Target, Prepared, String)> {
 }
 
 async fn lead_in_fleet(run: &FleetRun, new_job: NewJob) -> Led {
+    // Ends with this job.
+    let mut watching = JoinSet::new();
+    if let Some(spread) = &run.spread {
+        if let Err(over) = run.fleet.sees(&run.job_id, spread.sight()).await {
+            return Led {
+                result: Err(over),
+                handed_on: true,
+            };
+        }
+        watching.spawn(Arc::clone(spread).watch(run.fleet.clone(), run.job_id.clone()));
+    }
     let leading = run.fleet.lead(new_job);
     tokio::pin!(leading);
     let result = tokio::select! {
@@ -273,7 +300,7 @@ fn open_store(dir: &Path) -> Result<Arc<EmbeddedStore>> {
 /// Everything before the first task: prepared and recorded. `first` is committed before the tables are.
 async fn begin(
     job: &Job,
-    tree: &SourceTree,
+    (tree, opener): (&SourceTree, &Opener),
     (store, planned_at): (&dyn StateStore, AttemptName),
     target: &Target,
     job_id: &str,
@@ -281,7 +308,11 @@ async fn begin(
     first: Txn,
 ) -> Result<Prepared> {
     let known = recorded(store, job_id, target.pd.cluster_id()).await?;
-    let mut prepared = prepare(job, target, tree, job_id, known, sizing, false).await?;
+    let source = (tree, opener);
+    let prepared = prepare(job, target, source, job_id, known, sizing, false).await;
+    // First: who was not there is the cause of whatever else is wrong.
+    opener.was_read()?;
+    let mut prepared = prepared?;
     commit(store, planned_at.0, first).await?;
     record(store, planned_at, target, &mut prepared).await?;
     // After they were recorded: the access to a store may hold credentials and stays in memory.

@@ -60,8 +60,8 @@ const DURATIONS_MIN: usize = 3;
 /// An attempt is a straggler when it takes this many times the median.
 const STRAGGLER_RATIO: u32 = 3;
 
-/// See the module. A queue's `place` is the directory of the source for an encode task, the agent that holds
-/// most of the range for an ingest task, empty where it does not matter.
+/// See the module. A queue's `place` says where the source of an encode task can be read (its directory, or the agents
+/// that hold the file), and which agent holds most of the range for an ingest task; empty where it does not matter.
 #[derive(Debug, Default)]
 pub struct Scheduler {
     queues: BTreeMap<(TaskKind, String), BTreeSet<u64>>,
@@ -299,6 +299,17 @@ impl Scheduler {
     /// Number of queued tasks of `kind`.
     pub fn queued(&self, kind: TaskKind) -> usize {
         self.queues(kind).map(|(_, tasks)| tasks.len()).sum()
+    }
+
+    /// Takes out what is queued of `kind`, to be queued elsewhere; delays stay.
+    pub(crate) fn take_queue(&mut self, kind: TaskKind) -> Vec<u64> {
+        let of_kind = |(k, _): &(TaskKind, String), _: &mut BTreeSet<u64>| *k == kind;
+        let taken = self.queues.extract_if(.., of_kind);
+        let taken: Vec<u64> = taken.flat_map(|(_, tasks)| tasks).collect();
+        for task in &taken {
+            self.queued.remove(task);
+        }
+        taken
     }
 
     /// Forgets what is queued; what is in flight goes on.

@@ -18,6 +18,9 @@ use thunderhead_net::Security;
 
 /// How long anything in a test's fleet may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long etcd may take to listen, and on how many ports it may try.
+const ETCD_PATIENCE: Duration = Duration::from_secs(40);
+const PORTS_TRIED: usize = 4;
 /// Leases are short, so that tests need not wait long for a takeover.
 pub const LEASE: Duration = Duration::from_secs(2);
 
@@ -51,14 +54,30 @@ impl Etcd {
 
     /// On an address of this machine.
     pub fn start_on(dir: &Path, host: &str) -> io::Result<Self> {
-        let ports = (free_port(), free_port());
-        Self::start_with(dir, host, ports, &Security::default())
+        Self::start_somewhere(dir, host, &Security::default())
     }
 
     /// With certificates, which it also asks its clients for.
     pub fn start_secured(dir: &Path, security: &Security) -> io::Result<Self> {
-        let ports = (free_port(), free_port());
-        Self::start_with(dir, "127.0.0.1", ports, security)
+        Self::start_somewhere(dir, "127.0.0.1", security)
+    }
+
+    /// On other ports when somebody took those that were free a moment ago.
+    fn start_somewhere(dir: &Path, host: &str, security: &Security) -> io::Result<Self> {
+        for _ in 1..PORTS_TRIED {
+            let started = Self::start_with(dir, host, (free_port(), free_port()), security);
+            match started {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    eprintln!("etcd is started again on other ports: {error}");
+                    std::fs::remove_dir_all(dir.join("data")).or_else(|e| match e.kind() {
+                        io::ErrorKind::NotFound => Ok(()),
+                        _ => Err(e),
+                    })?;
+                }
+                started => return started,
+            }
+        }
+        Self::start_with(dir, host, (free_port(), free_port()), security)
     }
 
     /// Kills it and starts it again: same data, same address, the certificates as they are now.
@@ -116,17 +135,24 @@ impl Etcd {
             .map_err(|e| {
                 io::Error::new(e.kind(), format!("etcd (Debian package etcd-server): {e}"))
             })?;
-        let etcd = Self {
+        let mut etcd = Self {
             child,
             dir: dir.to_owned(),
             host: host.to_owned(),
             ports,
             security: security.clone(),
         };
-        wait_until("etcd to listen", PATIENCE, || {
-            std::net::TcpStream::connect((host, ports.0)).is_ok()
+        // Somebody else may answer on its port: what counts is what it says.
+        let mut ended = None;
+        wait_until("etcd to listen", ETCD_PATIENCE, || {
+            ended = etcd.child.try_wait().ok().flatten();
+            let log = std::fs::read_to_string(dir.join("etcd.log")).unwrap_or_default();
+            ended.is_some() || log.contains("ready to serve client requests")
         })?;
-        Ok(etcd)
+        match ended {
+            None => Ok(etcd),
+            Some(status) => Err(io::Error::other(format!("etcd ended: {status}"))),
+        }
     }
 
     /// Its address for clients.
@@ -191,6 +217,9 @@ impl Etcd {
         Ok(rustix::process::kill_process(pid, signal)?)
     }
 }
+
+/// A place in a coordinator that only a source of agents leads to: tried where those are.
+pub const SOURCE_POINT: &str = "source";
 
 const DDL: [&str; 3] = [
     "CREATE DATABASE d",
@@ -419,7 +448,41 @@ impl Fleet {
         self.start_agent(name, Some(("THUNDERHEAD_RUN_STORE", run_store)), extra)
     }
 
+    /// Starts an agent, with a fail point armed if wanted, on a host where [`Fleet::host_data`] is `files`: everybody
+    /// else finds nothing there.
+    pub fn agent_with_files(
+        &self,
+        name: &str,
+        files: &Path,
+        point: Option<&str>,
+        extra: &[&str],
+    ) -> Process {
+        let over = self.bench.path("hosts");
+        let data = self.host_data();
+        let readable = ["--readable", data.to_str().expect("a UTF-8 path")];
+        let extra = [&readable, extra].concat();
+        let variable = point.map(|point| ("THUNDERHEAD_FAIL_POINT", point));
+        self.start_agent_on(Some((&over, files)), name, variable, &extra)
+    }
+
+    /// The source directory of hosts with files of their own.
+    pub fn host_data(&self) -> PathBuf {
+        let over = self.bench.path("hosts");
+        std::fs::create_dir_all(&over).expect("a directory");
+        over.join("data")
+    }
+
     fn start_agent(&self, name: &str, variable: Option<(&str, &str)>, extra: &[&str]) -> Process {
+        self.start_agent_on(None, name, variable, extra)
+    }
+
+    fn start_agent_on(
+        &self,
+        mounts: Option<(&Path, &Path)>,
+        name: &str,
+        variable: Option<(&str, &str)>,
+        extra: &[&str],
+    ) -> Process {
         let log = self.bench.path(&format!("agent-{name}.log"));
         let (address, dir) = (self.address(), self.sort_dir(name));
         let dir = dir.to_str().expect("a UTF-8 path");
@@ -441,9 +504,10 @@ impl Fleet {
             .map(|network| format!("{}:0", network.address(host)));
         args.extend(listen.iter().flat_map(|listen| ["--listen", listen]));
         args.extend(extra);
-        let started = match variable {
-            Some(variable) => Process::start_with(variable, &args, &log),
-            None => Process::start_in(self.namespace(host).as_deref(), &args, &log),
+        let started = match (mounts, variable) {
+            (Some(mounts), variable) => Process::start_on_host(mounts, variable, &args, &log),
+            (None, Some(variable)) => Process::start_with(variable, &args, &log),
+            (None, None) => Process::start_in(self.namespace(host).as_deref(), &args, &log),
         };
         started.expect("an agent starts")
     }
@@ -598,5 +662,25 @@ pub async fn nothing_is_open(bench: &Bench) {
     for store in state["stores"].as_array().into_iter().flatten() {
         assert_eq!(store["import_mode"], false, "{store}");
         assert_eq!(store["force_partition_ranges"], 0, "{store}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn etcd_on_a_port_that_somebody_took_is_an_error_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let started = std::time::Instant::now();
+        let ports = (port, free_port());
+        let failed = Etcd::start_with(dir.path(), "127.0.0.1", ports, &Security::default());
+        assert!(failed.is_err());
+        assert!(started.elapsed() < ETCD_PATIENCE / 2);
+        // What it left behind is no hindrance elsewhere.
+        Etcd::start_somewhere(dir.path(), "127.0.0.1", &Security::default()).unwrap();
     }
 }

@@ -51,6 +51,46 @@ impl Process {
         Self::launch(namespace, None, args, log)
     }
 
+    /// Starts it where `over` holds one directory with its own name for `real`, which nobody else sees: a host with
+    /// files of its own. `over` is a directory that is empty for all others.
+    pub fn start_on_host(
+        (over, real): (&Path, &Path),
+        variable: Option<(&str, &str)>,
+        args: &[&str],
+        log: &Path,
+    ) -> io::Result<Self> {
+        let mut command = Command::new("unshare");
+        // Becomes the program: its pid is the program's.
+        let script = "mount -t tmpfs none \"$1\" && mkdir \"$1/data\" && mount --bind \"$2\" \"$1/data\" \
+                      && shift 2 && exec \"$@\"";
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ]);
+        command.args([over, real]).arg(binary()).args(args);
+        if let Some((name, value)) = variable {
+            command.env(name, value);
+        }
+        Self::spawn(&mut command, log)
+    }
+
+    /// Whether the kernel lets processes have mounts of their own, and why not.
+    pub fn can_have_mounts() -> Result<(), String> {
+        let script = "mount -t tmpfs none /mnt";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+        let output = command.output().map_err(|e| e.to_string())?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
     fn launch(
         namespace: Option<&str>,
         variable: Option<(&str, &str)>,

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use thunderhead_tests::clashes;
-use thunderhead_tests::fleet::{Fleet, nothing_is_open, sums, tables};
+use thunderhead_tests::fleet::{Fleet, SOURCE_POINT, nothing_is_open, sums, tables};
 use thunderhead_tests::import::Bench;
 use thunderhead_tests::process::Process;
 
@@ -177,6 +177,7 @@ fn every_fail_point_of_the_product_is_in_the_matrix() {
         .iter()
         .map(|case| case.point)
         .chain(of_conflicts)
+        .chain([SOURCE_POINT])
         .map(|point| name_of(point).to_owned())
         .collect();
     assert_eq!(found, tried);

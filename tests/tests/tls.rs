@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
+use thunderhead_cluster::{SqlTls, TidbClient, TidbOptions};
 use thunderhead_net::{Security, Server, ServerTls, bind};
 use thunderhead_tests::certificates::{authority, write};
 use thunderhead_tests::import::Bench;
@@ -84,4 +85,41 @@ async fn a_server_shows_its_new_certificate_without_a_restart() {
     tokio::time::timeout(Duration::from_secs(30), answered)
         .await
         .expect("the new certificate is shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_tidb_takes_new_certificates_of_a_new_authority_for_its_next_connections() {
+    let certs = tempfile::tempdir().unwrap();
+    let (old, new) = (authority(), authority());
+    let server = write(certs.path(), "server", &old, &old);
+    let client = write(certs.path(), "client", &old, &old);
+    let path = |p: &Option<PathBuf>| p.clone().unwrap().to_string_lossy().into_owned();
+    let (ca, cert, key) = (path(&server.ca), path(&server.cert), path(&server.key));
+    let bench = Bench::start(&["--ca", &ca, "--cert", &cert, "--key", &key]);
+    let connect = |security: &Security| {
+        TidbClient::connect(TidbOptions {
+            host: "127.0.0.1".to_owned(),
+            port: bench.sandbox.sql_port,
+            user: "root".to_owned(),
+            password: String::new(),
+            status_port: bench.sandbox.status_port,
+            security: security.clone(),
+            sql_tls: SqlTls::Verify,
+        })
+    };
+    let tidb = connect(&client).await.unwrap();
+    write(certs.path(), "server", &new, &new);
+    write(certs.path(), "client", &new, &new);
+    // The server has its new one when it lets in who knows no other.
+    let probe = write(certs.path(), "probe", &new, &new);
+    let taken = async { while connect(&probe).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(30), taken)
+        .await
+        .expect("the server takes its new certificate");
+    // The client has one connection, from before; these need more.
+    let ask = || tidb.query("SELECT 1");
+    let (a, b, c) = tokio::join!(ask(), ask(), ask());
+    for answer in [a, b, c] {
+        assert_eq!(answer.unwrap().len(), 1);
+    }
 }

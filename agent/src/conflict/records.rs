@@ -6,6 +6,7 @@ use crate::encode::{Maps, chunk_of, format, refusal, source_of};
 use crate::existing::{Reader, not_encoded};
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::io;
 use thunderhead_codec::datum::Datum;
 use thunderhead_codec::keys::{INT_RECORD_LEN, PREFIX_LEN, TableKey, parse};
 use thunderhead_codec::schema::TableInfo;
@@ -217,7 +218,13 @@ fn read_rows(
     let mut format = format(task)?;
     // Whether malformed records were tolerated is settled; they are none of those that are looked for.
     format.skip_malformed = true;
-    let source = match source_of(task, &format) {
+    let there = source_of(task, &format).and_then(|source| match source.identity() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(Error::new(ErrorKind::Data, source.name(), e))
+        }
+        _ => Ok(source),
+    });
+    let source = match there {
         Ok(source) => source,
         Err(error) => {
             // Not every agent of a fleet reads every source: what is counted and decided does not depend on it.

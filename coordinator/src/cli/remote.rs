@@ -479,7 +479,10 @@ fn status_text(view: &JobView, answer: &Value) -> Result<String> {
         text += &progress_text(&p);
         text += &agents_text(&parse::<Vec<AgentStatus>>(answer["agents"].clone())?);
     } else if view.state == JobState::Running {
-        text += "preparing: reading the source and checking the target\n";
+        text += &match view.waiting_for.as_str() {
+            "" => "preparing: reading the source and checking the target\n".to_owned(),
+            what => format!("waits for {what}\n"),
+        };
     }
     Ok(text)
 }

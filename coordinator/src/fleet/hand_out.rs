@@ -64,7 +64,7 @@ impl Fleet {
             }
             let mut scheduler = std::mem::take(&mut job.leader.scheduler);
             let name = (self.epoch, self.attempts.given() + 1);
-            let reads = |place: &str| member.reads(place);
+            let reads = |place: &str| member.reads(agent, place);
             let taken =
                 scheduler.take(kind, agent, name, now, reads, |task| job.leader.ready(task));
             job.leader.scheduler = scheduler;
@@ -131,11 +131,12 @@ impl Fleet {
             let TaskRef::Chunk { table, number } = TaskRef::from_id(task_id) else {
                 continue;
             };
-            let path = &self.jobs[at].leader.tables[table].chunks[&number].path;
+            let place = self.jobs[at].leader.place_of(table, number);
             let idle = self
                 .members
                 .iter()
-                .filter(|(name, m)| **name != slow && m.free(TaskKind::Encode) > 0 && m.reads(path))
+                .filter(|(name, m)| **name != slow && m.free(TaskKind::Encode) > 0)
+                .filter(|(name, m)| m.reads(name, place))
                 .max_by_key(|(_, m)| m.free(TaskKind::Encode))
                 .map(|(name, _)| name.clone());
             let Some(idle) = idle else { continue };

@@ -3,6 +3,7 @@
 use super::status::AgentStatus;
 use crate::leader::Held;
 use crate::scheduler::TaskKind;
+use crate::spread;
 use std::collections::{BTreeMap, BTreeSet};
 use thunderhead_proto::thunderhead::{
     CoordinatorMessage, DropRuns, Hello, Progress, coordinator_message::Body as Order,
@@ -102,15 +103,9 @@ impl Member {
         *count = u32::try_from(i64::from(*count) + by).unwrap_or(0);
     }
 
-    /// Whether it can read source files of this directory.
-    pub(super) fn reads(&self, path: &str) -> bool {
-        path.is_empty()
-            || self.hello.readable.is_empty()
-            || self.hello.readable.iter().any(|root| {
-                let root = root.trim_end_matches('/');
-                path.strip_prefix(root)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
+    /// Whether it, whose name is `agent`, can read the source files of this place.
+    pub(super) fn reads(&self, agent: &str, place: &str) -> bool {
+        spread::reads(place, agent, &self.hello.readable)
     }
 
     /// Takes what it says of itself.
@@ -220,6 +215,8 @@ impl Member {
             state: state.to_owned(),
             reason: self.reason.clone(),
             address: self.hello.address.clone(),
+            session: self.session,
+            readable: self.hello.readable.clone(),
             encoding: busy(TaskKind::Encode),
             encode_slots: self.hello.encode_slots,
             ingesting: busy(TaskKind::Ingest),

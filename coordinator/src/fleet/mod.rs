@@ -9,15 +9,20 @@
 //! A loop has one epoch. When the store says that it no longer leads, it ends, and says so to every job.
 
 mod hand_out;
+mod handle;
 mod member;
 mod members;
 pub mod status;
+
+pub use handle::FleetHandle;
 
 use crate::job::Table;
 use crate::leader::{Leader, Steps};
 use crate::progress::Progress;
 use crate::scheduler::{Attempts, TaskKind};
+use crate::spread::{self, Sight};
 use crate::store::StateStore;
+use handle::Command;
 use member::Member;
 use members::Messages;
 use status::{AgentStatus, FleetStatus, JobStatus};
@@ -81,17 +86,6 @@ pub struct NewJob {
     pub agents: BTreeSet<String>,
 }
 
-/// What the loop is asked for.
-enum Command {
-    Lead(Box<NewJob>, oneshot::Sender<Result<Vec<Table>>>),
-    Pause(String, bool),
-    Cancel(String),
-    Limit(String, u64),
-    Drain(String, oneshot::Sender<bool>),
-    DropRuns(String),
-    Forget(String),
-}
-
 /// What an agent's session tells the loop. Moved once, through a bounded channel: no box needed.
 #[allow(clippy::large_enum_variant)]
 pub enum Event {
@@ -118,139 +112,6 @@ pub enum Event {
         /// Which of its sessions.
         session: u64,
     },
-}
-
-/// A running loop as others see it. Cheap to clone.
-#[derive(Clone)]
-pub struct FleetHandle {
-    epoch: Epoch,
-    attempts: Attempts,
-    events: mpsc::Sender<Event>,
-    commands: mpsc::Sender<Command>,
-    status: watch::Receiver<Arc<FleetStatus>>,
-    sessions: Arc<std::sync::atomic::AtomicU64>,
-    over: CancellationToken,
-}
-
-fn ended() -> Error {
-    Error::new(
-        ErrorKind::Cancelled,
-        "leader",
-        "this coordinator no longer leads",
-    )
-    .advice("nothing to do: the next leader goes on")
-}
-
-impl FleetHandle {
-    /// The epoch of the loop.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// What is planned now is planned in this epoch, after so many attempts.
-    pub fn planned_at(&self) -> (Epoch, u32) {
-        (self.epoch, self.attempts.given())
-    }
-
-    /// Whether the loop has ended: what a job came to then is not its end.
-    pub fn is_over(&self) -> bool {
-        self.over.is_cancelled()
-    }
-
-    /// Where sessions send their events.
-    pub fn events(&self) -> mpsc::Sender<Event> {
-        self.events.clone()
-    }
-
-    /// A number that no other session has.
-    pub fn new_session(&self) -> u64 {
-        self.sessions
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// The newest status.
-    pub fn status(&self) -> watch::Receiver<Arc<FleetStatus>> {
-        self.status.clone()
-    }
-
-    /// Connects an agent of this process.
-    pub async fn connect(
-        &self,
-        agent: &str,
-        link: mpsc::Sender<CoordinatorMessage>,
-        mut reports: mpsc::Receiver<AgentMessage>,
-    ) {
-        let (events, session) = (self.events(), self.new_session());
-        let agent = agent.to_owned();
-        tokio::spawn(async move {
-            let connected = Event::Connected {
-                agent: agent.clone(),
-                session,
-                link,
-            };
-            if events.send(connected).await.is_err() {
-                return;
-            }
-            while let Some(message) = reports.recv().await {
-                if events
-                    .send(Event::Message { session, message })
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            let _ = events.send(Event::Closed { agent, session }).await;
-        });
-    }
-
-    /// Leads a job to its end; gives the tables back with all their records.
-    ///
-    /// # Errors
-    /// The job's first failure; `Cancelled` when it was cancelled or the loop ended.
-    pub async fn lead(&self, job: NewJob) -> Result<Vec<Table>> {
-        let (done, result) = oneshot::channel();
-        self.command(Command::Lead(Box::new(job), done)).await?;
-        result.await.map_err(|_| ended())?
-    }
-
-    /// Stops handing out tasks of a job, or goes on.
-    pub async fn pause(&self, job: &str, pause: bool) -> Result<()> {
-        self.command(Command::Pause(job.to_owned(), pause)).await
-    }
-
-    /// Ends a job; what is in work ends first.
-    pub async fn cancel(&self, job: &str) -> Result<()> {
-        self.command(Command::Cancel(job.to_owned())).await
-    }
-
-    /// Changes a job's limit of bytes per second and store.
-    pub async fn limit(&self, job: &str, bytes_per_second: u64) -> Result<()> {
-        self.command(Command::Limit(job.to_owned(), bytes_per_second))
-            .await
-    }
-
-    /// Lets an agent end what it has and leave. False when there is no such agent.
-    pub async fn drain(&self, agent: &str) -> Result<bool> {
-        let (known, answer) = oneshot::channel();
-        self.command(Command::Drain(agent.to_owned(), known))
-            .await?;
-        answer.await.map_err(|_| ended())
-    }
-
-    /// Lets every agent delete what it holds of a job.
-    pub async fn drop_runs(&self, job: &str) -> Result<()> {
-        self.command(Command::DropRuns(job.to_owned())).await
-    }
-
-    /// Nobody will lead this job: agents may forget what they keep for it.
-    pub async fn forget(&self, job: &str) -> Result<()> {
-        self.command(Command::Forget(job.to_owned())).await
-    }
-
-    async fn command(&self, command: Command) -> Result<()> {
-        self.commands.send(command).await.map_err(|_| ended())
-    }
 }
 
 /// A job being led.
@@ -281,6 +142,8 @@ pub struct Fleet {
     early: BTreeMap<String, Messages>,
     /// Jobs that are recorded but not led yet.
     coming: BTreeSet<String>,
+    /// Who holds the files of jobs that are not led yet.
+    sights: BTreeMap<String, Arc<Sight>>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<Event>,
     status: watch::Sender<Arc<FleetStatus>>,
@@ -325,6 +188,7 @@ impl Fleet {
             jobs: Vec::new(),
             early: BTreeMap::new(),
             coming,
+            sights: BTreeMap::new(),
             commands,
             events,
             status,
@@ -452,6 +316,15 @@ impl Fleet {
                     self.share_limits();
                 }
             }
+            Command::Fail(job, error) => {
+                if let Some(at) = self.job_at(&job) {
+                    self.end_with(at, error);
+                }
+            }
+            Command::Sees(job, sight) => match self.job_at(&job) {
+                Some(at) => self.jobs[at].leader.see(sight),
+                None => drop(self.sights.insert(job, sight)),
+            },
             Command::Drain(agent, known) => {
                 let epoch = self.epoch;
                 let member = self.members.get_mut(&agent);
@@ -468,6 +341,7 @@ impl Fleet {
             Command::Forget(job) => {
                 self.coming.remove(&job);
                 self.early.remove(&job);
+                self.sights.remove(&job);
             }
         }
         self.publish(true);
@@ -493,6 +367,7 @@ impl Fleet {
                 .or_insert_with(|| Member::absent(now));
         }
         leader.agents = self.ingesting();
+        leader.sight = self.sights.remove(&job.job_id);
         let result = leader.start().await;
         self.coming.remove(&job.job_id);
         self.jobs.push(Led {
@@ -524,11 +399,17 @@ impl Fleet {
     }
 
     fn cancel(&mut self, at: usize) {
-        let job = &mut self.jobs[at];
-        job.cancelled = true;
+        self.jobs[at].cancelled = true;
         let error = Error::new(ErrorKind::Cancelled, "", "the job was cancelled")
             .advice("TRUNCATE its tables before importing them again: parts may be in the cluster");
+        self.end_with(at, error);
+    }
+
+    /// Ends what is in work, too.
+    fn end_with(&mut self, at: usize, error: Error) {
+        let job = &mut self.jobs[at];
         job.leader.fail(error);
+        job.dirty = true;
         let job_id = job.leader.job_id().to_owned();
         let running: Vec<(u64, String)> = job
             .leader
@@ -634,7 +515,11 @@ impl Fleet {
     /// A directory of the source that nobody here can read, while chunks of it are open.
     fn unread<'a>(&self, leader: &'a Leader) -> Option<&'a str> {
         let mut places = leader.scheduler.places(TaskKind::Encode);
-        places.find(|place| !self.members.values().any(|m| m.here() && m.reads(place)))
+        let reads = |place: &str| {
+            let mut members = self.members.iter();
+            members.any(|(name, m)| m.here() && m.reads(name, place))
+        };
+        places.find(|place| !reads(place))
     }
 
     fn job_status(&self, job: &Led, agents: &[AgentStatus]) -> JobStatus {
@@ -653,7 +538,7 @@ impl Fleet {
             ""
         };
         let waiting_for = match self.unread(leader) {
-            Some(place) if waiting_for.is_empty() => format!("agents that can read {place}"),
+            Some(place) if waiting_for.is_empty() => spread::who_reads(place),
             _ => waiting_for.to_owned(),
         };
         JobStatus {

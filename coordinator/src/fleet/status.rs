@@ -38,6 +38,12 @@ pub struct AgentStatus {
     pub reason: String,
     /// Where it serves its runs.
     pub address: String,
+    /// Tells its sessions apart.
+    #[serde(skip)]
+    pub session: u64,
+    /// Source roots that it announced; empty = it reads everything.
+    #[serde(default)]
+    pub readable: Vec<String>,
     /// Encode tasks in work.
     pub encoding: u32,
     /// Encode tasks at a time.
@@ -61,6 +67,13 @@ pub struct AgentStatus {
     /// Of late; more than 1000 when several waited at a time.
     #[serde(default)]
     pub blocked_ms_per_second: BTreeMap<String, u64>,
+}
+
+impl AgentStatus {
+    /// Whether it is connected.
+    pub(crate) fn is_here(&self) -> bool {
+        self.state != "away" && self.state != "lost"
+    }
 }
 
 /// One job being led.

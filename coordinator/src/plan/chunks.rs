@@ -5,6 +5,7 @@
 //! then, and its row ids leave a gap behind them. Where the ids of the table could run out that way, the rows of
 //! all its files are counted first.
 
+use crate::spread::Opener;
 use std::sync::Arc;
 use thunderhead_agent::Look;
 use thunderhead_codec::schema::TableInfo;
@@ -13,8 +14,7 @@ use thunderhead_codec::table::row_numbers_max;
 use thunderhead_config::{FileFormat, Job, SourceFile, SourceFormat, SourceTable};
 use thunderhead_proto::thunderhead::EncodeTask;
 use thunderhead_source::{
-    ByteSource, Chunk, SourceError, SplitPolicy, plan_records, read_columns, rows_max,
-    side_by_side, source_at, store::with_access,
+    ByteSource, Chunk, SplitPolicy, plan_records, read_columns, rows_max, side_by_side,
 };
 use thunderhead_types::{Error, ErrorKind, Result};
 
@@ -26,15 +26,15 @@ const CHUNKS_PER_THREAD: u64 = 4;
 const FILES_AT_ONCE: usize = 8;
 
 /// A table whose files are wanted as chunks.
-pub(crate) struct Wanted<'a> {
-    pub(crate) source: &'a SourceTable,
-    pub(crate) info: &'a TableInfo,
+pub(crate) struct Wanted {
+    pub(crate) source: SourceTable,
+    pub(crate) info: TableInfo,
     /// The first free id of the target table.
     pub(crate) first_row_id: i64,
 }
 
 /// A file as it will be read.
-pub(crate) struct FilePlan {
+struct FilePlan {
     file: SourceFile,
     source: Arc<dyn ByteSource>,
     format: SourceFormat,
@@ -52,16 +52,17 @@ struct Cutting {
     scarce: bool,
 }
 
-/// The files of all `tables`, table by table and in source order.
+/// The encode tasks of all `tables`, table by table and in source order. Reads files: see [`crate::prepare::reading`].
 ///
 /// # Errors
 /// What is wrong with a file, with its place; what the encoder cannot do, before anything is written.
-pub(crate) fn plan_files(
+pub(crate) fn plan_tasks(
     job: &Job,
+    opener: &Opener,
     threads: u32,
-    tables: &[Wanted<'_>],
+    tables: &[Wanted],
     session: &Session,
-) -> Result<Vec<Vec<FilePlan>>> {
+) -> Result<Vec<Vec<EncodeTask>>> {
     let cuttings: Vec<Cutting> = tables
         .iter()
         .map(|table| Cutting::of(job, threads, table))
@@ -73,17 +74,20 @@ pub(crate) fn plan_files(
         .collect();
     let planned = side_by_side(files.len(), FILES_AT_ONCE, |at| {
         let (n, file) = files[at];
-        plan_file(job, file, tables[n].info, session, &cuttings[n])
+        plan_file(job, (file, opener), &tables[n].info, session, &cuttings[n])
     })?;
     let mut by_table: Vec<Vec<FilePlan>> = tables.iter().map(|_| Vec::new()).collect();
     for ((n, _), plan) in files.into_iter().zip(planned) {
         by_table[n].push(plan);
     }
-    Ok(by_table)
+    let files = by_table.into_iter().zip(tables);
+    files
+        .map(|(files, table)| tasks(files, table.first_row_id))
+        .collect()
 }
 
 impl Cutting {
-    fn of(job: &Job, threads: u32, table: &Wanted<'_>) -> Self {
+    fn of(job: &Job, threads: u32, table: &Wanted) -> Self {
         let per_thread = table.source.bytes() / (u64::from(threads) * CHUNKS_PER_THREAD).max(1);
         let bounds = table.source.data_files.iter().map(bound);
         let all = bounds.fold(table.first_row_id.unsigned_abs(), u64::saturating_add);
@@ -93,7 +97,7 @@ impl Cutting {
                 true => SplitPolicy::NextTerminator,
                 false => SplitPolicy::Cut,
             },
-            scarce: all > row_numbers_max(table.info),
+            scarce: all > row_numbers_max(&table.info),
         }
     }
 }
@@ -105,18 +109,18 @@ fn bound(file: &SourceFile) -> u64 {
 
 fn plan_file(
     job: &Job,
-    file: &SourceFile,
+    (file, opener): (&SourceFile, &Opener),
     info: &TableInfo,
     session: &Session,
     cutting: &Cutting,
 ) -> Result<FilePlan> {
-    let at_file = |e: SourceError| Error {
+    let at_file = |e: Error| Error {
         place: file.path.display().to_string(),
-        ..e.into()
+        ..e
     };
     let format = job.format_of(file);
-    let location = with_access(&file.path.to_string_lossy(), job.source_access.reveal());
-    let source = source_at(&location, format.compression).map_err(at_file)?;
+    let opened = opener.open(&file.path, format.compression);
+    let source = opened.map_err(at_file)?;
     let columns = columns_of(&source, &format, info, session)?;
     // Parquet says itself how many rows it has.
     let look = match format.kind {
@@ -160,7 +164,7 @@ fn plan_file(
 ///
 /// # Errors
 /// When its row ids do not suffice.
-pub(crate) fn tasks(files: Vec<FilePlan>, first_row_id: i64) -> Result<Vec<EncodeTask>> {
+fn tasks(files: Vec<FilePlan>, first_row_id: i64) -> Result<Vec<EncodeTask>> {
     let mut tasks = Vec::new();
     let mut next_file = first_row_id;
     for plan in files {

@@ -98,9 +98,12 @@ async fn jobs(State(shared): State<Arc<Shared>>) -> Answer {
 
 async fn job(State(shared): State<Arc<Shared>>, Path(job): Path<String>) -> Answer {
     let term = term(&shared).await?;
-    let view = term.jobs.view(&job).await?;
+    let mut view = term.jobs.view(&job).await?;
     let status = term.fleet.status().borrow().clone();
     let progress = status.jobs.iter().find(|j| j.job == view.job);
+    if progress.is_some() {
+        view.waiting_for.clear();
+    }
     Ok(Json(json!({
         "job": view, "progress": progress, "agents": status.agents, "epoch": status.epoch,
     })))

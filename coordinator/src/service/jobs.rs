@@ -3,11 +3,14 @@
 
 use super::Shared;
 use super::secrets::Secrets;
+use super::source::{Found, names};
 use crate::done::Done;
 use crate::fleet::FleetHandle;
 use crate::job::{self, JobRecord};
+use crate::prepare::reading;
 use crate::progress::Progress;
 use crate::run::{self, FleetRun};
+use crate::spread;
 use crate::store::{Commit, StateStore, Txn};
 use crate::target::Target;
 use parking_lot::Mutex;
@@ -93,6 +96,9 @@ pub struct JobView {
     pub ended_ms: Option<u64>,
     /// Tables.
     pub tables: usize,
+    /// What it waits for before it can begin.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub waiting_for: String,
     /// Why it failed.
     #[serde(default)]
     pub error: Option<JobError>,
@@ -131,20 +137,40 @@ impl From<JobError> for Error {
     }
 }
 
-struct Entry {
-    record: JobRecord,
+pub(super) struct Entry {
+    pub(super) record: JobRecord,
     /// Ends the runner; the job is cancelled.
     cancel: CancellationToken,
+    /// What kept it from beginning.
+    waiting_for: String,
+}
+
+impl Entry {
+    fn new(record: JobRecord) -> Self {
+        Self {
+            record,
+            cancel: CancellationToken::new(),
+            waiting_for: String::new(),
+        }
+    }
+
+    fn view(&self, id: &str) -> JobView {
+        let mut view = view(id, &self.record);
+        if matches!(view.state, JobState::Running | JobState::Paused) {
+            view.waiting_for.clone_from(&self.waiting_for);
+        }
+        view
+    }
 }
 
 /// See the module.
 pub(super) struct Jobs {
-    shared: Arc<Shared>,
-    fleet: FleetHandle,
-    entries: Mutex<BTreeMap<String, Entry>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) fleet: FleetHandle,
+    pub(super) entries: Mutex<BTreeMap<String, Entry>>,
     runners: Mutex<JoinSet<()>>,
     /// One submission at a time, so that two for one table do not pass each other.
-    submitting: tokio::sync::Mutex<()>,
+    pub(super) submitting: tokio::sync::Mutex<()>,
 }
 
 /// Jobs that are recorded, the oldest first.
@@ -175,13 +201,7 @@ impl Jobs {
         });
         for (id, record) in recorded {
             let failed = record.state == JobState::Failed;
-            jobs.entries.lock().insert(
-                id.clone(),
-                Entry {
-                    record,
-                    cancel: CancellationToken::new(),
-                },
-            );
+            jobs.entries.lock().insert(id.clone(), Entry::new(record));
             if !failed {
                 jobs.run(id);
             }
@@ -210,49 +230,36 @@ impl Jobs {
         let (submission, secrets) = Secrets::set_apart(submission)?;
         let job = self.load(&submission, &secrets)?;
         run::check(&job)?;
-        let scan = job.clone();
-        let tree = tokio::task::spawn_blocking(move || thunderhead_source::store::scan(&scan))
-            .await
-            .map_err(|e| Error::new(ErrorKind::Internal, "submit", e))??;
-        let id = fingerprint::identity(&job, &tree);
         let target = Target::connect(&job, CancellationToken::new()).await?;
         let cluster_id = target.pd.cluster_id();
-        let tables: Vec<String> = tree
-            .tables
-            .iter()
-            .filter(|t| !t.data_files.is_empty())
-            .map(|t| format!("{}.{}", t.database, t.table).to_lowercase())
-            .collect();
-        let joined = {
-            let entries = self.entries.lock();
-            for (other, entry) in entries.iter().filter(|(other, _)| **other != id) {
-                let theirs = &entry.record;
-                let both = tables.iter().find(|t| theirs.tables.contains(t));
-                if let (true, Some(table)) = (theirs.cluster_id == cluster_id, both) {
-                    return Err(Error::new(
-                        ErrorKind::Precheck,
-                        format!("table {table}"),
-                        format!("job {other} imports it already"),
-                    )
-                    .advice(
-                        "wait for that job, or cancel it; an unfinished job keeps its tables",
-                    ));
-                }
+        // What agents hold is found out when they are there: by the job's runner.
+        let (id, title, tables) = if job.source_agents > 0 {
+            let id = fingerprint::identity_unseen(&job);
+            let known = self
+                .entries
+                .lock()
+                .get(&id)
+                .map(|e| e.record.tables.clone());
+            (id, job.source_dir.clone(), known.unwrap_or_default())
+        } else {
+            let scan = job.clone();
+            let scanned = reading(move || thunderhead_source::store::scan(&scan)).await;
+            let tree = scanned.map_err(|e| spread::perhaps_elsewhere(&job, &self.fleet, e))?;
+            spread::refuse_unseen(&job, &self.shared.security, &self.fleet, &tree).await?;
+            let (id, tables) = (fingerprint::identity(&job, &tree), names(&tree));
+            self.refuse_shared(&id, cluster_id, &tables)?;
+            let content = fingerprint::content(&job, &tree);
+            let known = self.entries.lock().contains_key(&id);
+            if !known && self.finished(&target, &id, &content).await?.is_some() {
+                return Ok(Submitted {
+                    job: id,
+                    joined: true,
+                    finished: true,
+                });
             }
-            entries.get(&id).map(|entry| entry.record.state)
+            (id, tree.root, tables)
         };
-        if joined.is_none()
-            && let Some(done) = self.last(&id).await?.and_then(|ended| ended.done)
-            && done
-                .holds(&target, &id, &fingerprint::content(&job, &tree))
-                .await?
-        {
-            return Ok(Submitted {
-                job: id,
-                joined: true,
-                finished: true,
-            });
-        }
+        let joined = self.entries.lock().get(&id).map(|e| e.record.state);
         self.remember(&id, secrets);
         if joined.is_some_and(|state| state != JobState::Failed) {
             return Ok(Submitted {
@@ -262,7 +269,7 @@ impl Jobs {
             });
         }
         let record = JobRecord {
-            title: tree.root.display().to_string(),
+            title: title.display().to_string(),
             cluster_id,
             created_ms: SystemClock.unix_ms(),
             state: JobState::Running,
@@ -271,15 +278,11 @@ impl Jobs {
             store_bytes_per_second: None,
             submission: Some(submission),
         };
-        self.store_record(&id, &record).await?;
+        // The files of a job that failed are listed again.
+        let txn = Txn::default().put(job::job_key(&id), job::to_json(&record)?);
+        self.commit(txn.delete(job::listing_key(&id))).await?;
         fail_point("submit");
-        self.entries.lock().insert(
-            id.clone(),
-            Entry {
-                record,
-                cancel: CancellationToken::new(),
-            },
-        );
+        self.entries.lock().insert(id.clone(), Entry::new(record));
         self.run(id.clone());
         Ok(Submitted {
             job: id,
@@ -315,7 +318,38 @@ impl Jobs {
         self.commit(txn).await
     }
 
-    async fn commit(&self, txn: Txn) -> Result<()> {
+    /// An unfinished job keeps its tables.
+    pub(super) fn refuse_shared(&self, id: &str, cluster_id: u64, tables: &[String]) -> Result<()> {
+        let entries = self.entries.lock();
+        for (other, entry) in entries.iter().filter(|(other, _)| *other != id) {
+            let theirs = &entry.record;
+            let both = tables.iter().find(|t| theirs.tables.contains(t));
+            if let (true, Some(table)) = (theirs.cluster_id == cluster_id, both) {
+                let cause = format!("job {other} imports it already");
+                let error = Error::new(ErrorKind::Precheck, format!("table {table}"), cause);
+                return Err(error.advice(
+                    "wait for that job, or cancel it; an unfinished job keeps its tables",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the job made when it ran last, as long as its tables are that.
+    pub(super) async fn finished(
+        &self,
+        target: &Target,
+        id: &str,
+        content: &str,
+    ) -> Result<Option<Done>> {
+        let Some(done) = self.last(id).await?.and_then(|ended| ended.done) else {
+            return Ok(None);
+        };
+        let holds = done.holds(target, id, content).await?;
+        Ok(holds.then_some(done))
+    }
+
+    pub(super) async fn commit(&self, txn: Txn) -> Result<()> {
         match self.shared.store.commit(self.fleet.epoch(), txn).await? {
             Commit::Done(_) => Ok(()),
             _ => Err(Error::new(
@@ -402,7 +436,7 @@ impl Jobs {
             .map(|(_, e)| e.view)
             .collect();
         let entries = self.entries.lock();
-        let mut current: Vec<JobView> = entries.iter().map(|(id, e)| view(id, &e.record)).collect();
+        let mut current: Vec<JobView> = entries.iter().map(|(id, e)| e.view(id)).collect();
         current.sort_by_key(|v| v.created_ms);
         views.extend(current);
         Ok(views)
@@ -412,7 +446,7 @@ impl Jobs {
         if let Ok(id) = self.find(id)
             && let Some(entry) = self.entries.lock().get(&id)
         {
-            return Ok(view(&id, &entry.record));
+            return Ok(entry.view(&id));
         }
         let ended = self.last(id).await?.ok_or_else(|| no_such(id))?;
         let report = ended.done.map(|done| serde_json::to_value(&done.report));
@@ -469,7 +503,12 @@ impl Jobs {
                     self.forget(id, JobState::Cancelled, None).await
                 }
                 Err(error) if error.kind == ErrorKind::Cluster && error.place == run::NOT_BEGUN => {
-                    tracing::warn!(%error, id, "a job cannot begin yet and is tried again");
+                    if let Some(entry) = self.entries.lock().get_mut(id)
+                        && entry.waiting_for != error.cause
+                    {
+                        tracing::warn!(%error, id, "a job cannot begin yet and is tried again");
+                        entry.waiting_for = error.cause;
+                    }
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -499,10 +538,29 @@ impl Jobs {
     ) -> Result<Done> {
         let submission = record.submission.clone().unwrap_or_default();
         let job = self.load(&submission, &self.secrets(id))?;
+        let found = tokio::select! {
+            found = self.find_source(id, &job) => found.map_err(run::not_begun),
+            () = cancel.cancelled() => {
+                Err(Error::new(ErrorKind::Cancelled, "", "the job was cancelled"))
+            }
+        };
+        let source = match found {
+            Ok(Found::Done(done)) => return Ok(*done),
+            Ok(Found::Seen) => None,
+            Ok(Found::Spread(spread)) => Some(spread),
+            Err(error) => {
+                // A former leader may have left something open.
+                if error.place != run::NOT_BEGUN && !self.fleet.is_over() {
+                    self.close_in_cluster(id, record).await;
+                }
+                return Err(error);
+            }
+        };
         let (progress, _) = Progress::new();
         let store: Arc<dyn StateStore> = self.shared.store.clone();
         run::run_in_fleet(FleetRun {
             job,
+            spread: source,
             job_id: id.to_owned(),
             record: record.clone(),
             store,
@@ -578,6 +636,7 @@ fn view(id: &str, record: &JobRecord) -> JobView {
         state: record.state,
         created_ms: record.created_ms,
         ended_ms: None,
+        waiting_for: String::new(),
         tables: record.tables.len(),
         error: record.error.clone(),
         report: None,

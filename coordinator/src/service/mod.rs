@@ -10,6 +10,7 @@ mod http;
 mod jobs;
 mod secrets;
 mod session;
+mod source;
 
 use crate::fleet::{Fleet, FleetHandle, FleetOptions};
 use crate::store::EtcdStore;
@@ -55,6 +56,8 @@ struct Shared {
     store: Arc<EtcdStore>,
     term: RwLock<Option<Arc<Term>>>,
     tidb_password: Option<String>,
+    /// TLS files towards agents.
+    security: Security,
     /// What came with jobs and lives in memory only.
     secrets: RwLock<BTreeMap<String, Secrets>>,
 }
@@ -92,6 +95,7 @@ pub async fn serve(
         store: Arc::clone(&store),
         term: RwLock::new(None),
         tidb_password: config.tidb_password.clone(),
+        security: config.security.clone(),
         secrets: RwLock::default(),
     });
     println!("listening on {address}");

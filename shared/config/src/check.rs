@@ -112,6 +112,15 @@ fn job(w: &mut Written) -> Option<Job> {
             "convert them to UTF-8",
         );
     }
+    if let (Some(1..), Some(dir)) = (w.root.number("thunderhead.source-agents"), &source_dir)
+        && is_store(&dir.to_string_lossy())
+    {
+        w.problem_at(
+            "thunderhead.source-agents",
+            "every agent can read an object store",
+            "leave it out",
+        );
+    }
     Some(Job {
         backend: backend?,
         source_dir: source_dir?,
@@ -126,6 +135,7 @@ fn job(w: &mut Written) -> Option<Job> {
         no_schema: w.root.flag("mydumper.no-schema")?,
         csv,
         strict_format,
+        source_agents: w.root.number("thunderhead.source-agents")?,
         allow_empty_files: w.root.text("thunderhead.empty-files") == "allow",
         chunk_bytes: w.root.number("mydumper.max-region-size")?,
         sorted_kv_dir,

@@ -30,6 +30,13 @@ pub fn identity(job: &Job, tree: &SourceTree) -> String {
     )
 }
 
+/// Names a job of which nobody has seen the source yet: where it is, and what decides over its tables.
+pub fn identity_unseen(job: &Job) -> String {
+    let rules = format!("{:?} {:?} {:?}", job.filter, job.routes, job.file_rules);
+    let dirs = (bytes_of(&job.source_dir), bytes_of(&job.sorted_kv_dir));
+    digest("identity unseen", &(dirs, rules))
+}
+
 /// Input of one table: names, sizes and times of its files in their order, and every option that changes
 /// what becomes of them.
 pub fn table_content(job: &Job, table: &SourceTable) -> String {

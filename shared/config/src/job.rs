@@ -41,6 +41,8 @@ pub struct Job {
     pub csv: CsvOptions,
     /// No field holds a terminator: a file may be cut at any of them.
     pub strict_format: bool,
+    /// So many agents of a fleet hold the source, and coordinators need not see it; 0 = they do.
+    pub source_agents: u64,
     /// A data file without rows is no error.
     pub allow_empty_files: bool,
     /// Bytes of a chunk of a large file.

@@ -286,6 +286,7 @@ pub const KEYS: &[Key] = &[
     used("thunderhead.statement", Text, "\"\"", "the job as one statement, `LOAD DATA …` with the options of TiDB 7.1 or `IMPORT INTO … FROM …`: files, table, dialect, columns, variables and SET. It goes over the other keys"),
     used("thunderhead.ragged-rows", Choice(&["refuse", "accept"]), "\"refuse\"", "what to do with a record of too few or too many fields: `accept` takes defaults for missing ones and drops surplus ones, as Lightning does"),
     used("thunderhead.empty-files", Choice(&["refuse", "allow"]), "\"refuse\"", "what to do with a data file without rows, which often is an export that broke off"),
+    used("thunderhead.source-agents", Int(0, 10_000), "0", "for a fleet whose source lies on the hosts of agents only: how many agents hold data files of it, each below a `--readable` root of its own. The job waits until so many are there; 0 = the coordinators see the whole source"),
     used("thunderhead.ingest", Choice(&["write", "upload", "auto"]), "\"auto\"", "who builds the files that TiKV takes in: `write` = every replica, `upload` = the agent, once for all replicas; `auto` = `upload` where it was tried on this version of TiKV and the first pairs prove it, else `write`; the report says which, and why"),
 ];
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use thunderhead_config::Compression;
 use thunderhead_config::uri::is_store;
 
-use crate::compress::{unpacked, unpacked_from};
+use crate::compress::unpacked;
 use crate::error::{Place, SourceError};
 use crate::store::RemoteFile;
 
@@ -81,19 +81,10 @@ pub fn source_at(
     Ok(unpacked(stored_at(location)?, compression))
 }
 
-/// The same for a reader of one chunk, which begins at or behind `entry`.
-pub fn source_from(
-    location: &str,
-    compression: Compression,
-    entry: Option<Entry>,
-) -> Result<Arc<dyn ByteSource>, SourceError> {
-    Ok(unpacked_from(stored_at(location)?, compression, entry))
-}
-
 /// Unpacked bytes per stored byte in the first part of a packed file; `None` where nothing is packed, or nothing
 /// can be unpacked.
-pub fn packed_ratio(location: &str, compression: Compression) -> Option<f64> {
-    let start = Arc::new(Start(stored_at(location).ok()?));
+pub fn packed_ratio(stored: Arc<dyn ByteSource>, compression: Compression) -> Option<f64> {
+    let start = Arc::new(Start(stored));
     let unpacked = unpacked(start, compression);
     if unpacked.seekable() {
         return None;

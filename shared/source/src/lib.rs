@@ -25,9 +25,9 @@ mod window;
 
 pub use bytes::{
     ByteSource, ByteStream, Entry, Identity, LocalFile, packed_ratio, read_whole, source_at,
-    source_from, stored_at,
+    stored_at,
 };
-pub use compress::packing_of;
+pub use compress::{packing_of, unpacked, unpacked_from};
 pub use csv::CsvDialect;
 pub use error::{Place, SourceError};
 pub use format::dialect_of;

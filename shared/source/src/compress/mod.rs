@@ -55,8 +55,9 @@ pub fn unpacked(source: Arc<dyn ByteSource>, named: Compression) -> Arc<dyn Byte
     unpacked_from(source, named, None)
 }
 
-/// The same; with `entry` the file is read from there on and not looked through for its parts.
-pub(crate) fn unpacked_from(
+/// The same for a reader of one chunk, which begins at or behind `entry`: the file is read from there on and not
+/// looked through for its parts.
+pub fn unpacked_from(
     source: Arc<dyn ByteSource>,
     named: Compression,
     entry: Option<Entry>,
