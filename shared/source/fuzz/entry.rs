@@ -210,10 +210,25 @@ pub fn sql(data: &[u8]) {
     assert_eq!(rows, expected);
 }
 
-/// Any bytes are a Parquet file or an error.
+/// Any bytes are a Parquet file or an error. A few of them may be as many rows as one likes.
 pub fn parquet(data: &[u8]) {
+    const ROWS_MAX: usize = 10_000;
     let format = SourceFormat::new(FileFormat::Parquet, CsvOptions::default());
-    let _ = records(&Memory::of(data), &Chunk::whole(), &format);
+    let source = Memory::of(data);
+    let _ = plan_records(&source, &format, 1, SplitPolicy::Scan);
+    let Ok(mut reader) = open_records(&source, &Chunk::whole(), &format) else {
+        return;
+    };
+    let mut rows = 0;
+    while let Ok(count) = reader.advance()
+        && count > 0
+        && rows < ROWS_MAX
+    {
+        for index in 0..count {
+            let _ = reader.record(index, &mut Vec::new());
+        }
+        rows += count;
+    }
 }
 
 /// Any bytes unpack or are an error, in bounded time.

@@ -1,10 +1,12 @@
-//! Pages on their way to the library's decoders: those with lengths packed as deltas say how many there are, and the
-//! library makes room for all of them before it reads the first. Owns the check that so many can be there.
+//! Pages on their way to the library's decoders: those with lengths packed as deltas say how many there are, the library
+//! makes room for all of them before it reads the first, and takes the bytes they name without a look whether they are
+//! there. Owns the check that they are.
 
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::Result;
 
+use super::runs::packed;
 use super::texts::{short, wrong};
 
 /// Texts of a page; writers end one at some ten thousand rows.
@@ -61,9 +63,14 @@ impl Checked {
             _ => 0,
         };
         let mut values = values.ok_or_else(short)?;
+        let mut bytes = 0;
         for _ in 0..lists {
-            let end = deltas(values, u64::from(count).min(TEXTS_MAX))?;
-            values = values.get(end..).ok_or_else(short)?;
+            let (end, sum) = deltas(values, u64::from(count).min(TEXTS_MAX))?;
+            (values, bytes) = (values.get(end..).ok_or_else(short)?, sum);
+        }
+        // The last list is of what stands behind it.
+        if bytes > values.len() as u64 {
+            return Err(short());
         }
         Ok(())
     }
@@ -93,14 +100,15 @@ impl PageReader for Checked {
     }
 }
 
-/// Where numbers packed as deltas end, of which there must be no more than `count_max`. Source: Encodings.md of the
-/// format, DELTA_BINARY_PACKED.
-fn deltas(bytes: &[u8], count_max: u64) -> Result<usize> {
+/// Where lengths packed as deltas end, of which there must be no more than `count_max`, and their sum. Source:
+/// Encodings.md of the format, DELTA_BINARY_PACKED.
+fn deltas(bytes: &[u8], count_max: u64) -> Result<(usize, u64)> {
     let mut at = 0;
     let block = number(bytes, &mut at)?;
     let parts = number(bytes, &mut at)?;
     let count = number(bytes, &mut at)?;
-    number(bytes, &mut at)?;
+    // As wide as the library reads them.
+    let mut length = signed(number(bytes, &mut at)?) as i32;
     if count > count_max {
         let why = format!("{count} texts cannot be in a page of {count_max}");
         return Err(wrong(&why));
@@ -108,9 +116,14 @@ fn deltas(bytes: &[u8], count_max: u64) -> Result<usize> {
     if parts == 0 || block == 0 || !block.is_multiple_of(parts) {
         return Err(wrong("blocks of deltas cannot have such parts"));
     }
+    let negative = |_| wrong("a text has fewer than no bytes");
+    let mut sum = match count {
+        0 => 0,
+        _ => u64::try_from(length).map_err(negative)?,
+    };
     let mut left = count.saturating_sub(1);
     while left > 0 {
-        number(bytes, &mut at)?;
+        let least = signed(number(bytes, &mut at)?) as i32;
         let widths = usize::try_from(parts)
             .ok()
             .and_then(|parts| at.checked_add(parts));
@@ -118,16 +131,32 @@ fn deltas(bytes: &[u8], count_max: u64) -> Result<usize> {
             .and_then(|end| bytes.get(at..end))
             .ok_or_else(short)?;
         at += widths.len();
-        for width in widths {
-            // Behind the last number there may stand anything, and nothing is kept.
-            if left > 0 {
-                let bits = u64::from(*width).saturating_mul(block / parts);
-                at = at.saturating_add(usize::try_from(bits / 8).unwrap_or(usize::MAX));
+        // Behind the last number there may stand any widths, and nothing is kept.
+        for &width in widths {
+            if left == 0 {
+                break;
             }
-            left = left.saturating_sub(block / parts);
+            if width > 32 {
+                return Err(wrong("a length has more than 32 bits"));
+            }
+            let numbers = bytes.get(at..).ok_or_else(short)?;
+            let here = left.min(block / parts);
+            for n in 0..here as usize {
+                let more = packed(numbers, n * usize::from(width), width.into());
+                let more = more.ok_or_else(short)?.cast_signed();
+                length = length.wrapping_add(least).wrapping_add(more);
+                sum += u64::try_from(length).map_err(negative)?;
+            }
+            left -= here;
+            let bits = u64::from(width).saturating_mul(block / parts);
+            at = at.saturating_add(usize::try_from(bits / 8).unwrap_or(usize::MAX));
         }
     }
-    Ok(at)
+    Ok((at, sum))
+}
+
+fn signed(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
 /// A number of seven bits a byte, the lowest first.
@@ -155,21 +184,24 @@ mod tests {
         let mut bytes = vec![0x80, 1, 4, 2, 6, 0, 8, 3, 3, 3];
         bytes.extend([9; 32]);
         bytes.extend([0xff; 10]);
-        assert_eq!(deltas(&bytes, 2).unwrap(), 10 + 32);
+        assert_eq!(deltas(&bytes, 2).unwrap(), (10 + 32, 3 + 3 + 9));
         let error = deltas(&bytes, 1).unwrap_err().to_string();
         assert!(
             error.contains("2 texts cannot be in a page of 1"),
             "{error}"
         );
         // One number, or none, needs no block.
-        assert_eq!(deltas(&[0x80, 1, 4, 1, 6], 9).unwrap(), 5);
-        assert_eq!(deltas(&[0x80, 1, 4, 0, 0], 9).unwrap(), 5);
+        assert_eq!(deltas(&[0x80, 1, 4, 1, 6], 9).unwrap(), (5, 3));
+        assert_eq!(deltas(&[0x80, 1, 4, 0, 0], 9).unwrap(), (5, 0));
         for broken in [
             &[][..],
             &[0x80, 1, 4],
             &[0x80, 1, 0, 2, 6],
             &[0x80, 1, 3, 2, 6],
             &[0x80, 1, 4, 2, 6, 0, 8],
+            &[0x80, 1, 4, 1, 5],
+            &[0x80, 1, 4, 2, 6, 9, 0, 0, 0, 0],
+            &[0x80, 1, 4, 2, 6, 0, 33, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1],
             &[0xff; 20],
         ] {
             assert!(deltas(broken, 9).is_err(), "{broken:?}");

@@ -106,7 +106,7 @@ impl Runs {
 
 /// The number of `width` bits that begins at a bit, the lowest one first.
 #[inline]
-fn packed(bytes: &[u8], bit: usize, width: u32) -> Option<u32> {
+pub(super) fn packed(bytes: &[u8], bit: usize, width: u32) -> Option<u32> {
     let rest = bytes.get(bit / 8..)?;
     let shift = (bit % 8) as u32;
     let word = match rest.first_chunk::<8>() {
