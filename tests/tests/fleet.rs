@@ -297,6 +297,10 @@ async fn a_watched_status_shows_the_whole_job_until_its_end_and_http_serves_the_
     fleet.wait_progress(&job, "chunks_done", 1);
     dies.kill().unwrap();
     let _agents = ["a1", "a2"].map(|name| fleet.agent(name, &SMALL));
+    // What the dead one held is missed, and two work.
+    fleet.wait("the dead one to be missed", |f| {
+        progress(f, &job, "retries").contains('"') && f.active() == 2
+    });
     fleet.wait_progress(&job, "ranges_running", 1);
     // The limit is what everybody waits for, and it says so.
     fleet.wait("the bottleneck's name", |f| {

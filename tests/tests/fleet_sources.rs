@@ -209,7 +209,7 @@ async fn different_files_of_one_name_and_files_beside_the_plan_are_refused() {
     put(&fleet, &["a"], "d.t.001.csv", &csv(1));
     // Same size, another content and time.
     let theirs = host_dir(&fleet, "b").join("d.t.001.csv");
-    fs::write(&theirs, &csv(1).to_ascii_uppercase()).unwrap();
+    fs::write(&theirs, csv(1).to_ascii_uppercase()).unwrap();
     let (_a, mut b) = (agent(&fleet, "a"), agent(&fleet, "b"));
     fleet.wait("two agents", |fleet| fleet.active() == 2);
     let job = submit(&fleet, 2, &[]);

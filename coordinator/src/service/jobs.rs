@@ -361,7 +361,7 @@ impl Jobs {
     }
 
     /// Changes a job's record, first in the store.
-    async fn change(&self, id: &str, change: impl Fn(&mut JobRecord)) -> Result<()> {
+    pub(super) async fn change(&self, id: &str, change: impl Fn(&mut JobRecord)) -> Result<()> {
         let mut record = {
             let entries = self.entries.lock();
             entries.get(id).ok_or_else(|| no_such(id))?.record.clone()

@@ -53,21 +53,15 @@ impl Jobs {
         let tables = names(&tree);
         self.refuse_shared(id, target.pd.cluster_id(), &tables)?;
         let content = fingerprint::content(job, &tree);
-        if let Some(done) = self.finished(&target, id, &content).await? {
+        let done = self.finished(&target, id, &content).await?;
+        let listing = job::to_json(&spread.listing(&tree))?;
+        self.change(id, |record| record.tables.clone_from(&tables))
+            .await?;
+        if let Some(done) = done {
             return Ok(Found::Done(Box::new(done)));
         }
-        let known = self.entries.lock().get(id).map(|e| e.record.clone());
-        let record = job::JobRecord {
-            tables,
-            ..known.unwrap_or_default()
-        };
-        let listing = job::to_json(&spread.listing(&tree))?;
-        let txn = Txn::default().put(job::job_key(id), job::to_json(&record)?);
-        self.commit(txn.put(key, listing)).await?;
+        self.commit(Txn::default().put(key, listing)).await?;
         fail_point("source");
-        if let Some(entry) = self.entries.lock().get_mut(id) {
-            entry.record = record;
-        }
         Ok(Found::Spread(spread))
     }
 }

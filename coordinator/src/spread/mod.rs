@@ -248,7 +248,10 @@ impl Spread {
                     told
                 }
                 Err(error) => {
-                    let _ = fleet.fail(&job_id, error).await;
+                    // Again, until it is heard: the job may not be led yet.
+                    while fleet.fail(&job_id, error.clone()).await.is_ok() {
+                        tokio::time::sleep(ASK_AGAIN).await;
+                    }
                     return;
                 }
             };
