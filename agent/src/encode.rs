@@ -7,6 +7,7 @@ use crate::held;
 use crate::refused::LeftOut;
 use crate::sort::{Ledger, SortBuffer, run_message};
 use crate::worker::Shared;
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -78,11 +79,19 @@ impl Encoding<'_> {
         let config = &self.shared.config;
         let slots = f64::from(config.encode_slots.max(1));
         let buffer_bytes = (config.memory_bytes as f64 * SORT_MEMORY_SHARE / slots) as usize;
-        Spiller::new(
-            self.dir.to_owned(),
-            Arc::clone(&self.shared.ledger),
-            buffer_bytes,
-        )
+        let buffers = self.shared.idle_buffers.take();
+        Spiller {
+            dir: self.dir.to_owned(),
+            ledger: Arc::clone(&self.shared.ledger),
+            buffers: buffers.unwrap_or_else(|| SortBuffers {
+                records: SortBuffer::new(buffer_bytes / 2),
+                indexes: SortBuffer::new(buffer_bytes / 2),
+            }),
+            runs: Vec::new(),
+            tally: Tally::default(),
+            full: [false; 2],
+            row: None,
+        }
     }
 
     fn stopped(&self) -> Result<()> {
@@ -127,7 +136,7 @@ impl Encoding<'_> {
         ids: AutoIds,
         left_out: LeftOut,
     ) -> Result<Manifest> {
-        let (runs, checksum) = pairs.finish()?;
+        let (runs, checksum) = pairs.finish(&self.shared.idle_buffers)?;
         let totals = &self.shared.totals;
         totals.kvs.fetch_add(checksum.kvs, Ordering::Relaxed);
         totals.kv_bytes.fetch_add(checksum.bytes, Ordering::Relaxed);
@@ -387,11 +396,36 @@ fn bug(cause: &str) -> Error {
 
 /// Two sort buffers, one for records and one for index entries: records of a source in primary-key order
 /// arrive sorted and must not be disturbed by index keys that never do.
+struct SortBuffers {
+    records: SortBuffer,
+    indexes: SortBuffer,
+}
+
+/// Buffers that no task uses. The next one takes them as they are: fresh memory costs a page fault every 4 KiB, which
+/// is a tenth of the encoding where a buffer is as large as a chunk.
+#[derive(Default)]
+pub(crate) struct IdleBuffers(Mutex<Vec<SortBuffers>>);
+
+impl IdleBuffers {
+    fn take(&self) -> Option<SortBuffers> {
+        self.0.lock().pop()
+    }
+
+    fn give_back(&self, buffers: SortBuffers) {
+        self.0.lock().push(buffers);
+    }
+
+    /// Gives the memory back to the system, until a task is encoded again.
+    pub(crate) fn free(&self) {
+        self.0.lock().clear();
+    }
+}
+
+/// Takes the pairs of a task and writes its runs.
 struct Spiller {
     dir: PathBuf,
     ledger: Arc<Ledger>,
-    records: SortBuffer,
-    indexes: SortBuffer,
+    buffers: SortBuffers,
     runs: Vec<wire::Run>,
     tally: Tally,
     /// The buffers (records, indexes) that took their last pair.
@@ -401,19 +435,6 @@ struct Spiller {
 }
 
 impl Spiller {
-    fn new(dir: PathBuf, ledger: Arc<Ledger>, buffer_bytes: usize) -> Self {
-        Self {
-            dir,
-            ledger,
-            records: SortBuffer::new(buffer_bytes / 2),
-            indexes: SortBuffer::new(buffer_bytes / 2),
-            runs: Vec::new(),
-            tally: Tally::default(),
-            full: [false; 2],
-            row: None,
-        }
-    }
-
     /// The pairs that follow are of this row.
     fn number_row(&mut self, row: u64) {
         self.row = Some(row);
@@ -421,9 +442,9 @@ impl Spiller {
 
     fn buffer(&mut self, records: bool) -> &mut SortBuffer {
         if records {
-            &mut self.records
+            &mut self.buffers.records
         } else {
-            &mut self.indexes
+            &mut self.buffers.indexes
         }
     }
 
@@ -446,12 +467,13 @@ impl Spiller {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Vec<wire::Run>, Checksum)> {
+    fn finish(mut self, idle: &IdleBuffers) -> Result<(Vec<wire::Run>, Checksum)> {
         for records in [true, false] {
             if !self.buffer(records).is_empty() {
                 self.spill(records)?;
             }
         }
+        idle.give_back(self.buffers);
         Ok((self.runs, self.tally.sum()))
     }
 }

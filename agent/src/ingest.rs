@@ -24,6 +24,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, task: &IngestTask) -> Result<Inges
     let range = KeyRange::new(range.start.clone(), range.end.clone());
     let table = format!("{}.{}", spec.database, spec.table);
 
+    shared.idle_buffers.free();
     let importer = shared.clusters.importer(spec).await?;
     let inputs = Inputs {
         run_paths: task.run_paths.clone(),

@@ -2,6 +2,7 @@
 //! tasks must be done again when one of them is gone.
 
 use crate::held;
+use crate::peers::blocks_ahead;
 use crate::sort::{ConflictHook, MergeBudget, MergedRuns, RunFile, SortError, peer_place};
 use crate::worker::{Shared, on_thread};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -52,7 +53,7 @@ impl Inputs {
                 / shared.config.readers_max.max(1),
             scratch_dir: held::scratch_dir(&shared.config.sort_dir),
         };
-        let mut remote = self.open_remote(shared, range).await?;
+        let mut remote = self.open_remote(shared, range, budget.memory_bytes).await?;
         let run_paths = self.in_order(shared);
         let (range, ledger) = (range.clone(), Arc::clone(&shared.ledger));
         // Too many runs are merged on disk first: not work for an I/O thread.
@@ -97,14 +98,16 @@ impl Inputs {
         &self,
         shared: &Arc<Shared>,
         range: &KeyRange,
+        memory_bytes: usize,
     ) -> Result<HashMap<String, RunFile>, Failed> {
         let mut elsewhere = self.remote_runs.clone();
         elsewhere.retain(|run| run.agent_id != shared.config.id);
+        let ahead = blocks_ahead(memory_bytes, elsewhere.len());
         let opened = stream::iter(elsewhere)
             .map(|run| {
                 let (peers, range) = (Arc::clone(&shared.peers), range.clone());
                 async move {
-                    let opened = peers.open(&run, &range).await;
+                    let opened = peers.open(&run, &range, ahead).await;
                     opened.map(|file| (run.path, file))
                 }
             })

@@ -6,7 +6,7 @@
 //! run never holds back the stream of another on the same connection.
 
 use crate::run_store::{RunStore, StoredBlocks};
-use crate::sort::{BlockMeta, BlockStream, RemoteBlocks, RunFile, SortError};
+use crate::sort::{BLOCK_BYTES, BlockMeta, BlockStream, RemoteBlocks, RunFile, SortError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -27,10 +27,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// Blocks that a stream may be ahead of its merge: enough to hide a millisecond of delay.
-const AHEAD: usize = 4;
-/// Blocks that are asked for at a time: half as many messages and reads, and still something ahead of the merge.
-const ASKED_AT_ONCE: usize = 2;
+/// Blocks that a stream may be ahead of its merge: the first number is enough to hide a millisecond of delay. Half of
+/// them are asked for at a time, so more of them mean fewer messages, reads and changes from thread to thread.
+const AHEAD: std::ops::RangeInclusive<usize> = 4..=16;
 /// A call that does not answer for so long is made again.
 const SILENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -103,17 +102,20 @@ impl Peers {
         Ok(RunsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// Opens the part of a run that may hold keys of `range`: at the agent that has it, or in the run store.
+    /// Opens the part of a run that may hold keys of `range`: at the agent that has it, or in the run store. Its stream
+    /// may be `ahead` blocks ahead of who reads it.
     pub(crate) async fn open(
         self: &Arc<Self>,
         named: &wire::RemoteRun,
         range: &KeyRange,
+        ahead: usize,
     ) -> Result<RunFile, SortError> {
         let run = RemoteRun {
             peers: Arc::clone(self),
             address: named.address.clone(),
             path: named.path.clone(),
             runtime: Handle::current(),
+            ahead,
             store: self.store.clone().filter(|_| named.stored),
             stored: None,
         };
@@ -134,6 +136,12 @@ impl Peers {
     }
 }
 
+/// Blocks that each stream of a merge of `runs` may be ahead. Half of its memory is for them, as far as the least number
+/// of them allows.
+pub(crate) fn blocks_ahead(memory_bytes: usize, runs: usize) -> usize {
+    (memory_bytes / 2 / BLOCK_BYTES / runs.max(1)).clamp(*AHEAD.start(), *AHEAD.end())
+}
+
 /// A run that another agent holds.
 #[derive(Clone)]
 struct RemoteRun {
@@ -141,6 +149,8 @@ struct RemoteRun {
     address: String,
     path: String,
     runtime: Handle,
+    /// Blocks that its stream may be ahead of the merge.
+    ahead: usize,
     /// Where it lies, too.
     store: Option<RunStore>,
     /// Its blocks there, once they are known.
@@ -326,7 +336,7 @@ impl RemoteRun {
             Err(_) => return Err(Trouble::Away(format!("no answer within {SILENCE:?}"))),
         };
         while *next < end {
-            let wanted = (end as usize - *next as usize - asked).min(ASKED_AT_ONCE);
+            let wanted = (end as usize - *next as usize - asked).min(self.ahead / 2);
             tokio::select! {
                 biased;
                 more = to.reserve_many(wanted), if wanted > 0 => {
@@ -356,7 +366,7 @@ impl RemoteRun {
 
 impl RemoteBlocks for RemoteRun {
     fn open(&self, first: u32, end: u32) -> Box<dyn BlockStream> {
-        let (to, blocks) = mpsc::channel(AHEAD);
+        let (to, blocks) = mpsc::channel(self.ahead);
         let run = self.clone();
         self.runtime
             .spawn(async move { run.stream(first, end, to).await });
@@ -367,7 +377,7 @@ impl RemoteBlocks for RemoteRun {
     }
 
     fn ahead(&self) -> usize {
-        AHEAD
+        self.ahead
     }
 }
 

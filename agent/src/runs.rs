@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Blocks read at a time and on their way to the connection.
-const READ_BLOCKS: u32 = 4;
+const READ_BLOCKS: u32 = 8;
 /// Credit is only a number here, but a reader that gives this much is not one of ours.
 const CREDIT_MAX: u32 = 1 << 20;
 

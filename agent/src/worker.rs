@@ -114,6 +114,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) totals: Totals,
     pub(crate) losers: conflict::Losers,
+    pub(crate) idle_buffers: encode::IdleBuffers,
 }
 
 impl Shared {
@@ -194,6 +195,7 @@ impl Agent {
                 ledger,
                 totals: Totals::default(),
                 losers: conflict::Losers::default(),
+                idle_buffers: encode::IdleBuffers::default(),
             }),
             work: Work::default(),
             epoch: 0,
@@ -522,6 +524,7 @@ impl Agent {
         }
         self.forget_stored(drop);
         let before = self.shared.ledger.used();
+        self.shared.idle_buffers.free();
         if let Err(error) = held::drop_runs(&self.shared.ledger, &drop.job_id, &drop.task_ids) {
             tracing::warn!(%error, "runs that are no longer needed stay on disk");
         }

@@ -21,6 +21,7 @@ mod rows;
 use crate::existing::Reader;
 use crate::held;
 use crate::inputs::{Failed, Inputs};
+use crate::peers::blocks_ahead;
 use crate::sort::{
     Ledger, MergedRuns, PairFilter, PairStream, RunFile, RunWriter, SortBuffer, SortError,
     run_message,
@@ -384,17 +385,18 @@ impl Losers {
             remote_runs: vec![run.clone()],
             ..Inputs::default()
         };
+        let memory = (shared.config.memory_bytes as f64 * MEMORY_SHARE) as usize;
         let file = if run.agent_id == shared.config.id {
             RunFile::open(Path::new(&run.path), &all)
         } else {
-            shared.peers.open(run, &all).await
+            let ahead = blocks_ahead(memory, 1);
+            shared.peers.open(run, &all, ahead).await
         };
         let file = Arc::new(file.map_err(|error| inputs.lost_or(error.into()))?);
         let load = {
             let shared = Arc::clone(shared);
             move || {
                 let count = file.blocks().iter().map(|b| u64::from(b.pairs)).sum();
-                let memory = (shared.config.memory_bytes as f64 * MEMORY_SHARE) as usize;
                 let scratch_dir = held::scratch_dir(&shared.config.sort_dir);
                 let set = RowSet::load(&file, count, memory, &scratch_dir, &shared.ledger)?;
                 Ok(Arc::new(set))
