@@ -1,16 +1,52 @@
 //! `make bench-fleet`: TPC-H lineitem by one process, then by fleets of one, two and four agents on this machine.
-//! What counts is CPU time: all processes share the same cores, so more agents cannot be faster here. `bench_fleet SCALE
-//! ROUNDS`, 0.5 and 3 unless told otherwise, takes turns and keeps the cheapest run of each, which is the one that was
-//! disturbed least.
+//! What counts is CPU time: all processes share the same cores, so more agents cannot be faster here. A fleet is compared
+//! with the one process that has as many threads and as much memory as all its agents together: more threads than cores
+//! cost both of them caches and switches. `bench_fleet SCALE ROUNDS`, 0.5 and 3 unless told otherwise, takes turns and
+//! keeps the cheapest run of each, which is the one that was disturbed least. Every second round goes the other way
+//! round, and each run begins when the disk has what the one before wrote: otherwise it would pay for it, and the first
+//! one never.
 
 use std::io;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use thunderhead_tests::fleet::Fleet;
 use thunderhead_tests::import::Bench;
 use thunderhead_tests::process::{cpu_seconds, peak_rss};
 use thunderhead_tests::tpch;
 
-const FLEETS: [usize; 3] = [1, 2, 4];
+/// Who imports.
+#[derive(Clone, Copy, PartialEq)]
+struct Setup {
+    /// 0 is one process that does it all.
+    agents: usize,
+    /// Of each process.
+    threads: usize,
+}
+
+const SETUPS: [Setup; 5] = [
+    setup(0, 2),
+    setup(1, 2),
+    setup(2, 1),
+    setup(0, 4),
+    setup(4, 1),
+];
+
+const fn setup(agents: usize, threads: usize) -> Setup {
+    Setup { agents, threads }
+}
+
+impl Setup {
+    fn name(self) -> String {
+        match self.agents {
+            0 => format!("one process, {} threads", self.threads),
+            agents => format!("{agents} agents of {} threads", self.threads),
+        }
+    }
+
+    /// The one process with as many threads in all.
+    fn alone(self) -> Setup {
+        setup(0, self.threads * self.agents.max(1))
+    }
+}
 
 fn main() -> ExitCode {
     let scale = std::env::args()
@@ -34,7 +70,7 @@ fn main() -> ExitCode {
 
 /// What an import cost.
 struct Cost {
-    name: String,
+    setup: Setup,
     seconds: f64,
     cpu_seconds: f64,
     coordinator_cpu_seconds: f64,
@@ -51,38 +87,44 @@ fn run(scale: f64, rounds: usize) -> io::Result<()> {
         gb * 1e3
     );
     println!(
-        "{:<16} {:>8} {:>12} {:>12} {:>12} {:>14}",
-        "", "seconds", "CPU s/GB", "overhead", "leader CPU s", "peak RSS MiB"
+        "{:<24} {:>8} {:>9} {:>24} {:>13} {:>13}",
+        "", "seconds", "CPU s/GB", "more than one process", "leader CPU s", "peak RSS MiB"
     );
-    let mut best: Vec<Cost> = Vec::new();
-    for _ in 0..rounds.max(1) {
-        let mut costs = vec![single(&runtime, &file)?];
-        for agents in FLEETS {
-            costs.push(fleet(&runtime, &file, agents)?);
-        }
-        if best.is_empty() {
-            best = costs;
-            continue;
-        }
-        for (best, cost) in best.iter_mut().zip(costs) {
-            if cost.cpu_seconds < best.cpu_seconds {
-                *best = cost;
+    let mut best: [Option<Cost>; SETUPS.len()] = Default::default();
+    for round in 0..rounds.max(1) {
+        for turn in 0..SETUPS.len() {
+            let n = match round % 2 {
+                0 => turn,
+                _ => SETUPS.len() - 1 - turn,
+            };
+            Command::new("sync").status()?;
+            let cost = match SETUPS[n].agents {
+                0 => single(&runtime, &file, SETUPS[n])?,
+                _ => fleet(&runtime, &file, SETUPS[n])?,
+            };
+            if best[n]
+                .as_ref()
+                .is_none_or(|best| cost.cpu_seconds < best.cpu_seconds)
+            {
+                best[n] = Some(cost);
             }
         }
     }
+    let best: Vec<Cost> = best.into_iter().flatten().collect();
     for cost in &best {
-        print(cost, &best[0], gb);
+        let alone = best.iter().find(|other| other.setup == cost.setup.alone());
+        print(cost, alone.unwrap_or(cost), gb);
     }
     Ok(())
 }
 
-fn print(cost: &Cost, single: &Cost, gb: f64) {
+fn print(cost: &Cost, alone: &Cost, gb: f64) {
     println!(
-        "{:<16} {:>8.1} {:>12.1} {:>11.1}% {:>12.2} {:>14.0}",
-        cost.name,
+        "{:<24} {:>8.1} {:>9.1} {:>23.1}% {:>13.2} {:>13.0}",
+        cost.setup.name(),
         cost.seconds,
         cost.cpu_seconds / gb,
-        (cost.cpu_seconds / single.cpu_seconds - 1.0) * 100.0,
+        (cost.cpu_seconds / alone.cpu_seconds - 1.0) * 100.0,
         cost.coordinator_cpu_seconds,
         cost.peak_rss_bytes as f64 / f64::from(1 << 20),
     );
@@ -103,17 +145,27 @@ fn bench(runtime: &tokio::runtime::Runtime, file: &tpch::Generated) -> io::Resul
     Ok(bench)
 }
 
-fn single(runtime: &tokio::runtime::Runtime, file: &tpch::Generated) -> io::Result<Cost> {
+fn single(
+    runtime: &tokio::runtime::Runtime,
+    file: &tpch::Generated,
+    setup: Setup,
+) -> io::Result<Cost> {
     let bench = bench(runtime, file)?;
     let report = bench.path("report.json");
-    let outcome = bench.import(&["--no-progress", "--report-file", &report.to_string_lossy()]);
+    let outcome = bench.import(&[
+        "--no-progress",
+        "--threads",
+        &setup.threads.to_string(),
+        "--report-file",
+        &report.to_string_lossy(),
+    ]);
     if outcome.code != 0 {
         return Err(io::Error::other(outcome.stderr));
     }
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report)?)?;
     let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
     Ok(Cost {
-        name: "one process".into(),
+        setup,
         seconds: number("seconds"),
         cpu_seconds: number("cpu_seconds"),
         coordinator_cpu_seconds: 0.0,
@@ -121,16 +173,19 @@ fn single(runtime: &tokio::runtime::Runtime, file: &tpch::Generated) -> io::Resu
     })
 }
 
-/// CPU time of all agents and of the coordinator together.
+/// CPU time of all agents and of the coordinator together. The agents share the memory that the one process may use.
 fn fleet(
     runtime: &tokio::runtime::Runtime,
     file: &tpch::Generated,
-    agents: usize,
+    setup: Setup,
 ) -> io::Result<Cost> {
+    let agents = setup.agents;
     let fleet = Fleet::start(bench(runtime, file)?, 1);
-    let threads = (2 / agents).max(1).to_string();
+    let threads = setup.threads.to_string();
+    let memory = format!("{}MiB", 512 / agents);
+    let limits = ["--threads", &threads, "--memory", &memory];
     let processes: Vec<_> = (0..agents)
-        .map(|n| fleet.agent(&n.to_string(), &["--threads", &threads]))
+        .map(|n| fleet.agent(&n.to_string(), &limits))
         .collect();
     fleet.wait("all agents", |fleet| {
         fleet.agents().is_some_and(|found| found.len() == agents)
@@ -143,7 +198,7 @@ fn fleet(
         .as_ref()
         .map_or(0, |process| process.pid());
     let mut cost = Cost {
-        name: format!("{agents} agents"),
+        setup,
         seconds,
         cpu_seconds: cpu_seconds(coordinator)?,
         coordinator_cpu_seconds: cpu_seconds(coordinator)?,
