@@ -166,12 +166,15 @@ pub fn inspect(job: &Job, given: bool, rows: usize) -> Result<Inspection> {
         }
     };
     let mut opened = 0;
-    for table in tables.iter().filter(|table| !table.data_files.is_empty()) {
+    let with_data = || tables.iter().filter(|table| !table.data_files.is_empty());
+    let opened_max = (FILES_OPENED_MAX / with_data().count().max(1)).max(1);
+    for table in with_data() {
         let mut look = Look {
             job,
             given,
             rows,
             opened: &mut opened,
+            opened_max,
             problems: &mut found.problems,
         };
         let view = look.table(table);
@@ -286,6 +289,8 @@ struct Look<'a> {
     given: bool,
     rows: usize,
     opened: &'a mut usize,
+    /// Of one table, so that one of many files leaves something for the others.
+    opened_max: usize,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -302,7 +307,7 @@ impl Look<'_> {
         // Rows per stored byte of those that were opened stand for those that were not.
         let (mut rows, mut bytes) = (0, 0);
         for (n, file) in table.data_files.iter().enumerate() {
-            let start = self.file(file);
+            let start = (n < self.opened_max).then(|| self.file(file)).flatten();
             if let Some(count) = start.as_ref().and_then(|start| start.rows) {
                 (rows, bytes) = (rows + count, bytes + file.size);
             }

@@ -210,7 +210,7 @@ async fn different_files_of_one_name_and_files_beside_the_plan_are_refused() {
     // Same size, another content and time.
     let theirs = host_dir(&fleet, "b").join("d.t.001.csv");
     fs::write(&theirs, csv(1).to_ascii_uppercase()).unwrap();
-    let (_a, mut b) = (agent(&fleet, "a"), agent(&fleet, "b"));
+    let (mut a, mut b) = (agent(&fleet, "a"), agent(&fleet, "b"));
     fleet.wait("two agents", |fleet| fleet.active() == 2);
     let job = submit(&fleet, 2, &[]);
     let error = wait_for_error(&fleet, &job);
@@ -227,13 +227,15 @@ async fn different_files_of_one_name_and_files_beside_the_plan_are_refused() {
     // Mended; and an agent that comes with rows that the plan does not hold ends the job before it ends without them.
     fs::remove_file(&theirs).unwrap();
     put(&fleet, &["b"], "d.t.002.csv", &csv(2));
+    a.kill().unwrap();
     b.kill().unwrap();
-    fleet.wait("it to be away", |fleet| fleet.active() == 1);
-    assert_eq!(
-        submit(&fleet, 1, &["tikv-importer.store-write-bwlimit=64KiB"]),
-        job
-    );
-    fleet.wait_progress(&job, "chunks_done", 1);
+    fleet.wait("them to be away", |fleet| fleet.active() == 0);
+    // Stands still in its first chunk, so that the job cannot end before the other one comes.
+    let dir = host_dir(&fleet, "a");
+    let mut a = fleet.agent_with_files("a", &dir, Some("publish=stop"), &SMALL);
+    fleet.wait("it to be back", |fleet| fleet.active() == 1);
+    assert_eq!(submit(&fleet, 1, &[]), job);
+    fleet.wait("it to stand still", |_| a.is_stopped());
     let b = agent(&fleet, "b");
     let error = wait_for_error(&fleet, &job);
     assert!(
@@ -245,6 +247,8 @@ async fn different_files_of_one_name_and_files_beside_the_plan_are_refused() {
         "{error}"
     );
     // With both of them it is another source: what is in the table is not the beginning of it.
+    a.kill().unwrap();
+    let _a = agent(&fleet, "a");
     fleet.bench.sql(&["TRUNCATE TABLE d.t"]).await;
     fleet.wait("two agents", |fleet| fleet.active() == 2);
     assert_eq!(submit(&fleet, 2, &[]), job);

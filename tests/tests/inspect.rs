@@ -98,6 +98,26 @@ fn a_dump_directory_is_shown_table_by_table() {
 }
 
 #[test]
+fn a_table_of_very_many_files_does_not_hide_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in 0..300 {
+        write(dir.path(), &format!("d.many.{file}.csv"), "id,name\n1,x\n");
+    }
+    write(dir.path(), "d.small.csv", "id,name\n1,only\n");
+    let found = json(&[dir.path().to_str().unwrap()]);
+    let tables = found["tables"].as_array().unwrap();
+    let table = |name: &str| tables.iter().find(|t| t["table"] == name).unwrap();
+    assert_eq!(table("small")["sample"], serde_json::json!([["1", "only"]]));
+    assert_eq!(table("many")["rows"], 300);
+    assert_eq!(table("many")["rows_exact"], false);
+    let problems = found["problems"].to_string();
+    assert!(
+        problems.contains("only 101 files were opened"),
+        "{problems}"
+    );
+}
+
+#[test]
 fn problems_name_file_line_and_byte() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -1,12 +1,15 @@
 //! Pages on their way to the library's decoders: those with lengths packed as deltas say how many there are, the library
 //! makes room for all of them before it reads the first, and takes the bytes they name without a look whether they are
-//! there. Owns the check that they are.
+//! there. And where deltas say that there are none, it takes a value nevertheless. Owns the checks that they are there.
 
+use std::ops::Range;
+
+use bytes::Bytes;
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::Result;
 
-use super::runs::packed;
+use super::runs::{Runs, packed};
 use super::texts::{short, wrong};
 
 /// Texts of a page; writers end one at some ten thousand rows.
@@ -23,57 +26,6 @@ impl Checked {
     pub(super) fn new(pages: Box<dyn PageReader>, nullable: bool) -> Self {
         Self { pages, nullable }
     }
-
-    fn check(&self, page: &Page) -> Result<()> {
-        let (values, encoding, count) = match page {
-            Page::DataPage {
-                buf,
-                num_values,
-                encoding,
-                def_level_encoding,
-                ..
-            } => {
-                let levels = match (self.nullable, *def_level_encoding) {
-                    (false, _) => 0,
-                    (true, Encoding::RLE) => {
-                        let length = buf.first_chunk().ok_or_else(short)?;
-                        4 + u32::from_le_bytes(*length) as usize
-                    }
-                    (true, _) => (*num_values as usize).div_ceil(8),
-                };
-                (buf.get(levels..), *encoding, *num_values)
-            }
-            Page::DataPageV2 {
-                buf,
-                num_values,
-                encoding,
-                def_levels_byte_len,
-                rep_levels_byte_len,
-                ..
-            } => {
-                let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
-                (buf.get(levels..), *encoding, *num_values)
-            }
-            Page::DictionaryPage { .. } => return Ok(()),
-        };
-        let lists = match encoding {
-            Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
-            // What a text shares with the one before it, and what it has of its own.
-            Encoding::DELTA_BYTE_ARRAY => 2,
-            _ => 0,
-        };
-        let mut values = values.ok_or_else(short)?;
-        let mut bytes = 0;
-        for _ in 0..lists {
-            let (end, sum) = deltas(values, u64::from(count).min(TEXTS_MAX))?;
-            (values, bytes) = (values.get(end..).ok_or_else(short)?, sum);
-        }
-        // The last list is of what stands behind it.
-        if bytes > values.len() as u64 {
-            return Err(short());
-        }
-        Ok(())
-    }
 }
 
 impl Iterator for Checked {
@@ -87,7 +39,8 @@ impl Iterator for Checked {
 impl PageReader for Checked {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let page = self.pages.get_next_page()?;
-        page.as_ref().map_or(Ok(()), |page| self.check(page))?;
+        page.as_ref()
+            .map_or(Ok(()), |page| check(page, self.nullable))?;
         Ok(page)
     }
 
@@ -98,6 +51,98 @@ impl PageReader for Checked {
     fn skip_next_page(&mut self) -> Result<()> {
         self.pages.skip_next_page()
     }
+}
+
+/// Refuses a page of a flat column whose deltas are not all there.
+fn check(page: &Page, nullable: bool) -> Result<()> {
+    let (levels, values, encoding, count) = match page {
+        Page::DataPage {
+            buf,
+            num_values,
+            encoding,
+            def_level_encoding,
+            ..
+        } => {
+            let (at, end) = match (nullable, *def_level_encoding) {
+                (false, _) => (0, 0),
+                (true, Encoding::RLE) => {
+                    let length = buf.first_chunk().ok_or_else(short)?;
+                    (4, 4 + u32::from_le_bytes(*length) as usize)
+                }
+                (true, _) => (0, (*num_values as usize).div_ceil(8)),
+            };
+            (
+                part(buf, at..end),
+                part(buf, end..buf.len()),
+                *encoding,
+                *num_values,
+            )
+        }
+        Page::DataPageV2 {
+            buf,
+            num_values,
+            encoding,
+            def_levels_byte_len,
+            rep_levels_byte_len,
+            ..
+        } => {
+            let at = *rep_levels_byte_len as usize;
+            let end = at + *def_levels_byte_len as usize;
+            (
+                part(buf, at..end),
+                part(buf, end..buf.len()),
+                *encoding,
+                *num_values,
+            )
+        }
+        Page::DictionaryPage { .. } => return Ok(()),
+    };
+    let lists = match encoding {
+        Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
+        // What a text shares with the one before it, and what it has of its own.
+        Encoding::DELTA_BYTE_ARRAY => 2,
+        Encoding::DELTA_BINARY_PACKED => 0,
+        _ => return Ok(()),
+    };
+    let values = values.ok_or_else(short)?;
+    if counted(&values)? == 0 && has_values(levels.ok_or_else(short)?, count, nullable)? {
+        return Err(wrong("a page has values where it says that there are none"));
+    }
+    let (mut values, mut bytes) = (&values[..], 0);
+    for _ in 0..lists {
+        let (end, sum) = deltas(values, u64::from(count).min(TEXTS_MAX))?;
+        (values, bytes) = (values.get(end..).ok_or_else(short)?, sum);
+    }
+    // The last list is of what stands behind it.
+    if bytes > values.len() as u64 {
+        return Err(short());
+    }
+    Ok(())
+}
+
+/// Whether one of the rows is not NULL. Levels that are not runs are older than deltas, and no file has both.
+fn has_values(levels: Bytes, rows: u32, nullable: bool) -> Result<bool> {
+    let mut found = !nullable && rows > 0;
+    if nullable {
+        let mut runs = Runs::new(levels, 1).ok_or_else(short)?;
+        runs.each(rows as usize, |level| {
+            found |= level > 0;
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// A piece of a page without a copy.
+fn part(page: &Bytes, range: Range<usize>) -> Option<Bytes> {
+    (range.start <= range.end && range.end <= page.len()).then(|| page.slice(range))
+}
+
+/// How many numbers are packed as deltas, as they say themselves.
+fn counted(bytes: &[u8]) -> Result<u64> {
+    let mut at = 0;
+    let (_block, _parts) = (number(bytes, &mut at)?, number(bytes, &mut at)?);
+    number(bytes, &mut at)
 }
 
 /// Where lengths packed as deltas end, of which there must be no more than `count_max`, and their sum. Source:
@@ -177,6 +222,43 @@ fn number(bytes: &[u8], at: &mut usize) -> Result<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_page_says_that_it_has_no_deltas_only_where_all_rows_are_null() {
+        let empty = [0x80, 1, 4, 0, 0];
+        // So many times the same level.
+        for (rows, level, ok) in [(3u32, 0u8, true), (3, 1, false), (0, 0, true)] {
+            let levels = [(rows << 1) as u8, level];
+            let page = |second: bool| {
+                let (buf, num_values) = ([&levels[..], &empty].concat(), rows);
+                match second {
+                    true => Page::DataPageV2 {
+                        buf: buf.into(),
+                        num_values,
+                        encoding: Encoding::DELTA_BINARY_PACKED,
+                        num_nulls: num_values,
+                        num_rows: num_values,
+                        def_levels_byte_len: 2,
+                        rep_levels_byte_len: 0,
+                        is_compressed: false,
+                        statistics: None,
+                    },
+                    false => Page::DataPage {
+                        buf: [&[2, 0, 0, 0][..], &buf].concat().into(),
+                        num_values,
+                        encoding: Encoding::DELTA_BINARY_PACKED,
+                        def_level_encoding: Encoding::RLE,
+                        rep_level_encoding: Encoding::RLE,
+                        statistics: None,
+                    },
+                }
+            };
+            for second in [false, true] {
+                let found = check(&page(second), true);
+                assert_eq!(found.is_ok(), ok, "{rows} {level} {second} {found:?}");
+            }
+        }
+    }
 
     #[test]
     fn lengths_end_where_the_next_list_begins_and_are_no_more_than_the_page_has() {

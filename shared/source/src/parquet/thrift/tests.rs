@@ -1,5 +1,6 @@
-#![allow(clippy::unwrap_used)]
 //! Bytes made to keep the library busy, or to ask for too much memory; and what writers write.
+
+#![allow(clippy::unwrap_used)]
 
 use std::time::Instant;
 
