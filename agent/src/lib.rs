@@ -6,6 +6,7 @@
 //! range to the cluster client. Runs of other agents come in through [`peers`], [`runs`] serves ours to them; [`files`]
 //! shows coordinators the source files of this host.
 
+mod allocator;
 mod cli;
 mod clusters;
 mod conflict;

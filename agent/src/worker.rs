@@ -7,6 +7,7 @@
 //! * drained: no more tasks; gone when its last run is no longer needed;
 //! * asked to stop: tasks may end within the grace period, the rest is handed back.
 
+use crate::allocator;
 use crate::clusters::Clusters;
 use crate::inputs::Failed;
 use crate::peers::Peers;
@@ -176,6 +177,7 @@ impl Agent {
     /// # Errors
     /// When the sort directory cannot be used.
     pub fn new(config: AgentConfig, clusters: Clusters, cancel: CancellationToken) -> Result<Self> {
+        allocator::keep_little();
         std::fs::create_dir_all(&config.sort_dir)
             .map_err(|e| held::disk_error(&config.sort_dir, &e))?;
         held::sweep(&config.sort_dir)?;

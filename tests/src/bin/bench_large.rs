@@ -1,6 +1,6 @@
 //! `make bench-large`: whole imports of what does not fit into memory, and the memory that the importer takes for each:
-//! `bench_large [GIGABYTES]`, 10 unless told otherwise. The files need that much room on the disk of the temporary
-//! directory, one after the other.
+//! `bench_large [GIGABYTES [CASE]]`, 10 unless told otherwise, and all cases whose names hold CASE. The files need that
+//! much room on the disk of the temporary directory, one after the other.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -73,7 +73,9 @@ fn run(bytes: u64) -> io::Result<()> {
             settings: &["thunderhead.memory=512MiB"],
         },
     ];
-    cases.iter().try_for_each(|case| import(&runtime, case))
+    let only = std::env::args().nth(2).unwrap_or_default();
+    let mut cases = cases.iter().filter(|case| case.name.contains(&only));
+    cases.try_for_each(|case| import(&runtime, case))
 }
 
 fn import(runtime: &tokio::runtime::Runtime, case: &Case) -> io::Result<()> {
