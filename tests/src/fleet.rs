@@ -396,12 +396,13 @@ impl Fleet {
         started.expect("a coordinator starts")
     }
 
-    /// The coordinator that leads: the one whose log says so last. Logs begin anew with each process.
+    /// The coordinator that leads: the one that runs and whose log says so last. Logs begin anew with each process.
     pub fn leader(&self) -> Option<usize> {
         let elected = |n: &usize| {
             let path = self.bench.path(&format!("coordinator-{n}.log"));
             let log = std::fs::read_to_string(path).unwrap_or_default();
-            log.rfind("this coordinator leads") > log.rfind("the term ended")
+            self.coordinators[*n].is_some()
+                && log.rfind("this coordinator leads") > log.rfind("the term ended")
         };
         (0..self.addresses.len()).rfind(elected)
     }
