@@ -50,20 +50,29 @@ impl AgentFiles {
     /// Everything below `root` that the agent shows.
     pub(super) async fn list(&self, address: &str, root: String) -> Result<Vec<FileEntry>, Status> {
         let mut client = self.client(address).map_err(unusable)?;
-        let mut pages = client.list(ListFiles { root }).await?.into_inner();
-        let mut files = Vec::new();
-        while let Some(page) = pages.message().await? {
-            files.extend(page.files);
-        }
-        Ok(files)
+        let listed = async {
+            let mut pages = client.list(ListFiles { root }).await?.into_inner();
+            let mut files = Vec::new();
+            while let Some(page) = pages.message().await? {
+                files.extend(page.files);
+            }
+            Ok(files)
+        };
+        listed.await.inspect_err(|_| self.forget(address))
     }
 
     /// A part of a file; less where the file ends.
     pub(super) async fn read(&self, address: &str, part: ReadFile) -> Result<Bytes, Status> {
         let mut client = self.client(address).map_err(unusable)?;
         let read = tokio::time::timeout(READ_TIMEOUT, client.read(part)).await;
-        let read = read.map_err(|_| Status::deadline_exceeded("it does not answer"))?;
-        Ok(read?.into_inner().data)
+        let read = read.unwrap_or_else(|_| Err(Status::deadline_exceeded("it does not answer")));
+        let read = read.inspect_err(|_| self.forget(address))?;
+        Ok(read.into_inner().data)
+    }
+
+    /// A new connection reads the certificates again and looks the name up again.
+    fn forget(&self, address: &str) {
+        self.channels.lock().remove(address);
     }
 }
 
