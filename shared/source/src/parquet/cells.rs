@@ -10,6 +10,7 @@ use parquet::errors::Result as ParquetResult;
 use super::decimal;
 use super::kind::Kind;
 use super::reader::Open;
+use super::texts::Texts;
 use crate::record::Value;
 
 /// Julian day of 1970-01-01.
@@ -36,26 +37,6 @@ pub(super) struct Cells {
     texts: OnceCell<Texts>,
     /// Its memory from batch to batch.
     spare: Cell<Texts>,
-}
-
-/// Texts side by side.
-#[derive(Default)]
-pub(super) struct Texts {
-    pub text: Vec<u8>,
-    /// Where each ends.
-    pub ends: Vec<u32>,
-}
-
-impl Texts {
-    fn clear(&mut self) {
-        self.text.clear();
-        self.ends.clear();
-    }
-
-    fn get(&self, at: usize) -> &[u8] {
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[start as usize..self.ends[at] as usize]
-    }
 }
 
 /// Without NULLs, by physical type.
@@ -166,7 +147,7 @@ impl Cells {
 
     fn decimals(&self, scale: u32) -> Texts {
         let mut texts = self.spare.take();
-        let Texts { text, ends } = &mut texts;
+        let Texts { text, ends, .. } = &mut texts;
         match &self.values {
             Values::Int32(all) => all.iter().for_each(|number| {
                 decimal::push(text, (*number).into(), scale);

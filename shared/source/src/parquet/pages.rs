@@ -125,10 +125,7 @@ fn has_values(levels: Bytes, rows: u32, nullable: bool) -> Result<bool> {
     let mut found = !nullable && rows > 0;
     if nullable {
         let mut runs = Runs::new(levels, 1).ok_or_else(short)?;
-        runs.each(rows as usize, |level| {
-            found |= level > 0;
-            Ok(())
-        })?;
+        runs.each(rows as usize, |level| found |= level > 0)?;
     }
     Ok(found)
 }

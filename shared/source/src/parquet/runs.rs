@@ -38,24 +38,20 @@ impl Runs {
 
     /// Calls `take` with each of the next `count` numbers; an error where the bytes end before.
     #[inline]
-    pub(super) fn each(
-        &mut self,
-        mut count: usize,
-        mut take: impl FnMut(u32) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn each(&mut self, mut count: usize, mut take: impl FnMut(u32)) -> Result<()> {
         while count > 0 {
             match &mut self.run {
                 Run::Same { number, left } if *left > 0 => {
                     let here = count.min(*left);
                     for _ in 0..here {
-                        take(*number)?;
+                        take(*number);
                     }
                     (*left, count) = (*left - here, count - here);
                 }
                 Run::Packed { bit, left } if *left > 0 => {
                     let (here, width) = (count.min(*left), self.width);
                     for _ in 0..here {
-                        take(packed(&self.bytes, *bit, width).ok_or_else(short)?)?;
+                        take(packed(&self.bytes, *bit, width).ok_or_else(short)?);
                         *bit += width as usize;
                     }
                     (*left, count) = (*left - here, count - here);
@@ -64,6 +60,12 @@ impl Runs {
             }
         }
         Ok(())
+    }
+
+    /// Appends the next `count` numbers to `to`.
+    pub(super) fn take(&mut self, count: usize, to: &mut Vec<u32>) -> Result<()> {
+        to.reserve(count);
+        self.each(count, |number| to.push(number))
     }
 
     #[cold]
@@ -131,10 +133,7 @@ mod tests {
         let mut runs = Runs::new(Bytes::copy_from_slice(bytes), width).unwrap();
         let mut found = Vec::new();
         for part in [count / 2, count - count / 2] {
-            let read = runs.each(part, |number| {
-                found.push(Some(number));
-                Ok(())
-            });
+            let read = runs.each(part, |number| found.push(Some(number)));
             if read.is_err() {
                 found.push(None);
                 break;

@@ -1,6 +1,8 @@
-//! The values of a column of byte arrays, page by page, side by side in one buffer a batch: the library makes an object
-//! with a shared counter of each, which costs more than the text. Owns the plain and the dictionary encoding of flat
-//! columns; all else is the library's, and so is unpacking.
+//! The values of a column of byte arrays, page by page: a batch of them lies side by side in one buffer, or is numbers
+//! of texts in a dictionary. The library makes an object with a shared counter of each, which costs more than the text.
+//! Owns the plain and the dictionary encoding of flat columns; all else is the library's, and so is unpacking.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::{Encoding, Type};
@@ -8,7 +10,6 @@ use parquet::column::page::{Page, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 
-use super::cells::Texts;
 use super::runs::Runs;
 
 /// Bytes that are copied whatever the length of a short text is: that is two instructions.
@@ -18,11 +19,50 @@ const COPIED: usize = 16;
 pub(super) struct TextReader {
     pages: Box<dyn PageReader>,
     nullable: bool,
-    dictionary: Dictionary,
+    dictionary: Arc<Dictionary>,
     levels: Levels,
     values: Values,
     /// Rows of the page at hand that are to come.
     left: usize,
+}
+
+/// The texts of a batch. Buffers are kept from batch to batch.
+#[derive(Default)]
+pub(super) struct Texts {
+    /// Side by side.
+    pub text: Vec<u8>,
+    /// Where each ends.
+    pub ends: Vec<u32>,
+    /// Or they are all in here, and each is one of these.
+    dictionary: Option<Arc<Dictionary>>,
+    indexes: Vec<u32>,
+}
+
+impl Texts {
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.dictionary = None;
+        self.indexes.clear();
+    }
+
+    pub(super) fn get(&self, at: usize) -> &[u8] {
+        if let Some(dictionary) = &self.dictionary {
+            return dictionary.get(self.indexes[at]);
+        }
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start as usize..self.ends[at] as usize]
+    }
+
+    /// Whether texts of `values` can follow those that are here.
+    fn takes(&self, values: &Values, dictionary: &Arc<Dictionary>) -> bool {
+        match (values, &self.dictionary) {
+            (Values::Plain(..), None) => true,
+            (Values::Plain(..), Some(_)) => false,
+            (Values::Indexes(_), None) => self.ends.is_empty(),
+            (Values::Indexes(_), Some(own)) => Arc::ptr_eq(own, dictionary),
+        }
+    }
 }
 
 /// Texts that indexes stand for.
@@ -82,15 +122,16 @@ impl TextReader {
         Self {
             pages,
             nullable: column.column_descr().max_def_level() > 0,
-            dictionary: Dictionary::default(),
+            dictionary: Arc::default(),
             levels: Levels::All,
             values: Values::Plain(Bytes::new(), 0),
             left: 0,
         }
     }
 
-    /// Appends the texts of the next `rows` rows to `out`, or of fewer with about `bytes_max` bytes, and of each row whether it has one (0 = NULL) to `all_levels`,
-    /// unless all have; says how many rows there were.
+    /// Reads the next `rows` rows into `out`, which is empty, and of each row whether it has a text (0 = NULL) to
+    /// `all_levels`, unless all have. Says how many rows there were: fewer with about `bytes_max` bytes, and where
+    /// texts of a dictionary and others meet.
     pub(super) fn read(
         &mut self,
         rows: usize,
@@ -98,15 +139,18 @@ impl TextReader {
         out: &mut Texts,
         all_levels: &mut Vec<i16>,
     ) -> Result<usize> {
-        let mut read = 0;
-        while read < rows && (read == 0 || out.text.len() < bytes_max) {
+        let (mut read, mut bytes_read) = (0, 0);
+        while read < rows && (read == 0 || bytes_read < bytes_max) {
             if self.left == 0 {
                 if !self.next_page()? {
                     break;
                 }
                 continue;
             }
-            let room = bytes_max.saturating_sub(out.text.len());
+            if !out.takes(&self.values, &self.dictionary) {
+                break;
+            }
+            let room = bytes_max.saturating_sub(bytes_read);
             let count = self.left.min(rows - read).min(self.rows_within(room));
             let mut present = count;
             if self.nullable {
@@ -115,21 +159,30 @@ impl TextReader {
                 let levels = &all_levels[before..];
                 present = levels.iter().filter(|level| **level > 0).count();
             }
-            out.ends.reserve(present);
             match &mut self.values {
                 Values::Plain(bytes, at) => {
+                    out.ends.reserve(present);
                     for _ in 0..present {
                         let (start, end) = next_plain(bytes, *at).ok_or_else(short)?;
                         push(out, bytes, start, end)?;
                         *at = end;
                     }
+                    bytes_read = out.text.len();
                 }
                 Values::Indexes(indexes) => {
-                    let Dictionary { bytes, texts, .. } = &self.dictionary;
-                    indexes.each(present, |index| match texts.get(index as usize) {
-                        Some((start, end)) => push(out, bytes, *start as usize, *end as usize),
-                        None => Err(wrong("an index points behind the end of the dictionary")),
-                    })?;
+                    let before = out.indexes.len();
+                    indexes.take(present, &mut out.indexes)?;
+                    let highest = out.indexes[before..].iter().max();
+                    if highest.is_some_and(|index| *index as usize >= self.dictionary.texts.len()) {
+                        return Err(wrong("an index points behind the end of the dictionary"));
+                    }
+                    // Mostly they fit whichever they are.
+                    if self.dictionary.longest.saturating_mul(rows) > bytes_max {
+                        let read = &out.indexes[before..];
+                        let lens = read.iter().map(|index| self.dictionary.get(*index).len());
+                        bytes_read += lens.sum::<usize>();
+                    }
+                    out.dictionary = Some(Arc::clone(&self.dictionary));
                 }
             }
             self.left -= count;
@@ -155,7 +208,7 @@ impl TextReader {
         match page {
             Page::DictionaryPage {
                 buf, num_values, ..
-            } => self.dictionary = Dictionary::of(buf, num_values)?,
+            } => self.dictionary = Arc::new(Dictionary::of(buf, num_values)?),
             Page::DataPage {
                 buf,
                 num_values,
@@ -223,10 +276,7 @@ impl Levels {
         to.reserve(count);
         match self {
             Self::All => to.extend(std::iter::repeat_n(1, count)),
-            Self::Runs(runs) => runs.each(count, |level| {
-                to.push((level > 0).into());
-                Ok(())
-            })?,
+            Self::Runs(runs) => runs.each(count, |level| to.push((level > 0).into()))?,
             Self::Bits(bytes, bit) => {
                 for at in *bit..*bit + count {
                     let byte = bytes.get(at / 8).ok_or_else(short)?;
@@ -252,6 +302,11 @@ impl Dictionary {
             texts,
             longest,
         })
+    }
+
+    fn get(&self, index: u32) -> &[u8] {
+        let (start, end) = self.texts[index as usize];
+        &self.bytes[start as usize..end as usize]
     }
 }
 
