@@ -358,6 +358,7 @@ impl Leader {
             for &(n, number) in some {
                 self.forget_manifest(n, number);
             }
+            fail_point("void");
         }
         Ok(())
     }
