@@ -17,8 +17,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use thunderhead_net::Security;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -61,6 +63,19 @@ struct Shared {
     azure: bool,
     /// Requests must be signed for it.
     region: Option<String>,
+    /// See [`Cloud::hold`].
+    hold: Mutex<Option<Hold>>,
+    /// Objects with requests that are held, and how many.
+    held: watch::Sender<BTreeMap<String, usize>>,
+}
+
+#[derive(Clone, Copy)]
+struct Hold {
+    from: usize,
+    objects: usize,
+    at_most: Duration,
+    /// The most that were held at a time.
+    most: usize,
 }
 
 /// The store; it stops when its handle is dropped.
@@ -150,6 +165,26 @@ impl Cloud {
         objects.insert(format!("/{path}"), content.into());
     }
 
+    /// From now on requests for what lies at byte `from` of an object or behind it are held until there are some of
+    /// `objects` objects at a time, or for so long. One whose client went away does not count.
+    pub fn hold(&self, from: usize, objects: usize, at_most: Duration) {
+        *self.shared.hold.lock().expect("no panic") = Some(Hold {
+            from,
+            objects,
+            at_most,
+            most: 0,
+        });
+    }
+
+    /// Of how many objects requests were held at a time, at most.
+    pub fn held_at_a_time(&self) -> usize {
+        self.shared
+            .hold
+            .lock()
+            .expect("no panic")
+            .map_or(0, |hold| hold.most)
+    }
+
     /// What was asked since the last time this was called.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.shared.asked.lock().expect("no panic"))
@@ -232,6 +267,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         let code = "<Error><Code>AuthenticationFailed</Code></Error>";
         return reply(StatusCode::FORBIDDEN, code);
     }
+    wait_for_others(&shared, &asked).await;
     let objects = shared.objects.lock().expect("no panic");
     if query.contains_key("list-type") || query.get("comp").is_some_and(|comp| comp == "list") {
         let text = list(&objects, &asked.path, &query, shared.azure);
@@ -243,6 +279,59 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
 }
 
+/// Holds a request as [`Cloud::hold`] says.
+async fn wait_for_others(shared: &Shared, asked: &Asked) {
+    let hold = *shared.hold.lock().expect("no panic");
+    let Some(hold) = hold.filter(|hold| hold.most < hold.objects) else {
+        return;
+    };
+    if range(asked).is_none_or(|(start, _)| start < hold.from) {
+        return;
+    }
+    let held = Held::new(shared, &asked.path);
+    let mut changes = shared.held.subscribe();
+    let most = || shared.hold.lock().expect("no panic").map(|hold| hold.most);
+    let enough = changes.wait_for(|_| most() >= Some(hold.objects));
+    let _ = tokio::time::timeout(hold.at_most, enough).await;
+    drop(held);
+}
+
+/// A request that is held, until it goes on or its client is gone.
+struct Held<'a> {
+    shared: &'a Shared,
+    path: &'a str,
+}
+
+impl<'a> Held<'a> {
+    fn new(shared: &'a Shared, path: &'a str) -> Self {
+        shared.held.send_modify(|held| {
+            *held.entry(path.to_owned()).or_default() += 1;
+            if let Some(hold) = &mut *shared.hold.lock().expect("no panic") {
+                hold.most = hold.most.max(held.len());
+            }
+        });
+        Self { shared, path }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.shared.held.send_modify(|held| {
+            if let Some(count) = held.get_mut(self.path) {
+                *count -= 1;
+            }
+            held.retain(|_, count| *count > 0);
+        });
+    }
+}
+
+/// First byte and, if it is given, last byte of what was asked for.
+fn range(asked: &Asked) -> Option<(usize, Option<usize>)> {
+    let bounds = asked.header("range").strip_prefix("bytes=")?;
+    let (from, last) = bounds.split_once('-')?;
+    Some((from.parse().expect("a number"), last.parse().ok()))
+}
+
 /// An object or a range of it.
 fn part(object: &[u8], asked: &Asked) -> Response<Body> {
     let etag = format!("\"{:x}\"", Sha256::digest(object));
@@ -250,14 +339,8 @@ fn part(object: &[u8], asked: &Asked) -> Response<Body> {
     if !condition.is_empty() && condition != etag {
         return reply(StatusCode::PRECONDITION_FAILED, "");
     }
-    let bounds = asked.header("range").strip_prefix("bytes=");
-    let bounds = bounds.and_then(|range| range.split_once('-'));
-    let bounds = bounds.map(|(from, to)| {
-        let from: usize = from.parse().expect("a number");
-        from..to
-            .parse::<usize>()
-            .map_or(object.len(), |to| (to + 1).min(object.len()))
-    });
+    let bounds = range(asked)
+        .map(|(from, last)| from..last.map_or(object.len(), |last| (last + 1).min(object.len())));
     let (status, range) = match bounds {
         Some(range) => (StatusCode::PARTIAL_CONTENT, range),
         None => (StatusCode::OK, 0..object.len()),

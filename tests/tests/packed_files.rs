@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;
+use std::time::Duration;
+use thunderhead_tests::clouds::Cloud;
 use thunderhead_tests::import::Bench;
 
 const ROWS: u64 = 40_009;
@@ -163,4 +165,49 @@ async fn a_packed_file_that_is_cut_off_is_an_error_before_anything_is_written() 
         .import(&[])
         .fails(4, &["d.t.csv.gz", "gzip", "packed byte"]);
     assert_eq!(bench.query("SELECT COUNT(*) FROM d.t").await, [["0"]]);
+}
+
+/// Each is one chunk, so the only way to more than one thread is more than one file.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_gzip_are_read_by_as_many_threads_as_there_are() {
+    const FILES: usize = 3;
+    const ROWS_OF_ONE: usize = 4 << 10;
+    let bench = Bench::start(&[]);
+    let file = |n: usize| {
+        let rows = (0..ROWS_OF_ONE).map(|row| format!("{},{row:01000}\n", n * ROWS_OF_ONE + row));
+        let text = format!("id,name\n{}", rows.collect::<String>());
+        let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        to.write_all(text.as_bytes()).unwrap();
+        to.finish().unwrap()
+    };
+    let files: Vec<_> = (0..FILES).map(file).collect();
+    // One thread never asks for the ends of two files at a time; the store lets it go on soon.
+    for (threads, at_most) in [(1, 1), (FILES, 30)] {
+        bench
+            .sql(&[
+                "DROP DATABASE IF EXISTS d",
+                "CREATE DATABASE d",
+                "CREATE TABLE d.t (id BIGINT PRIMARY KEY, name VARCHAR(2000))",
+            ])
+            .await;
+        let cloud = Cloud::xml();
+        for (n, file) in files.iter().enumerate() {
+            cloud.put(&format!("bucket/dump/d.t.{n}.csv.gz"), file.clone());
+        }
+        cloud.hold(3 << 20, FILES, Duration::from_secs(at_most));
+        let uri = format!(
+            "s3://bucket/dump/?endpoint={}&access-key=AK&secret-access-key=SECRET",
+            cloud.endpoint
+        );
+        let threads_text = threads.to_string();
+        bench
+            .import(&["-d", &uri, "--threads", &threads_text])
+            .succeeds();
+        assert_eq!(cloud.held_at_a_time(), threads);
+        let rows = FILES * ROWS_OF_ONE;
+        assert_eq!(
+            bench.query("SELECT COUNT(*), SUM(id) FROM d.t").await,
+            [[rows.to_string(), (rows * (rows - 1) / 2).to_string()]]
+        );
+    }
 }
