@@ -1,10 +1,11 @@
 //! `make bench-fleet`: TPC-H lineitem by one process, then by fleets of one, two and four agents on this machine.
 //! What counts is CPU time: all processes share the same cores, so more agents cannot be faster here. A fleet is compared
 //! with the one process that has as many threads and as much memory as all its agents together: more threads than cores
-//! cost both of them caches and switches. `bench_fleet SCALE ROUNDS`, 0.5 and 3 unless told otherwise, takes turns and
-//! keeps the cheapest run of each, which is the one that was disturbed least. Every second round goes the other way
-//! round, and each run begins when the disk has what the one before wrote: otherwise it would pay for it, and the first
-//! one never.
+//! cost both of them caches and switches. `bench_fleet SCALE ROUNDS`, 0.5 and 5 unless told otherwise, takes turns and
+//! prints medians: of each column, and of what a fleet took more than the one process in the same round, since the speed
+//! of a machine that others use, too, changes from minute to minute. Every second round goes the other way round, and
+//! each run begins when the disk has what the one before wrote: otherwise it would pay for it, and the first one never.
+//! `bench_fleet SCALE ROUNDS THREADS` has only those of so many threads in all.
 
 use std::io;
 use std::process::{Command, ExitCode};
@@ -54,10 +55,15 @@ fn main() -> ExitCode {
         .map_or(Ok(0.5), |text| text.parse::<f64>());
     let rounds = std::env::args()
         .nth(2)
-        .map_or(Ok(3), |text| text.parse::<usize>());
+        .map_or(Ok(5), |text| text.parse::<usize>());
+    let threads = std::env::args().nth(3).map(|text| text.parse::<usize>());
     let done = scale.map_err(io::Error::other).and_then(|scale| {
         let rounds = rounds.map_err(io::Error::other)?;
-        run(scale, rounds)
+        run(
+            scale,
+            rounds,
+            threads.transpose().map_err(io::Error::other)?,
+        )
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,7 +83,7 @@ struct Cost {
     peak_rss_bytes: u64,
 }
 
-fn run(scale: f64, rounds: usize) -> io::Result<()> {
+fn run(scale: f64, rounds: usize, threads: Option<usize>) -> io::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let data = tempfile::tempdir()?;
     let file = tpch::generate(data.path(), scale, &["lineitem"])?.remove(0);
@@ -90,43 +96,55 @@ fn run(scale: f64, rounds: usize) -> io::Result<()> {
         "{:<24} {:>8} {:>9} {:>24} {:>13} {:>13}",
         "", "seconds", "CPU s/GB", "more than one process", "leader CPU s", "peak RSS MiB"
     );
-    let mut best: [Option<Cost>; SETUPS.len()] = Default::default();
+    let mut costs: [Vec<Cost>; SETUPS.len()] = Default::default();
     for round in 0..rounds.max(1) {
         for turn in 0..SETUPS.len() {
             let n = match round % 2 {
                 0 => turn,
                 _ => SETUPS.len() - 1 - turn,
             };
+            if threads.is_some_and(|threads| SETUPS[n].alone().threads != threads) {
+                continue;
+            }
             Command::new("sync").status()?;
             let cost = match SETUPS[n].agents {
                 0 => single(&runtime, &file, SETUPS[n])?,
                 _ => fleet(&runtime, &file, SETUPS[n])?,
             };
-            if best[n]
-                .as_ref()
-                .is_none_or(|best| cost.cpu_seconds < best.cpu_seconds)
-            {
-                best[n] = Some(cost);
-            }
+            eprintln!("{}: {:.2} CPU s", cost.setup.name(), cost.cpu_seconds);
+            costs[n].push(cost);
         }
     }
-    let best: Vec<Cost> = best.into_iter().flatten().collect();
-    for cost in &best {
-        let alone = best.iter().find(|other| other.setup == cost.setup.alone());
-        print(cost, alone.unwrap_or(cost), gb);
+    for (n, of) in costs.iter().enumerate() {
+        let alone = SETUPS
+            .iter()
+            .position(|setup| *setup == SETUPS[n].alone())
+            .unwrap_or(n);
+        print(of, &costs[alone], gb);
     }
     Ok(())
 }
 
-fn print(cost: &Cost, alone: &Cost, gb: f64) {
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn print(costs: &[Cost], alone: &[Cost], gb: f64) {
+    let Some(first) = costs.first() else {
+        return;
+    };
+    let of = |part: fn(&Cost) -> f64| median(costs.iter().map(part));
+    let pairs = costs.iter().zip(alone);
     println!(
         "{:<24} {:>8.1} {:>9.1} {:>23.1}% {:>13.2} {:>13.0}",
-        cost.setup.name(),
-        cost.seconds,
-        cost.cpu_seconds / gb,
-        (cost.cpu_seconds / alone.cpu_seconds - 1.0) * 100.0,
-        cost.coordinator_cpu_seconds,
-        cost.peak_rss_bytes as f64 / f64::from(1 << 20),
+        first.setup.name(),
+        of(|cost| cost.seconds),
+        of(|cost| cost.cpu_seconds) / gb,
+        (median(pairs.map(|(cost, alone)| cost.cpu_seconds / alone.cpu_seconds)) - 1.0) * 100.0,
+        of(|cost| cost.coordinator_cpu_seconds),
+        of(|cost| cost.peak_rss_bytes as f64) / f64::from(1 << 20),
     );
 }
 
@@ -190,10 +208,11 @@ fn fleet(
     fleet.wait("all agents", |fleet| {
         fleet.agents().is_some_and(|found| found.len() == agents)
     });
-    let started = std::time::Instant::now();
     let job = fleet.submit(&[]);
-    fleet.wait_finished(&job);
-    let seconds = started.elapsed().as_secs_f64();
+    // One that watches to the end: a program started for each look takes a quarter of a core from who is measured.
+    fleet.ask(&["status", &job, "--watch"]);
+    let report = fleet.wait_finished(&job);
+    let seconds = report["seconds"].as_f64().unwrap_or(f64::NAN);
     let coordinator = fleet.coordinators[0]
         .as_ref()
         .map_or(0, |process| process.pid());
