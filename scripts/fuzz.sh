@@ -11,7 +11,11 @@ export RUSTC_BOOTSTRAP=1
 for folder in shared/*/fuzz; do
     for target in $("$cargo" fuzz list --fuzz-dir "$folder"); do
         echo "== $folder: $target, $seconds s"
-        "$cargo" fuzz run --fuzz-dir "$folder" --sanitizer none "$target" -- \
+        # What is new goes to the first directory. Random bytes alone hardly pass the end of a Parquet file.
+        corpus="$folder/corpus/$target" seeds="$folder/seeds/$target"
+        mkdir -p "$corpus"
+        [ -d "$seeds" ] || seeds=
+        "$cargo" fuzz run --fuzz-dir "$folder" --sanitizer none "$target" "$corpus" ${seeds:+"$seeds"} -- \
             -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
     done
 done

@@ -7,6 +7,7 @@ mod entry;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use std::path::Path;
 
 /// Texts to begin with; the first bytes pick a dialect where there is one to pick.
 const SEEDS: [&[u8]; 12] = [
@@ -24,6 +25,20 @@ const SEEDS: [&[u8]; 12] = [
     b"PAR1\x15\x04\x15\0\x15\x02PAR1",
 ];
 
+/// Those, and the files below `fuzz/seeds` that libFuzzer begins with, too.
+fn seeds(entry: &str) -> Vec<Vec<u8>> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let files = std::fs::read_dir(dir.join(entry)).into_iter().flatten();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let files = files.into_iter().map(|file| std::fs::read(file).unwrap());
+    SEEDS
+        .iter()
+        .map(|text| text.to_vec())
+        .chain(files)
+        .collect()
+}
+
 #[test]
 fn nothing_panics_on_any_bytes() {
     let config = Config {
@@ -32,13 +47,13 @@ fn nothing_panics_on_any_bytes() {
         ..Config::default()
     };
     for (name, entry) in entry::ENTRIES {
-        println!("{name}");
+        let seeds = seeds(name);
+        println!("{name}, {} seeds", seeds.len());
         let change = (any::<prop::sample::Index>(), any::<u8>(), 0u8..4);
         let changes = prop::collection::vec(change, 0..8);
-        let input = (prop::sample::select(SEEDS.to_vec()), changes);
+        let input = (prop::sample::select(seeds), changes);
         TestRunner::new(config.clone())
-            .run(&input, |(seed, changes)| {
-                let mut bytes = seed.to_vec();
+            .run(&input, |(mut bytes, changes)| {
                 for (index, byte, how) in changes {
                     let at = index.index(bytes.len());
                     match how {
