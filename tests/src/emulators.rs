@@ -3,8 +3,8 @@
 //! answers) is [`crate::clouds`]'.
 
 use crate::clouds::{ACCOUNT, ACCOUNT_KEY, shared_key};
-use crate::fleet::free_port;
 use crate::import::http_client;
+use crate::process::free_port;
 use crate::process::wait_until;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use std::io::{BufRead, BufReader};

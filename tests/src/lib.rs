@@ -6,6 +6,7 @@ pub mod clashes;
 pub mod clouds;
 pub mod control;
 pub mod emulators;
+pub mod etcd;
 pub mod fixture;
 pub mod fleet;
 pub mod import;

@@ -1,6 +1,6 @@
 //! Debian's MariaDB server on a directory of its own, reached over loopback: the oracle of what `LOAD DATA` reads.
 
-use crate::fleet::free_port;
+use crate::process::free_port;
 use crate::process::wait_until;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use std::path::Path;

@@ -2,6 +2,7 @@
 //! their handle is dropped, also when a test fails.
 
 use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -202,6 +203,12 @@ pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -
         std::thread::park_timeout(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// A port that was free a moment ago, for programs that cannot pick one themselves.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").port()
 }
 
 /// A sandbox in its own process, on free ports.

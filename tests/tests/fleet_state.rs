@@ -10,7 +10,7 @@ use thunderhead_coordinator::store::{
     Commit, EmbeddedStore, EtcdConfig, EtcdStore, StateStore, Txn, Versioned,
 };
 use thunderhead_tests::certificates::{authority, write};
-use thunderhead_tests::fleet::Etcd;
+use thunderhead_tests::etcd::Etcd;
 
 const TTL: Duration = Duration::from_secs(2);
 
