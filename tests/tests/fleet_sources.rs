@@ -12,6 +12,10 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use thunderhead_cluster::Connector;
+use thunderhead_net::Security;
+use thunderhead_proto::thunderhead::{ListFiles, files_client::FilesClient};
+use thunderhead_tests::certificates::{authority, write};
 use thunderhead_tests::fleet::{Fleet, SOURCE_POINT, nothing_is_open};
 use thunderhead_tests::import::Bench;
 use thunderhead_tests::process::Process;
@@ -354,4 +358,61 @@ async fn a_file_of_two_hosts_is_read_at_the_other_when_one_dies() {
     b.wait(std::time::Duration::from_secs(60)).unwrap();
     fleet.wait_finished(&job);
     all_is_well(&fleet, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_show_files_to_the_fleet_only_and_take_its_new_certificates() {
+    if let Err(why) = Process::can_have_mounts() {
+        eprintln!("SKIPPED: no mount namespaces here: {why}");
+        return;
+    }
+    let certs = tempfile::tempdir().unwrap();
+    let (ours, foreign) = (authority(), authority());
+    let files = write(certs.path(), "fleet", &ours, &ours);
+    let stranger = write(certs.path(), "stranger", &ours, &foreign);
+    let [ca, cert, key] = [&files.ca, &files.cert, &files.key]
+        .map(|path| path.clone().unwrap().display().to_string());
+    let mut bench = Bench::start(&["--ca", &ca, "--cert", &cert, "--key", &key]);
+    bench.extra =
+        format!("\n[security]\nca-path = {ca:?}\ncert-path = {cert:?}\nkey-path = {key:?}\n");
+    let mut fleet = Fleet::start_secured(bench, 1, &files);
+    put(&fleet, &["a"], "d-schema-create.sql", b"CREATE DATABASE d;");
+    let table = format!("{TABLE};");
+    put(&fleet, &["a", "b"], "d.t-schema.sql", table.as_bytes());
+    put(&fleet, &["a"], "d.t.000.csv", &csv(0));
+    put(&fleet, &["b"], "d.t.001.csv", &csv(1));
+    let job = submit(&fleet, 2, &[]);
+    let _a = agent(&fleet, "a");
+    fleet.wait("a word about the other", |f| {
+        text(f, &job, "job", "waiting_for").contains("1 of 2 are here")
+    });
+    let address = fleet.agents().unwrap()[0]["address"].clone();
+    let root = fleet.host_data().display().to_string();
+    let list = async |security: &Security| {
+        let connector = Connector::new(security).unwrap();
+        let endpoint = connector.endpoint(address.as_str().unwrap()).unwrap();
+        let root = root.clone();
+        FilesClient::new(endpoint.connect_lazy())
+            .list(ListFiles { root })
+            .await
+    };
+    assert!(list(&files).await.is_ok());
+    let anonymous = Security {
+        ca: files.ca.clone(),
+        ..Security::default()
+    };
+    for other in [&Security::default(), &anonymous, &stranger] {
+        assert!(list(other).await.is_err(), "{other:?}");
+    }
+
+    // Everything new, the authority too; nobody is started again but etcd.
+    let new = authority();
+    write(certs.path(), "fleet", &new, &new);
+    fleet.etcd.restart().unwrap();
+    let _b = agent(&fleet, "b");
+    let report = fleet.wait_finished(&job);
+    assert_eq!(report["tables"][0]["rows"], 2 * ROWS);
+    let counted = fleet.bench.query("SELECT COUNT(*) FROM d.t").await;
+    assert_eq!(counted, [[(2 * ROWS).to_string()]]);
+    fleet.bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
 }

@@ -2,9 +2,15 @@
 //! `bench_large [GIGABYTES [CASE]]`, 10 unless told otherwise, and all cases whose names hold CASE. The files need that
 //! much room on the disk of the temporary directory, one after the other.
 
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use thunderhead_tests::import::Bench;
 use thunderhead_tests::process::{cpu_seconds, peak_rss};
@@ -14,7 +20,7 @@ const DDL: &str = "CREATE TABLE d.t (id BIGINT PRIMARY KEY CLUSTERED, name LONGT
 const LIMIT: Duration = Duration::from_secs(3600);
 
 /// Writes a file of about so many bytes and says how many rows it has; none where it is to be refused.
-type Make = fn(&mut dyn Write, u64) -> io::Result<Option<u64>>;
+type Make = fn(&mut (dyn Write + Send), u64) -> io::Result<Option<u64>>;
 
 struct Case {
     name: &'static str,
@@ -69,6 +75,14 @@ fn run(bytes: u64) -> io::Result<()> {
             file: "d.t.sql",
             bytes,
             make: |to, bytes| insert(to, bytes).map(Some),
+            sparse: false,
+            settings: &["thunderhead.memory=512MiB"],
+        },
+        Case {
+            name: "Parquet, one row group",
+            file: "d.t.parquet",
+            bytes: bytes / 9,
+            make: |to, bytes| row_group(to, bytes).map(Some).map_err(io::Error::other),
             sparse: false,
             settings: &["thunderhead.memory=512MiB"],
         },
@@ -149,7 +163,7 @@ fn text(row: u64, bytes: usize) -> String {
 }
 
 /// Records of 4 MiB each.
-fn lines(to: &mut dyn Write, bytes: u64) -> io::Result<u64> {
+fn lines(to: &mut (dyn Write + Send), bytes: u64) -> io::Result<u64> {
     to.write_all(b"id,name\n")?;
     let rows = (bytes >> 22).max(1);
     (0..rows).try_for_each(|row| writeln!(to, "{row},\"{}\"", text(row, 4 << 20)))?;
@@ -157,7 +171,7 @@ fn lines(to: &mut dyn Write, bytes: u64) -> io::Result<u64> {
 }
 
 /// One statement with tuples of 4 KiB each, and no line end anywhere.
-fn insert(to: &mut dyn Write, bytes: u64) -> io::Result<u64> {
+fn insert(to: &mut (dyn Write + Send), bytes: u64) -> io::Result<u64> {
     to.write_all(b"INSERT INTO `t` VALUES ")?;
     let rows = (bytes >> 12).max(1);
     for row in 0..rows {
@@ -165,5 +179,35 @@ fn insert(to: &mut dyn Write, bytes: u64) -> io::Result<u64> {
         write!(to, "{comma}({row},'{}')", text(row, 4080))?;
     }
     to.write_all(b";")?;
+    Ok(rows)
+}
+
+/// Rows of 1 KiB in one row group, not packed, in pages of 1 MiB.
+fn row_group(to: &mut (dyn Write + Send), bytes: u64) -> Result<u64, ParquetError> {
+    let schema = "message m { required int64 id; required binary name (STRING); }";
+    let schema = Arc::new(parse_message_type(schema)?);
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_data_page_size_limit(1 << 20);
+    let mut file = SerializedFileWriter::new(to, schema, Arc::new(properties.build()))?;
+    let mut group = file.next_row_group()?;
+    let rows = (bytes >> 10).max(1);
+    for column in 0..2 {
+        let mut writer = group.next_column()?.expect("two columns");
+        for start in (0..rows).step_by(1000) {
+            let part = start..rows.min(start + 1000);
+            if column == 0 {
+                let ids: Vec<i64> = part.map(|row| row as i64).collect();
+                writer.typed::<Int64Type>().write_batch(&ids, None, None)?;
+                continue;
+            }
+            let names: Vec<ByteArray> = part.map(|row| text(row, 1000).as_str().into()).collect();
+            let writer = writer.typed::<ByteArrayType>();
+            writer.write_batch(&names, None, None)?;
+        }
+        writer.close()?;
+    }
+    group.close()?;
+    file.close()?;
     Ok(rows)
 }
