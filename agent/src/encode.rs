@@ -39,7 +39,7 @@ pub(crate) fn run(
         .table
         .as_ref()
         .ok_or_else(|| bug("an encode task without its table"))?;
-    let dir = held::create_attempt(
+    let dir = shared.attempts.create(
         &shared.ledger,
         (task.task_id, task.attempt),
         &spec.job_id,

@@ -6,7 +6,10 @@
 //! ```
 
 use crate::sort::Ledger;
+use parking_lot::Mutex;
 use prost::Message;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,23 +23,81 @@ pub(crate) fn job_dir(sort_dir: &Path, job: &str) -> PathBuf {
     sort_dir.join("runs").join(job)
 }
 
-/// Makes the directory of a new attempt, after removing what earlier attempts at the task left: the
-/// coordinator asks for a task again only when it has given up the earlier ones.
-pub(crate) fn create_attempt(
-    ledger: &Ledger,
-    (task_id, attempt): (u64, u32),
-    job: &str,
-    epoch: Epoch,
-) -> Result<PathBuf> {
-    let job_dir = job_dir(ledger.dir(), job);
-    fs::create_dir_all(&job_dir).map_err(|e| disk_error(&job_dir, &e))?;
-    remove_attempts(ledger, &job_dir, task_id)?;
-    let make = || {
+/// Attempts on this disk, by the directory of their job and by task. A directory is listed when its job is first asked
+/// for and not for each of its tasks, which may be many thousands: nobody else changes it.
+#[derive(Default)]
+pub(crate) struct Attempts {
+    jobs: Mutex<HashMap<PathBuf, HashMap<u64, Vec<PathBuf>>>>,
+}
+
+impl Attempts {
+    /// Makes the directory of a new attempt, after removing what earlier attempts at the task left: the
+    /// coordinator asks for a task again only when it has given up the earlier ones.
+    pub(crate) fn create(
+        &self,
+        ledger: &Ledger,
+        (task_id, attempt): (u64, u32),
+        job: &str,
+        epoch: Epoch,
+    ) -> Result<PathBuf> {
+        let job_dir = job_dir(ledger.dir(), job);
+        let mut jobs = self.jobs.lock();
+        let tasks = tasks_of(&mut jobs, &job_dir)?;
+        remove(ledger, tasks, task_id)?;
         let dir = job_dir.join(format!("{task_id}-{epoch}-{attempt}"));
-        fs::create_dir(&dir)?;
+        fs::create_dir_all(&job_dir).map_err(|e| disk_error(&job_dir, &e))?;
+        fs::create_dir(&dir).map_err(|e| disk_error(&job_dir, &e))?;
+        tasks.entry(task_id).or_default().push(dir.clone());
         Ok(dir)
-    };
-    make().map_err(|e: io::Error| disk_error(&job_dir, &e))
+    }
+
+    /// Removes the runs of some tasks of a job, or of the whole job when `tasks` is empty.
+    pub(crate) fn drop_runs(&self, ledger: &Ledger, job: &str, tasks: &[u64]) -> Result<()> {
+        let job_dir = job_dir(ledger.dir(), job);
+        let mut jobs = self.jobs.lock();
+        if tasks.is_empty() {
+            jobs.remove(&job_dir);
+            return Ok(ledger.remove_dir(&job_dir)?);
+        }
+        let there = tasks_of(&mut jobs, &job_dir)?;
+        tasks
+            .iter()
+            .try_for_each(|task| remove(ledger, there, *task))
+    }
+}
+
+fn tasks_of<'a>(
+    jobs: &'a mut HashMap<PathBuf, HashMap<u64, Vec<PathBuf>>>,
+    job_dir: &Path,
+) -> Result<&'a mut HashMap<u64, Vec<PathBuf>>> {
+    match jobs.entry(job_dir.to_owned()) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(new) => {
+            let mut tasks: HashMap<u64, Vec<PathBuf>> = HashMap::new();
+            let entries = match fs::read_dir(job_dir) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                found => Some(found.map_err(|e| disk_error(job_dir, &e))?),
+            };
+            for entry in entries.into_iter().flatten() {
+                let entry = entry.map_err(|e| disk_error(job_dir, &e))?;
+                if let Some(task) = task_of(&entry.file_name().to_string_lossy()) {
+                    tasks.entry(task).or_default().push(entry.path());
+                }
+            }
+            Ok(new.insert(tasks))
+        }
+    }
+}
+
+/// One that cannot be removed stays known.
+fn remove(ledger: &Ledger, tasks: &mut HashMap<u64, Vec<PathBuf>>, task: u64) -> Result<()> {
+    let attempts = tasks.get_mut(&task).map_or(&mut [][..], Vec::as_mut_slice);
+    for attempt in attempts {
+        ledger.remove_dir(attempt)?;
+        fail_point("drop-runs");
+    }
+    tasks.remove(&task);
+    Ok(())
 }
 
 /// Makes an attempt complete: manifest first under another name, synced, renamed, directory synced.
@@ -127,17 +188,6 @@ fn attempts(
     list().map_err(|e: io::Error| disk_error(&root, &e))
 }
 
-/// Removes the runs of some tasks of a job, or of the whole job when `tasks` is empty.
-pub(crate) fn drop_runs(ledger: &Ledger, job: &str, tasks: &[u64]) -> Result<()> {
-    let job_dir = job_dir(ledger.dir(), job);
-    if tasks.is_empty() {
-        return Ok(ledger.remove_dir(&job_dir)?);
-    }
-    tasks
-        .iter()
-        .try_for_each(|task| remove_attempts(ledger, &job_dir, *task))
-}
-
 /// The runs of some tasks, as `JOB/ATTEMPT/NAME.run`.
 pub(crate) fn run_names(job_dir: &Path, job: &str, tasks: &[u64]) -> Vec<String> {
     let below = |dir: &Path| {
@@ -151,21 +201,6 @@ pub(crate) fn run_names(job_dir: &Path, job: &str, tasks: &[u64]) -> Vec<String>
         names.extend(runs.map(|name| format!("{job}/{attempt}/{name}")));
     }
     names
-}
-
-fn remove_attempts(ledger: &Ledger, job_dir: &Path, task: u64) -> Result<()> {
-    let entries = match fs::read_dir(job_dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found.map_err(|e| disk_error(job_dir, &e))?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| disk_error(job_dir, &e))?;
-        if task_of(&entry.file_name().to_string_lossy()) == Some(task) {
-            ledger.remove_dir(&entry.path())?;
-            fail_point("drop-runs");
-        }
-    }
-    Ok(())
 }
 
 fn task_of(attempt_dir: &str) -> Option<u64> {
@@ -190,10 +225,10 @@ mod tests {
     #[test]
     fn only_attempts_with_a_manifest_survive_a_sweep() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = ledger(dir.path());
-        let complete = create_attempt(&ledger, (1, 1), "j", 5).unwrap();
+        let (ledger, attempts) = (ledger(dir.path()), Attempts::default());
+        let complete = attempts.create(&ledger, (1, 1), "j", 5).unwrap();
         publish(&complete, &Manifest::default()).unwrap();
-        let unfinished = create_attempt(&ledger, (2, 1), "j", 5).unwrap();
+        let unfinished = attempts.create(&ledger, (2, 1), "j", 5).unwrap();
         fs::write(unfinished.join("a.run"), "x").unwrap();
         fs::create_dir(scratch_dir(dir.path())).unwrap();
         fs::create_dir(sst_dir(dir.path())).unwrap();
@@ -214,18 +249,20 @@ mod tests {
     #[test]
     fn a_new_attempt_replaces_the_runs_of_the_old_one_and_of_no_other_task() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = ledger(dir.path());
-        let other = create_attempt(&ledger, (12, 1), "j", 5).unwrap();
-        let old = create_attempt(&ledger, (1, 1), "j", 5).unwrap();
+        let (ledger, attempts) = (ledger(dir.path()), Attempts::default());
+        let other = attempts.create(&ledger, (12, 1), "j", 5).unwrap();
+        let old = attempts.create(&ledger, (1, 1), "j", 5).unwrap();
         ledger.reserve(100).unwrap().commit(100);
         fs::write(old.join("a.run"), [0; 100]).unwrap();
-        let new = create_attempt(&ledger, (1, 2), "j", 5).unwrap();
+        // Also by a process that was started again.
+        let attempts = Attempts::default();
+        let new = attempts.create(&ledger, (1, 2), "j", 5).unwrap();
         assert!(!old.exists() && new.exists() && other.exists());
         assert_eq!(ledger.used(), 0);
-        drop_runs(&ledger, "j", &[1]).unwrap();
+        attempts.drop_runs(&ledger, "j", &[1]).unwrap();
         assert!(!new.exists() && other.exists());
-        drop_runs(&ledger, "j", &[]).unwrap();
-        drop_runs(&ledger, "j", &[]).unwrap();
+        attempts.drop_runs(&ledger, "j", &[]).unwrap();
+        attempts.drop_runs(&ledger, "j", &[]).unwrap();
         assert!(!other.exists());
     }
 }

@@ -113,6 +113,7 @@ pub(crate) struct Shared {
     pub(crate) clusters: Clusters,
     pub(crate) peers: Arc<Peers>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) attempts: held::Attempts,
     pub(crate) totals: Totals,
     pub(crate) losers: conflict::Losers,
     pub(crate) idle_buffers: encode::IdleBuffers,
@@ -195,6 +196,7 @@ impl Agent {
                 config,
                 clusters,
                 ledger,
+                attempts: held::Attempts::default(),
                 totals: Totals::default(),
                 losers: conflict::Losers::default(),
                 idle_buffers: encode::IdleBuffers::default(),
@@ -527,7 +529,11 @@ impl Agent {
         self.forget_stored(drop);
         let before = self.shared.ledger.used();
         self.shared.idle_buffers.free();
-        if let Err(error) = held::drop_runs(&self.shared.ledger, &drop.job_id, &drop.task_ids) {
+        if let Err(error) =
+            self.shared
+                .attempts
+                .drop_runs(&self.shared.ledger, &drop.job_id, &drop.task_ids)
+        {
             tracing::warn!(%error, "runs that are no longer needed stay on disk");
         }
         if self.leave == Leave::DiskFull && self.shared.ledger.used() < before {

@@ -111,7 +111,9 @@ pub(crate) async fn run(
         let shared = Arc::clone(shared);
         move || {
             let attempt = (task.task_id, task.attempt);
-            let dir = held::create_attempt(&shared.ledger, attempt, &spec.job_id, epoch)?;
+            let dir = shared
+                .attempts
+                .create(&shared.ledger, attempt, &spec.job_id, epoch)?;
             let work = Work {
                 shared: &shared,
                 dir: &dir,

@@ -204,12 +204,7 @@ fn merge_pass(
     let mut merged = Vec::new();
     let mut rest = runs.as_slice();
     while !rest.is_empty() {
-        let mut take = 1;
-        while take < rest.len()
-            && (take < 2 || chains_bytes(&chains(&rest[..=take])) <= budget.memory_bytes)
-        {
-            take += 1;
-        }
+        let take = most_within(rest, budget.memory_bytes);
         let (group, others) = rest.split_at(take);
         rest = others;
         if let [single] = group {
@@ -223,6 +218,24 @@ fn merge_pass(
         merged.push(Arc::new(RunFile::open(&path, range)?));
     }
     Ok(merged)
+}
+
+/// How many of the first runs can be merged at a time: two, whatever they need, or as many more as fit. Looks at ever
+/// larger numbers of them, since each look sorts what it looks at.
+fn most_within(runs: &[Arc<RunFile>], memory_bytes: usize) -> usize {
+    let fits = |count: usize| chains_bytes(&chains(&runs[..count])) <= memory_bytes;
+    let (mut fit, mut beyond) = (runs.len().min(2), runs.len() + 1);
+    while beyond - fit > 1 {
+        let next = match beyond > runs.len() {
+            true => (2 * fit).min(runs.len()),
+            false => fit.midpoint(beyond),
+        };
+        match fits(next) {
+            true => fit = next,
+            false => beyond = next,
+        }
+    }
+    fit
 }
 
 fn merge_to(
