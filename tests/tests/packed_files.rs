@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 use thunderhead_tests::clouds::Cloud;
+use thunderhead_tests::fleet::Fleet;
 use thunderhead_tests::import::Bench;
 
 const ROWS: u64 = 40_009;
@@ -172,7 +173,6 @@ async fn a_packed_file_that_is_cut_off_is_an_error_before_anything_is_written() 
 async fn files_of_gzip_are_read_by_as_many_threads_as_there_are() {
     const FILES: usize = 3;
     const ROWS_OF_ONE: usize = 4 << 10;
-    let bench = Bench::start(&[]);
     let file = |n: usize| {
         let rows = (0..ROWS_OF_ONE).map(|row| format!("{},{row:01000}\n", n * ROWS_OF_ONE + row));
         let text = format!("id,name\n{}", rows.collect::<String>());
@@ -181,6 +181,8 @@ async fn files_of_gzip_are_read_by_as_many_threads_as_there_are() {
         to.finish().unwrap()
     };
     let files: Vec<_> = (0..FILES).map(file).collect();
+    let fleet = Fleet::start(Bench::start(&[]), 1);
+    let bench = &fleet.bench;
     // One thread never asks for the ends of two files at a time; the store lets it go on soon.
     for (threads, at_most) in [(1, 1), (FILES, 30)] {
         bench
@@ -194,20 +196,26 @@ async fn files_of_gzip_are_read_by_as_many_threads_as_there_are() {
         for (n, file) in files.iter().enumerate() {
             cloud.put(&format!("bucket/dump/d.t.{n}.csv.gz"), file.clone());
         }
-        cloud.hold(3 << 20, FILES, Duration::from_secs(at_most));
-        let uri = format!(
-            "s3://bucket/dump/?endpoint={}&access-key=AK&secret-access-key=SECRET",
+        let source = format!(
+            "mydumper.data-source-dir=s3://bucket/dump/?endpoint={}&access-key=AK&secret-access-key=SECRET",
             cloud.endpoint
         );
+        let job = fleet.submit(&[&source]);
+        // Planning looks at the files, too; without an agent nobody reads them whole.
+        fleet.wait("the plan", |fleet| {
+            let status = fleet.status(&job).unwrap_or_default();
+            status["progress"]["chunks"] == FILES
+        });
+        cloud.hold(3 << 20, FILES, Duration::from_secs(at_most));
         let threads_text = threads.to_string();
-        bench
-            .import(&["-d", &uri, "--threads", &threads_text])
-            .succeeds();
+        let mut agent = fleet.agent(&threads_text, &["--threads", &threads_text]);
+        fleet.wait_finished(&job);
         assert_eq!(cloud.held_at_a_time(), threads);
         let rows = FILES * ROWS_OF_ONE;
         assert_eq!(
             bench.query("SELECT COUNT(*), SUM(id) FROM d.t").await,
             [[rows.to_string(), (rows * (rows - 1) / 2).to_string()]]
         );
+        agent.kill().unwrap();
     }
 }
