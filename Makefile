@@ -52,7 +52,8 @@ bench: build
 bench-fleet: build test-deps
 	$(TARGET)/bench_fleet
 
-# Memory of whole imports of 10 GB files of one line; takes that much room on the disk.
+# Memory of whole imports of 10 GB files of one line, rows of 4 MiB and a Parquet row group of 1 GB; takes that much room
+# on the disk.
 bench-large: build
 	$(TARGET)/bench_large
 
