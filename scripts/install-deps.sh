@@ -26,7 +26,8 @@ need() { # command-or-file package
 }
 need cc build-essential
 need c++ build-essential
-need '/usr/lib/llvm-*/lib/libclang*.so*' libclang-dev
+# Not libclang-cpp.so, which other packages bring along.
+need '/usr/lib/llvm-*/lib/libclang.so' libclang-dev
 need mariadb mariadb-client
 need git git
 if [ "$tests" = tests ]; then
