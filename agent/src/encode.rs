@@ -1,5 +1,5 @@
-//! An encode task: the records of one chunk become key-value pairs, pairs become sorted runs, and the
-//! finished runs are published as one immutable manifest. Synchronous; runs on its own thread.
+//! An encode task: the records of one chunk, part after part, become key-value pairs, pairs become sorted runs, and
+//! the finished runs are published as one immutable manifest. Synchronous; runs on its own thread.
 
 use crate::existing::{Reader, not_encoded};
 use crate::fields::{Refused, RowMap};
@@ -15,7 +15,7 @@ use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{AutoIds, PairSink, RowError, Slot};
 use thunderhead_config::{FieldOptions, SourceFormat};
-use thunderhead_proto::thunderhead::{self as wire, EncodeTask, Manifest};
+use thunderhead_proto::thunderhead::{self as wire, EncodeTask, FilePart, Manifest};
 use thunderhead_source::{
     ByteSource, Chunk, Entry, Place, ReadLimits, open_records_with, store::with_access, stored_at,
     unpacked_from,
@@ -53,7 +53,7 @@ pub(crate) fn run(
         cancel,
     };
     let result = match (&task.existing, cluster) {
-        (None, _) => work.file(),
+        (None, _) => work.files(),
         (Some(existing), Some(cluster)) => work.existing(existing, cluster),
         (Some(_), None) => Err(bug("existing rows without a cluster")),
     };
@@ -94,11 +94,11 @@ impl Encoding<'_> {
         }
     }
 
-    fn stopped(&self) -> Result<()> {
+    fn stopped(&self, place: &str) -> Result<()> {
         match self.cancel.is_cancelled() {
             true => Err(Error::new(
                 ErrorKind::Cancelled,
-                &self.task.path,
+                place,
                 "stopped on request",
             )),
             false => Ok(()),
@@ -110,7 +110,7 @@ impl Encoding<'_> {
         let first_row_id = self.spec.conflict.as_ref().map(|c| c.first_row_id);
         let first_row_id = first_row_id.ok_or_else(|| bug("existing rows without a strategy"))?;
         let mut pairs = self.spiller();
-        let mut row_id = self.task.row_id_base;
+        let mut row_id = existing.row_id_base;
         let rows = cluster.rows(self.spec, existing, |row, encoder| {
             pairs.number_row(row_id.abs_diff(first_row_id));
             encoder
@@ -118,21 +118,24 @@ impl Encoding<'_> {
                 .map_err(|refused| not_encoded(self.spec, &refused.column))?;
             row_id += 1;
             pairs.spill_full()?;
-            self.stopped()?;
+            self.stopped(&existing.table_name)?;
             Ok(true)
         })?;
         if rows != existing.rows {
             let cause = format!("{rows} rows were read where {} lay", existing.rows);
             return Err(bug(&cause));
         }
-        self.publish(pairs, rows, 0, AutoIds::default(), LeftOut::default())
+        let read = Counted {
+            rows,
+            source_bytes: 0,
+        };
+        self.publish(pairs, read, AutoIds::default(), LeftOut::default())
     }
 
     fn publish(
         &self,
         pairs: Spiller,
-        rows: u64,
-        source_bytes: u64,
+        read: Counted,
         ids: AutoIds,
         left_out: LeftOut,
     ) -> Result<Manifest> {
@@ -151,8 +154,8 @@ impl Encoding<'_> {
         let manifest = Manifest {
             runs,
             stored,
-            rows,
-            source_bytes,
+            rows: read.rows,
+            source_bytes: read.source_bytes,
             checksum: Some(wire::Checksum {
                 crc64_xor: checksum.crc64_xor,
                 kvs: checksum.kvs,
@@ -175,108 +178,140 @@ impl Encoding<'_> {
         Ok(manifest)
     }
 
-    /// Rows of a file.
-    fn file(&self) -> Result<Manifest> {
-        let &Self {
-            shared, task, spec, ..
-        } = self;
+    /// Rows of files.
+    fn files(&self) -> Result<Manifest> {
+        let task = self.task;
         let mut format = format(task)?;
         // The limit may have been raised after the plan was made.
         format.skip_malformed = task.refused_records_max.is_some();
-        let source = source_of(task, &format)?;
-        same_file(&*source, task)?;
-        let mut maps = Maps::new(spec, task, &format)?;
-        let config = &shared.config;
-        let limits = ReadLimits::within(config.memory_bytes, config.encode_slots);
-        let mut reader = open_records_with(&source, &chunk_of(task), &format, limits)?;
-        let mut pairs = self.spiller();
-        let first_row_id = spec.conflict.as_ref().map(|conflict| conflict.first_row_id);
-        let mut left_out = task.refused_records_max.map(LeftOut::new);
+        let mut files = Files {
+            work: self,
+            maps: Maps::new(self.spec, task, &format)?,
+            format,
+            pairs: self.spiller(),
+            left_out: task.refused_records_max.map(LeftOut::new),
+            read: Counted::default(),
+        };
+        for (number, part) in (0..).zip(&task.parts) {
+            files.part(number, part)?;
+        }
+        let (ids, left_out) = (files.maps.auto_ids(), files.left_out.unwrap_or_default());
+        self.publish(files.pairs, files.read, ids, left_out)
+    }
+}
 
-        let (mut row_id, mut rows, mut reported) = (task.row_id_base, 0u64, (task.offset, 0u64));
+/// What was read for a chunk.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    rows: u64,
+    source_bytes: u64,
+}
+
+/// A chunk of files, as far as it is encoded.
+struct Files<'a> {
+    work: &'a Encoding<'a>,
+    format: SourceFormat,
+    maps: Maps,
+    pairs: Spiller,
+    left_out: Option<LeftOut>,
+    read: Counted,
+}
+
+impl Files<'_> {
+    fn part(&mut self, number: u32, part: &FilePart) -> Result<()> {
+        let &Encoding {
+            shared, task, spec, ..
+        } = self.work;
+        let config = &shared.config;
+        let source = source_of(task, part, &self.format)?;
+        same_file(&*source, part)?;
+        let limits = ReadLimits::within(config.memory_bytes, config.encode_slots);
+        let mut reader = open_records_with(&source, &chunk_of(part), &self.format, limits)?;
+        let first_row_id = spec.conflict.as_ref().map(|conflict| conflict.first_row_id);
+
+        let (mut row_id, mut reported) = (part.row_id_base, part.offset);
         loop {
             let count = reader.advance()?;
             if count == 0 {
                 break;
             }
-            self.stopped()?;
+            self.work.stopped(&part.path)?;
             fail_point("read");
-            let map = maps.of(reader.columns())?;
+            let map = self.maps.of(reader.columns())?;
             let mut values = Vec::with_capacity(map.width());
             for index in 0..count {
-                if row_id >= task.row_id_end {
+                if row_id >= part.row_id_end {
                     return Err(bug("more rows in a chunk than were planned for it"));
                 }
                 if let Some(first) = first_row_id {
-                    pairs.number_row(row_id.abs_diff(first));
+                    self.pairs.number_row(row_id.abs_diff(first));
                 }
                 values.clear();
                 let at = reader.record(index, &mut values);
                 let encoded = match reader.malformed(index) {
-                    None => map.encode(&values, row_id, &mut pairs),
+                    None => map.encode(&values, row_id, &mut self.pairs),
                     Some(error) => Err(Refused::Syntax(error.into())),
                 };
                 if let Err(refused) = encoded {
-                    let error = refusal(at.place(&task.path), map.width(), &refused);
-                    match &mut left_out {
-                        Some(rows) => rows.add(at, &refused, &error, &values),
+                    let error = refusal(at.place(&part.path), map.width(), &refused);
+                    match &mut self.left_out {
+                        Some(rows) => rows.add((number, at), &refused, &error, &values),
                         None => return Err(error),
                     }
                 }
                 row_id += 1;
-                rows += 1;
-                pairs.spill_full()?;
+                self.pairs.spill_full()?;
             }
             fail_point("encode");
-            let offset = reader.offset();
-            shared
-                .totals
+            let (rows, offset) = (count as u64, reader.offset());
+            self.read.rows += rows;
+            let totals = &shared.totals;
+            totals
                 .source_bytes
-                .fetch_add(offset - reported.0, Ordering::Relaxed);
-            shared
-                .totals
-                .rows
-                .fetch_add(rows - reported.1, Ordering::Relaxed);
-            reported = (offset, rows);
+                .fetch_add(offset - reported, Ordering::Relaxed);
+            totals.rows.fetch_add(rows, Ordering::Relaxed);
+            reported = offset;
         }
-        same_file(&*source, task)?;
-        let source_bytes = reader.offset() - task.offset;
-        let left_out = left_out.unwrap_or_default();
-        self.publish(pairs, rows, source_bytes, maps.auto_ids(), left_out)
+        self.read.source_bytes += reader.offset() - part.offset;
+        same_file(&*source, part)
     }
 }
 
-/// The bytes of the file of a task.
-pub(crate) fn source_of(task: &EncodeTask, format: &SourceFormat) -> Result<Arc<dyn ByteSource>> {
-    let location = with_access(&task.path, &task.source_access);
-    Ok(source_in(stored_at(&location)?, task, format))
+/// The bytes of a part's file.
+pub(crate) fn source_of(
+    task: &EncodeTask,
+    part: &FilePart,
+    format: &SourceFormat,
+) -> Result<Arc<dyn ByteSource>> {
+    let location = with_access(&part.path, &task.source_access);
+    Ok(source_in(stored_at(&location)?, part, format))
 }
 
 /// The same of a file that is open already.
 pub(crate) fn source_in(
     stored: Arc<dyn ByteSource>,
-    task: &EncodeTask,
+    part: &FilePart,
     format: &SourceFormat,
 ) -> Arc<dyn ByteSource> {
-    let entry = task.entry_stored.map(|stored| Entry {
+    let entry = part.entry_stored.map(|stored| Entry {
         stored,
-        unpacked: task.entry_unpacked,
+        unpacked: part.entry_unpacked,
     });
     unpacked_from(stored, format.compression, entry)
 }
 
-/// How the file of a task is written.
+/// How the files of a task are written.
 pub(crate) fn format(task: &EncodeTask) -> Result<SourceFormat> {
     serde_json::from_slice(&task.format_json).map_err(|e| bug(&format!("source format: {e}")))
 }
 
-/// The bytes of a task.
-pub(crate) fn chunk_of(task: &EncodeTask) -> Chunk {
+/// The bytes of a part.
+pub(crate) fn chunk_of(part: &FilePart) -> Chunk {
     Chunk {
-        offset: task.offset,
-        end: task.end,
-        first_line: task.first_line,
-        statement: task.statement,
+        offset: part.offset,
+        end: part.end,
+        first_line: part.first_line,
+        statement: part.statement,
         ..Chunk::whole()
     }
 }
@@ -373,13 +408,13 @@ fn refused_row(place: Place, error: &RowError) -> Error {
 }
 
 /// The file must be the one that was planned, before and after it is read.
-fn same_file(source: &dyn ByteSource, task: &EncodeTask) -> Result<()> {
+fn same_file(source: &dyn ByteSource, part: &FilePart) -> Result<()> {
     let identity = source.identity().map_err(|e| {
         Error::new(ErrorKind::Data, source.name(), e).advice("the file was there when the job was planned: bring it back and run the same command again")
     })?;
-    let planned = (task.file_size, task.file_modified_ns);
+    let planned = (part.file_size, part.file_modified_ns);
     let etag = identity.etag.unwrap_or_default();
-    if (identity.stored_bytes, identity.modified_ns) != planned || etag != task.file_etag {
+    if (identity.stored_bytes, identity.modified_ns) != planned || etag != part.file_etag {
         return Err(Error::new(
             ErrorKind::Data,
             source.name(),

@@ -30,9 +30,10 @@ impl LeftOut {
         }
     }
 
+    /// Takes a row that stands `at` this place of this part of the chunk.
     pub(crate) fn add(
         &mut self,
-        at: Position,
+        (part, at): (u32, Position),
         refused: &Refused,
         error: &Error,
         values: &[Value<'_>],
@@ -50,6 +51,7 @@ impl LeftOut {
                 (Refused::Syntax(_), [Value::Text(written)]) => literal(written),
                 _ => tuple(values),
             },
+            part,
         };
         self.bytes += row.error.len() + row.data.len();
         self.rows.push(row);
@@ -169,15 +171,22 @@ mod tests {
                 line,
                 offset: 10 * line,
             };
-            rows.add(at, &Refused::Width(1), &error, &[Value::Null]);
+            rows.add(
+                (line as u32 / 2, at),
+                &Refused::Width(1),
+                &error,
+                &[Value::Null],
+            );
         }
         assert_eq!((rows.count, rows.rows.len()), (10, 3));
         assert_eq!((rows.rows[2].line, rows.rows[2].malformed), (3, true));
+        let parts: Vec<u32> = rows.rows.iter().map(|row| row.part).collect();
+        assert_eq!(parts, [0, 1, 1]);
         let mut rows = LeftOut::new(u64::MAX);
         let wide = vec![b'x'; DATA_BYTES_MAX];
         for _ in 0..1000 {
             rows.add(
-                Position::default(),
+                (0, Position::default()),
                 &Refused::Width(1),
                 &error,
                 &[Value::Text(&wide)],

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_config::SourceFormat;
-use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
+use thunderhead_proto::thunderhead::{EncodeTask, FilePart, TableSpec};
 use thunderhead_source::{ByteSource, Chunk, SourceError, Value, open_records};
 use thunderhead_types::Result;
 
 /// Rows that are looked at.
 const ROWS: usize = 2000;
 
-/// What the first rows of a chunk became.
+/// What the first rows of a part of a chunk became.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
     /// Rows looked at.
@@ -24,19 +24,24 @@ pub struct Sample {
     pub source_bytes: u64,
     /// Bytes of their pairs.
     pub kv_bytes: u64,
-    /// There are no more rows in the chunk.
+    /// There are no more rows in the part.
     pub ended: bool,
 }
 
-/// Encodes the first rows of `task`, whose file is `stored`, and forgets them.
+/// Encodes the first rows of a part of `task`, whose file is `stored`, and forgets them.
 ///
 /// # Errors
 /// When the file cannot be read or the table cannot be encoded at all.
-pub fn sample(spec: &TableSpec, task: &EncodeTask, stored: Arc<dyn ByteSource>) -> Result<Sample> {
+pub fn sample(
+    spec: &TableSpec,
+    task: &EncodeTask,
+    part: &FilePart,
+    stored: Arc<dyn ByteSource>,
+) -> Result<Sample> {
     let format = format(task)?;
     let mut maps = Maps::new(spec, task, &format)?;
-    let source = source_in(stored, task, &format);
-    let mut reader = open_records(&source, &chunk_of(task), &format)?;
+    let source = source_in(stored, part, &format);
+    let mut reader = open_records(&source, &chunk_of(part), &format)?;
     let mut sample = Sample::default();
     while sample.rows < ROWS as u64 {
         let start = reader.offset();
@@ -54,7 +59,7 @@ pub fn sample(spec: &TableSpec, task: &EncodeTask, stored: Arc<dyn ByteSource>) 
             let mut count = |_, key: &[u8], value: &[u8]| bytes += (key.len() + value.len()) as u64;
             values.clear();
             reader.record(index, &mut values);
-            let _ = map.encode(&values, task.row_id_base, &mut count);
+            let _ = map.encode(&values, part.row_id_base, &mut count);
             sample.rows += 1;
         }
         sample.kv_bytes += bytes;

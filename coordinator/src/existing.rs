@@ -78,10 +78,9 @@ impl Found {
             let row_id_base = row_id;
             row_id = row_id.saturating_add_unsigned(*rows);
             EncodeTask {
-                path: self.name.clone(),
-                row_id_base,
-                row_id_end: row_id,
                 existing: Some(wire::ExistingRows {
+                    table_name: self.name.clone(),
+                    row_id_base,
                     range: Some(wire::KeyRange {
                         start: range.start.clone().into(),
                         end: range.end.clone().into(),

@@ -212,8 +212,11 @@ impl Table {
     /// Those of them that are described, with their file, in source order.
     pub fn refused(&self) -> impl Iterator<Item = (&str, &RefusedRow)> {
         self.manifests.iter().flat_map(|(number, manifest)| {
-            let path = self.chunks.get(number).map_or("", |chunk| &chunk.path);
-            manifest.refused.iter().map(move |row| (path, row))
+            let parts = self.chunks.get(number).map_or(&[][..], |c| &c.parts);
+            manifest.refused.iter().map(move |row| {
+                let part = parts.get(row.part as usize);
+                (part.map_or("", |part| &part.path), row)
+            })
         })
     }
 
@@ -499,6 +502,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::store::{Commit, EmbeddedStore};
+    use thunderhead_proto::thunderhead::FilePart;
 
     /// A table of two chunks.
     pub(crate) fn table_record() -> TableRecord {
@@ -549,8 +553,11 @@ pub(crate) mod tests {
             ..table_record()
         };
         let chunk = |offset| EncodeTask {
-            offset,
-            path: "p".into(),
+            parts: vec![FilePart {
+                offset,
+                path: "p".into(),
+                ..FilePart::default()
+            }],
             ..EncodeTask::default()
         };
         let table = Table::new(record, vec![chunk(0), chunk(5)]);

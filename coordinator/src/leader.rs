@@ -27,11 +27,12 @@ use crate::plan::ranges::{Blocks, plan_ranges};
 use crate::plan::spans::{Span, spans};
 use crate::progress::Progress;
 use crate::scheduler::{Scheduler, TaskKind};
-use crate::spread::Sight;
+use crate::spread::{self, Sight};
 use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
 use prost::Message;
 use records::{Readers, reconcile};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,20 +212,17 @@ impl Leader {
     fn push_chunks(&mut self, n: usize, numbers: Vec<u64>) {
         for number in numbers {
             let id = TaskRef::Chunk { table: n, number }.id();
-            let place = self.place_of(n, number).to_owned();
+            let place = self.place_of(n, number).into_owned();
             self.scheduler.push(TaskKind::Encode, &place, id);
         }
     }
 
     /// Where a chunk can be read: see [`crate::spread::reads`].
-    pub(crate) fn place_of(&self, n: usize, number: u64) -> &str {
-        // Existing rows can be read by everyone.
-        if self.tables[n].is_existing(number) {
-            return "";
-        }
-        let path = &self.tables[n].chunks[&number].path;
-        let known = self.sight.as_ref().and_then(|sight| sight.place(path));
-        known.unwrap_or_else(|| directory(path))
+    pub(crate) fn place_of(&self, n: usize, number: u64) -> Cow<'_, str> {
+        // Existing rows have no parts: they can be read by everyone.
+        let parts = &self.tables[n].chunks[&number].parts;
+        let paths = parts.iter().map(|part| part.path.as_str());
+        spread::place_of(self.sight.as_deref(), paths)
     }
 
     /// Other agents hold the files of the source now.
@@ -623,11 +621,6 @@ impl Leader {
             )),
         }
     }
-}
-
-/// The directory of a source file: what an agent can read or not.
-fn directory(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 /// Whether `[first, last]` has keys of `range`.

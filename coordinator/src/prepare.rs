@@ -23,8 +23,8 @@ use thunderhead_config::{
     Backend, ConflictStrategy, Job, SchemaFile, SourceFormat, SourceTable, SourceTree, SourceView,
     fingerprint, schema_file,
 };
-use thunderhead_proto::thunderhead::{EncodeTask, TableSpec};
-use thunderhead_source::{ByteSource, Chunk, packed_ratio, read_whole};
+use thunderhead_proto::thunderhead::{EncodeTask, FilePart, TableSpec};
+use thunderhead_source::{Chunk, packed_ratio, read_whole};
 use thunderhead_types::{Error, ErrorKind, Result};
 
 /// A job that can start.
@@ -465,29 +465,33 @@ async fn plan_table(
     Ok(Table::new(record, tasks))
 }
 
-/// From the first rows of the largest chunk; two bytes of pairs for each of the source where there are none, or where
+/// From the first rows of the largest part of a chunk; two bytes of pairs for each of the source where there are none, or where
 /// nothing is to be `sampled`.
 async fn estimate(opener: &Opener, table: &Table, sampled: bool) -> Result<Estimate> {
     let source_bytes = table.record.source_bytes;
-    let chunks = || table.chunks.values().filter(|c| c.existing.is_none());
-    let largest = chunks().max_by_key(|chunk| chunk.end - chunk.offset);
-    let Some(task) = largest.filter(|_| sampled) else {
+    let parts = || {
+        let chunks = table.chunks.values();
+        chunks.flat_map(|chunk| chunk.parts.iter().map(move |part| (chunk, part)))
+    };
+    let largest = parts().max_by_key(|(_, part)| part.end - part.offset);
+    let Some((task, part)) = largest.filter(|_| sampled) else {
         return Ok(Estimate {
             rows: 0,
             rows_exact: largest.is_none(),
             kv_bytes: source_bytes * 2,
         });
     };
-    let only = chunks().count() == 1;
-    let (opener, record, task) = (opener.clone(), table.record.clone(), Arc::clone(task));
-    reading(move || sampled_estimate(&opener, &record, &task, only)).await
+    let only = parts().count() == 1;
+    let (opener, record) = (opener.clone(), table.record.clone());
+    let (task, part) = (Arc::clone(task), part.clone());
+    reading(move || sampled_estimate(&opener, &record, (&task, &part), only)).await
 }
 
-/// `only`: the table has no other chunk.
+/// `only`: no chunk of the table has another part.
 fn sampled_estimate(
     opener: &Opener,
     record: &TableRecord,
-    task: &EncodeTask,
+    (task, part): (&EncodeTask, &FilePart),
     only: bool,
 ) -> Result<Estimate> {
     let spec = TableSpec {
@@ -495,15 +499,19 @@ fn sampled_estimate(
         session_json: record.session_json.clone().into(),
         ..TableSpec::default()
     };
-    let stored = || opener.stored(Path::new(&task.path));
-    let sample = thunderhead_agent::sample(&spec, task, stored()?)?;
+    let stored = || opener.stored(Path::new(&part.path));
+    let sample = thunderhead_agent::sample(&spec, task, part, stored()?)?;
     let per_byte = |of: u64| of as f64 / sample.source_bytes.max(1) as f64;
     let kv_per_byte = match sample.source_bytes {
         0 => 2.0,
         _ => per_byte(sample.kv_bytes),
     };
-    let packed = match task.end {
-        Chunk::TO_THE_END => unpacked_per_byte(task, stored()?)?,
+    let packed = match part.end {
+        Chunk::TO_THE_END => {
+            let format: SourceFormat = serde_json::from_slice(&task.format_json)
+                .map_err(|e| Error::new(ErrorKind::Internal, &part.path, e))?;
+            packed_ratio(stored()?, format.compression).unwrap_or(1.0)
+        }
         _ => 1.0,
     };
     let source_bytes = record.source_bytes as f64 * packed;
@@ -516,12 +524,6 @@ fn sampled_estimate(
         rows_exact: whole,
         kv_bytes: (source_bytes * kv_per_byte) as u64,
     })
-}
-
-fn unpacked_per_byte(task: &EncodeTask, stored: Arc<dyn ByteSource>) -> Result<f64> {
-    let format: SourceFormat = serde_json::from_slice(&task.format_json)
-        .map_err(|e| Error::new(ErrorKind::Internal, &task.path, e))?;
-    Ok(packed_ratio(stored, format.compression).unwrap_or(1.0))
 }
 
 /// Bytes that runs may take: free space of the file system, within the quota.

@@ -487,9 +487,13 @@ async fn plan(store: &MemStore, chunks: u64) {
         resolution: None,
         note: None,
     };
+    let part = wire::FilePart {
+        path: "/s/f".into(),
+        ..Default::default()
+    };
     let tasks = vec![
         wire::EncodeTask {
-            path: "/s/f".into(),
+            parts: vec![part],
             ..Default::default()
         };
         chunks as usize

@@ -13,7 +13,7 @@ use thunderhead_codec::session::Session;
 use thunderhead_config::{CsvOptions, FileFormat, SourceFormat};
 use thunderhead_net::Security;
 use thunderhead_proto::thunderhead::{
-    self as wire, ClusterSpec, EncodeTask, IngestReport, IngestTask, Manifest, RemoteRun,
+    self as wire, ClusterSpec, EncodeTask, FilePart, IngestReport, IngestTask, Manifest, RemoteRun,
     TableSpec, TaskFailed, agent_message::Body, coordinator_message::Body as Order,
 };
 use thunderhead_types::{Checksum, KeyRange};
@@ -81,13 +81,29 @@ impl Fixture {
         }
     }
 
+    /// A file as a chunk of its own.
     pub fn encode(&self, file: u64, attempt: u32) -> Order {
-        let path = self.bench.path(&format!("data/{file}.csv"));
-        let metadata = fs::metadata(&path).expect("a test fixture");
+        self.encode_together(file, attempt, &[file])
+    }
+
+    /// Files as one chunk.
+    pub fn encode_together(&self, task_id: u64, attempt: u32, files: &[u64]) -> Order {
         Order::Encode(EncodeTask {
-            task_id: file,
+            task_id,
             attempt,
             table: Some(self.spec.clone()),
+            parts: files.iter().map(|&file| self.part(file)).collect(),
+            format_json: serde_json::to_vec(&format())
+                .expect("a test fixture")
+                .into(),
+            ..EncodeTask::default()
+        })
+    }
+
+    fn part(&self, file: u64) -> FilePart {
+        let path = self.bench.path(&format!("data/{file}.csv"));
+        let metadata = fs::metadata(&path).expect("a test fixture");
+        FilePart {
             path: path.to_string_lossy().into_owned(),
             end: metadata.len(),
             file_size: metadata.len(),
@@ -95,11 +111,8 @@ impl Fixture {
             row_id_base: 1,
             row_id_end: i64::MAX,
             first_line: 1,
-            format_json: serde_json::to_vec(&format())
-                .expect("a test fixture")
-                .into(),
-            ..EncodeTask::default()
-        })
+            ..FilePart::default()
+        }
     }
 
     /// Everything between two keys: the runs that `agent` holds from its disk, the others over the network.

@@ -12,7 +12,9 @@ use thunderhead_codec::keys::{INT_RECORD_LEN, PREFIX_LEN, TableKey, parse};
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::{Row, Slot, TableDecoder};
-use thunderhead_proto::thunderhead::{self as wire, ConflictRecord, EncodeTask, TableSpec};
+use thunderhead_proto::thunderhead::{
+    self as wire, ConflictRecord, EncodeTask, FilePart, TableSpec,
+};
 use thunderhead_source::open_records;
 use thunderhead_types::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +82,31 @@ impl Chooser {
     }
 }
 
+/// What has rows of its own: a part of a chunk, or existing rows.
+enum Piece<'a> {
+    File(&'a EncodeTask, &'a FilePart),
+    Existing(&'a wire::ExistingRows),
+}
+
+impl<'a> Piece<'a> {
+    /// Those of a chunk, in source order.
+    fn of(chunk: &'a EncodeTask) -> impl Iterator<Item = Self> {
+        let existing = chunk.existing.iter().map(Self::Existing);
+        existing.chain(chunk.parts.iter().map(move |part| Self::File(chunk, part)))
+    }
+
+    /// The first of its row ids, and the one after the last.
+    fn row_ids(&self) -> (i64, i64) {
+        match self {
+            Self::File(_, part) => (part.row_id_base, part.row_id_end),
+            Self::Existing(existing) => {
+                let end = existing.row_id_base.saturating_add_unsigned(existing.rows);
+                (existing.row_id_base, end)
+            }
+        }
+    }
+}
+
 /// What rows are read again from.
 pub(super) struct Describe<'a> {
     pub(super) spec: &'a TableSpec,
@@ -105,9 +132,10 @@ impl Describe<'_> {
         let mut records = Vec::new();
         let mut bytes = 0;
         let mut rest = chosen.as_slice();
-        for chunk in chunks {
-            let first = chunk.row_id_base.abs_diff(first_row_id);
-            let end = chunk.row_id_end.abs_diff(first_row_id);
+        for piece in chunks.iter().flat_map(Piece::of) {
+            let (first, end) = piece.row_ids();
+            let first = first.abs_diff(first_row_id);
+            let end = end.abs_diff(first_row_id);
             let (here, behind) = rest.split_at(rest.partition_point(|chosen| chosen.row < end));
             rest = behind;
             if here.is_empty() || bytes > RECORD_BYTES_MAX {
@@ -123,15 +151,18 @@ impl Describe<'_> {
                 }
                 Ok(())
             };
-            let read = match &chunk.existing {
-                None => read_rows(spec, chunk, first, here, self.cancel, take)?,
-                Some(existing) => {
-                    self.existing(chunk, existing, first, here, &mut take)?;
-                    true
+            let (path, read) = match piece {
+                Piece::File(task, part) => {
+                    let read = read_rows(spec, (task, part), first, here, self.cancel, take)?;
+                    (&part.path, read)
+                }
+                Piece::Existing(existing) => {
+                    self.existing(existing, first, here, &mut take)?;
+                    (&existing.table_name, true)
                 }
             };
             if read && found < here.len() {
-                return Err(changed(&chunk.path));
+                return Err(changed(path));
             }
         }
         match rest {
@@ -143,7 +174,6 @@ impl Describe<'_> {
     /// As [`read_rows`], from the table itself.
     fn existing(
         &self,
-        task: &EncodeTask,
         existing: &wire::ExistingRows,
         first: u64,
         chosen: &[Chosen],
@@ -169,7 +199,7 @@ impl Describe<'_> {
                     .map_err(|refused| not_encoded(self.spec, &refused.column))?;
                 for chosen in here {
                     let again = Again {
-                        path: &task.path,
+                        path: &existing.table_name,
                         offset: 0,
                         line: 0,
                         pairs: &pairs,
@@ -205,11 +235,11 @@ struct Again<'a> {
     pairs: &'a [(Slot, Vec<u8>, Vec<u8>)],
 }
 
-/// Calls `take` for each of `chosen`, which lie in this chunk, whose first row has the number `first`. False when
-/// the file cannot be read here.
+/// Calls `take` for each of `chosen`, which lie in this part of a chunk, whose first row has the number `first`. False
+/// when the file cannot be read here.
 fn read_rows(
     spec: &TableSpec,
-    task: &EncodeTask,
+    (task, part): (&EncodeTask, &FilePart),
     first: u64,
     chosen: &[Chosen],
     cancel: &CancellationToken,
@@ -218,7 +248,7 @@ fn read_rows(
     let mut format = format(task)?;
     // Whether malformed records were tolerated is settled; they are none of those that are looked for.
     format.skip_malformed = true;
-    let there = source_of(task, &format).and_then(|source| match source.identity() {
+    let there = source_of(task, part, &format).and_then(|source| match source.identity() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             Err(Error::new(ErrorKind::Data, source.name(), e))
         }
@@ -233,7 +263,7 @@ fn read_rows(
         }
     };
     let mut maps = Maps::new(spec, task, &format)?;
-    let mut reader = open_records(&source, &chunk_of(task), &format)?;
+    let mut reader = open_records(&source, &chunk_of(part), &format)?;
     let (mut number, mut rest) = (first, chosen);
     loop {
         let count = reader.advance()?;
@@ -253,14 +283,14 @@ fn read_rows(
                 let mut collect = |slot, key: &[u8], value: &[u8]| {
                     pairs.push((slot, key.to_vec(), value.to_vec()));
                 };
-                let row_id = task.row_id_base + (number - first) as i64;
+                let row_id = part.row_id_base + (number - first) as i64;
                 values.clear();
                 let at = reader.record(index, &mut values);
                 map.encode(&values, row_id, &mut collect)
-                    .map_err(|refused| refusal(at.place(&task.path), map.width(), &refused))?;
+                    .map_err(|refused| refusal(at.place(&part.path), map.width(), &refused))?;
                 for chosen in &rest[..here] {
                     let again = Again {
-                        path: &task.path,
+                        path: &part.path,
                         offset: at.offset,
                         line: at.line,
                         pairs: &pairs,

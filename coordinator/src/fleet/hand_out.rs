@@ -136,7 +136,7 @@ impl Fleet {
                 .members
                 .iter()
                 .filter(|(name, m)| **name != slow && m.free(TaskKind::Encode) > 0)
-                .filter(|(name, m)| m.reads(name, place))
+                .filter(|(name, m)| m.reads(name, &place))
                 .max_by_key(|(_, m)| m.free(TaskKind::Encode))
                 .map(|(name, _)| name.clone());
             let Some(idle) = idle else { continue };

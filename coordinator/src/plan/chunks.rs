@@ -12,7 +12,7 @@ use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::row_numbers_max;
 use thunderhead_config::{FileFormat, Job, SourceFile, SourceFormat, SourceTable};
-use thunderhead_proto::thunderhead::EncodeTask;
+use thunderhead_proto::thunderhead::{EncodeTask, FilePart};
 use thunderhead_source::{
     ByteSource, Chunk, SplitPolicy, plan_records, read_columns, rows_max, side_by_side,
 };
@@ -189,7 +189,7 @@ fn tasks(files: Vec<FilePlan>, first_row_id: i64) -> Result<Vec<EncodeTask>> {
             let end = after(row_id, chunk.rows_max)?;
             // A chunk inside of a statement reads the statement's head first.
             let entry = source.entry(chunk.statement.unwrap_or(chunk.offset));
-            tasks.push(EncodeTask {
+            let part = FilePart {
                 path: file.path.to_string_lossy().into_owned(),
                 offset: chunk.offset,
                 end: chunk.end,
@@ -199,11 +199,14 @@ fn tasks(files: Vec<FilePlan>, first_row_id: i64) -> Result<Vec<EncodeTask>> {
                 row_id_base: row_id,
                 row_id_end: end,
                 first_line: chunk.first_line,
-                columns: plan.columns.clone(),
-                format_json: format_json.clone().into(),
                 statement: chunk.statement,
                 entry_stored: entry.map(|entry| entry.stored),
                 entry_unpacked: entry.map_or(0, |entry| entry.unpacked),
+            };
+            tasks.push(EncodeTask {
+                parts: vec![part],
+                columns: plan.columns.clone(),
+                format_json: format_json.clone().into(),
                 ..EncodeTask::default()
             });
             row_id = end;

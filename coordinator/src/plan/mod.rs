@@ -84,12 +84,8 @@ impl TablePlan {
         let reads_existing = table.chunks.values().any(|chunk| chunk.existing.is_some());
         let existing = table.record.existing.filter(|_| reads_existing);
         let run_kv_bytes = kv_bytes + existing.map_or(0, |existing| existing.sum.bytes);
-        let mut files: Vec<&str> = table
-            .chunks
-            .values()
-            .filter(|chunk| chunk.existing.is_none())
-            .map(|chunk| chunk.path.as_str())
-            .collect();
+        let parts = table.chunks.values().flat_map(|chunk| &chunk.parts);
+        let mut files: Vec<&str> = parts.map(|part| part.path.as_str()).collect();
         files.dedup();
         Self {
             table: table.name(),

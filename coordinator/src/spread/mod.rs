@@ -16,7 +16,7 @@ mod place;
 mod unseen;
 
 pub(crate) use listing::Listing;
-pub(crate) use place::{Sight, reads, who_reads};
+pub(crate) use place::{Sight, place_of, reads, who_reads};
 pub(crate) use unseen::{perhaps_elsewhere, refuse_unseen};
 
 use crate::fleet::FleetHandle;

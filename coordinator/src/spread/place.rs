@@ -1,6 +1,7 @@
 //! Places of the source as the scheduler knows them: a directory, which whoever may read it reads; or a directory with
 //! the agents that hold the files, where hosts differ. One text for both, because tasks are queued by it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 /// In no path and no name.
@@ -15,6 +16,32 @@ fn held_place(directory: &str, known: &[String], here: &BTreeSet<&str>) -> Strin
         place.push_str(agent);
     }
     place
+}
+
+/// Of two places in one directory: for agents that hold the files of both.
+fn both(place: &str, other: &str) -> String {
+    let mut words = place.split(SEPARATOR);
+    let named: Vec<&str> = words.by_ref().take(2).collect();
+    let mut both = named.join(&SEPARATOR.to_string());
+    for agent in words.filter(|agent| reads(other, agent, &[])) {
+        both.push(SEPARATOR);
+        both.push_str(agent);
+    }
+    both
+}
+
+/// The directory of a source file: what an agent can read or not.
+fn directory(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// Where files of one directory that are read together can be read: see [`reads`]. No files are for everyone.
+pub(crate) fn place_of<'a>(
+    sight: Option<&'a Sight>,
+    mut paths: impl Iterator<Item = &'a str> + Clone,
+) -> Cow<'a, str> {
+    let held = sight.and_then(|sight| sight.place(paths.clone()));
+    held.unwrap_or_else(|| paths.next().map_or("", directory).into())
 }
 
 /// Whether `agent`, which announced the roots `readable`, reads the files of this place.
@@ -65,8 +92,7 @@ impl Sight {
     ) -> Self {
         let (mut numbers, mut of) = (HashMap::new(), HashMap::new());
         for (path, known, here) in files {
-            let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-            let place = held_place(directory, known, &here);
+            let place = held_place(directory(&path), known, &here);
             let next = numbers.len();
             of.insert(path, *numbers.entry(place).or_insert(next));
         }
@@ -77,9 +103,18 @@ impl Sight {
         Self { places, of }
     }
 
-    /// The place of a file.
-    pub(crate) fn place(&self, path: &str) -> Option<&str> {
-        Some(self.places[*self.of.get(path)?].as_str())
+    /// The place of files of one directory: for whoever holds all of them.
+    fn place<'a>(&self, mut paths: impl Iterator<Item = &'a str>) -> Option<Cow<'_, str>> {
+        let mut last = *self.of.get(paths.next()?)?;
+        let mut place = Cow::Borrowed(self.places[last].as_str());
+        for path in paths {
+            let next = *self.of.get(path)?;
+            if next != last {
+                place = both(&place, &self.places[next]).into();
+                last = next;
+            }
+        }
+        Some(place)
     }
 }
 
@@ -105,18 +140,48 @@ mod tests {
             let here: BTreeSet<&str> = here.iter().copied().collect();
             (format!("/d/{name}"), &known[..], here)
         };
-        let files = [file("1", &["one"]), file("2", &["one"]), file("3", &[])];
+        let files = [
+            file("1", &["one"]),
+            file("2", &["one"]),
+            file("3", &[]),
+            file("4", &["one", "two"]),
+            file("5", &["three", "two"]),
+        ];
         let sight = Sight::new(files.into_iter());
-        let place = |name: &str| sight.place(&format!("/d/{name}")).unwrap();
-        assert_eq!(place("1"), place("2"));
-        assert!(sight.place("/d/4").is_none());
-        assert!(reads(place("1"), "one", &[]));
+        let place = |names: &[&str]| {
+            let paths: Vec<String> = names.iter().map(|name| format!("/d/{name}")).collect();
+            let paths = paths.iter().map(String::as_str);
+            place_of(Some(&sight), paths).into_owned()
+        };
+        let one = place(&["1"]);
+        assert_eq!(one, place(&["2"]));
+        assert_eq!(one, place(&["1", "2"]));
+        // Nobody was asked for it.
+        assert_eq!(place(&["6"]), "/d");
+        assert!(reads(&one, "one", &[]));
         // Neither who held it once, nor who announces nothing.
-        assert!(!reads(place("1"), "two", &root("/d")) && !reads(place("3"), "one", &[]));
+        assert!(!reads(&one, "two", &root("/d")) && !reads(&place(&["3"]), "one", &[]));
         assert_eq!(
-            who_reads(place("3")),
+            who_reads(&place(&["3"])),
             "agents that hold the files in /d: one, two"
         );
+        // Files that are read together are for whoever holds all of them.
+        for (names, readers) in [
+            (["1", "4"], "one"),
+            (["4", "1"], "one"),
+            (["4", "5"], "two"),
+            (["1", "5"], ""),
+            (["3", "4"], ""),
+        ] {
+            let place = place(&names);
+            let agents = ["one", "two", "three"];
+            let reading: Vec<_> = agents
+                .into_iter()
+                .filter(|a| reads(&place, a, &[]))
+                .collect();
+            assert_eq!(reading.join(" "), readers, "{names:?}");
+            assert_eq!(who_reads(&place), who_reads(&one), "{names:?}");
+        }
         assert_eq!(who_reads("/d"), "agents that can read /d");
     }
 
