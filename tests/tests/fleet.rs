@@ -26,9 +26,11 @@ fn files(bench: &Bench, files: u64, rows: u64) {
 }
 
 async fn prepared(file_count: u64, rows: u64, coordinators: usize) -> Fleet {
-    let bench = Bench::start(&[]);
+    let mut bench = Bench::start(&[]);
     bench.sql(&["CREATE DATABASE d", TABLE]).await;
     files(&bench, file_count, rows);
+    // Each file is a chunk: two of them are more.
+    bench.extra = "max-region-size = \"1MiB\"".into();
     Fleet::start(bench, coordinators)
 }
 

@@ -360,6 +360,38 @@ async fn a_file_of_two_hosts_is_read_at_the_other_when_one_dies() {
     all_is_well(&fleet, 2).await;
 }
 
+/// Small files share a chunk where the same hosts have them; whoever gets it reads all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_files_share_chunks_by_their_hosts() {
+    let Some(fleet) = fleet(1).await else { return };
+    fleet.bench.sql(&["CREATE DATABASE d", TABLE]).await;
+    let holders: [&[&str]; 3] = [&["a"], &["a", "b"], &["b"]];
+    for file in 0..30 {
+        let rows = (file * 10..file * 10 + 10).map(|id| format!("{id},x,{file}\n"));
+        let text = format!("id,a,b\n{}", rows.collect::<String>());
+        let name = format!("d.t.{file:03}.csv");
+        put(&fleet, holders[file / 10], &name, text.as_bytes());
+    }
+    let _a = agent(&fleet, "a");
+    let mut b = fleet.agent_with_files("b", &host_dir(&fleet, "b"), Some("sync"), &SMALL);
+    fleet.wait("two agents", |fleet| fleet.active() == 2);
+    let job = submit(&fleet, 2, &[]);
+    // With its first chunk, be it the one of both or its own.
+    b.wait(std::time::Duration::from_secs(60)).unwrap();
+    fleet.wait("the others to be done", |fleet| {
+        let progress = fleet.status(&job).unwrap_or_default()["progress"].clone();
+        progress["chunks_done"] == 2 && progress["chunks"] == 3
+    });
+    let _b = agent(&fleet, "b");
+    fleet.wait_finished(&job);
+    let found = fleet
+        .bench
+        .query("SELECT COUNT(*), SUM(id), SUM(b) FROM d.t")
+        .await;
+    assert_eq!(found, [["300", "44850", "4350"]]);
+    fleet.bench.sql(&["ADMIN CHECK TABLE d.t"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_show_files_to_the_fleet_only_and_take_its_new_certificates() {
     if let Err(why) = Process::can_have_mounts() {

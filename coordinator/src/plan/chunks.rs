@@ -1,17 +1,19 @@
 //! From the files of a table to its encode tasks: cut at true record boundaries, columns by each file's
-//! header, and disjoint row ids that are a pure function of the plan.
+//! header, and disjoint row ids that are a pure function of the files. Which small files share a task is decided in
+//! [`crate::plan::packing`].
 //!
 //! A file that stays in one piece is not read for its plan, but for its first row: only a bound of its rows is known
 //! then, and its row ids leave a gap behind them. Where the ids of the table could run out that way, the rows of
 //! all its files are counted first.
 
-use crate::spread::Opener;
+use crate::plan::packing::{PlannedFile, pack};
+use crate::spread::{self, Opener, Sight};
 use std::sync::Arc;
 use thunderhead_agent::Look;
 use thunderhead_codec::schema::TableInfo;
 use thunderhead_codec::session::Session;
 use thunderhead_codec::table::row_numbers_max;
-use thunderhead_config::{FileFormat, Job, SourceFile, SourceFormat, SourceTable};
+use thunderhead_config::{Compression, FileFormat, Job, SourceFile, SourceFormat, SourceTable};
 use thunderhead_proto::thunderhead::{EncodeTask, FilePart};
 use thunderhead_source::{
     ByteSource, Chunk, SplitPolicy, plan_records, read_columns, rows_max, side_by_side,
@@ -19,8 +21,10 @@ use thunderhead_source::{
 use thunderhead_types::{Error, ErrorKind, Result};
 
 /// An encode thread should get several chunks, so that none idles at the end; but a chunk that small is
-/// not worth a task of its own.
+/// not worth a task of its own. Nor is a file: small ones share chunks up to this size.
 const CHUNK_BYTES_MIN: u64 = 4 << 20;
+/// A packed byte counts as so many plain ones, about what text unpacks to. Parquet packs its pages.
+const PACKED_WEIGHT: u64 = 4;
 const CHUNKS_PER_THREAD: u64 = 4;
 /// Files that are looked at side by side: what takes time is the store's answer, or the disk's.
 const FILES_AT_ONCE: usize = 8;
@@ -80,9 +84,13 @@ pub(crate) fn plan_tasks(
     for ((n, _), plan) in files.into_iter().zip(planned) {
         by_table[n].push(plan);
     }
-    let files = by_table.into_iter().zip(tables);
+    let sight = opener.sight();
+    let files = by_table.into_iter().zip(tables).zip(cuttings);
     files
-        .map(|(files, table)| tasks(files, table.first_row_id))
+        .map(|((files, table), cutting)| {
+            let files = planned_files(files, table.first_row_id, sight.as_deref())?;
+            Ok(pack(files, cutting.chunk_bytes.min(CHUNK_BYTES_MIN)))
+        })
         .collect()
 }
 
@@ -160,12 +168,17 @@ fn plan_file(
     })
 }
 
-/// Encode tasks of a table in source order. `first_row_id` is the first free id of the target table.
+/// What the encode tasks of a table are made of, in source order. `first_row_id` is the first free id of the target
+/// table.
 ///
 /// # Errors
 /// When its row ids do not suffice.
-fn tasks(files: Vec<FilePlan>, first_row_id: i64) -> Result<Vec<EncodeTask>> {
-    let mut tasks = Vec::new();
+fn planned_files(
+    files: Vec<FilePlan>,
+    first_row_id: i64,
+    sight: Option<&Sight>,
+) -> Result<Vec<PlannedFile>> {
+    let mut planned = Vec::new();
     let mut next_file = first_row_id;
     for plan in files {
         let FilePlan { file, source, .. } = plan;
@@ -183,14 +196,16 @@ fn tasks(files: Vec<FilePlan>, first_row_id: i64) -> Result<Vec<EncodeTask>> {
         };
         let format_json = serde_json::to_vec(&plan.format)
             .map_err(|e| Error::new(ErrorKind::Internal, file.path.display(), e))?;
+        let path = file.path.to_string_lossy();
+        let mut parts = Vec::new();
         let mut row_id = next_file;
         next_file = after(next_file, plan.numbers)?;
         for chunk in plan.chunks {
             let end = after(row_id, chunk.rows_max)?;
             // A chunk inside of a statement reads the statement's head first.
             let entry = source.entry(chunk.statement.unwrap_or(chunk.offset));
-            let part = FilePart {
-                path: file.path.to_string_lossy().into_owned(),
+            parts.push(FilePart {
+                path: path.clone().into_owned(),
                 offset: chunk.offset,
                 end: chunk.end,
                 file_size: file.size,
@@ -202,17 +217,28 @@ fn tasks(files: Vec<FilePlan>, first_row_id: i64) -> Result<Vec<EncodeTask>> {
                 statement: chunk.statement,
                 entry_stored: entry.map(|entry| entry.stored),
                 entry_unpacked: entry.map_or(0, |entry| entry.unpacked),
-            };
-            tasks.push(EncodeTask {
-                parts: vec![part],
-                columns: plan.columns.clone(),
-                format_json: format_json.clone().into(),
-                ..EncodeTask::default()
             });
             row_id = end;
         }
+        planned.push(PlannedFile {
+            place: spread::place_of(sight, std::iter::once(&*path)).into_owned(),
+            weight: weight(&file),
+            chunk: EncodeTask {
+                parts,
+                columns: plan.columns,
+                format_json: format_json.into(),
+                ..EncodeTask::default()
+            },
+        });
     }
-    Ok(tasks)
+    Ok(planned)
+}
+
+/// How much work a file is, in bytes that are not packed.
+fn weight(file: &SourceFile) -> u64 {
+    let packed = file.compression != Compression::None || file.format == FileFormat::Parquet;
+    file.size
+        .saturating_mul(if packed { PACKED_WEIGHT } else { 1 })
 }
 
 /// Column of each field as the header names them; empty = in table order, or by each statement. Also proves

@@ -2,6 +2,7 @@
 //! and does no work itself.
 
 pub(crate) mod chunks;
+mod packing;
 pub mod placement;
 pub mod ranges;
 pub(crate) mod spans;

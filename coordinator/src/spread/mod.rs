@@ -405,6 +405,11 @@ impl Opener {
         self.spread.is_some()
     }
 
+    /// Which of them hold what, as far as it is known.
+    pub(crate) fn sight(&self) -> Option<Arc<Sight>> {
+        self.spread.as_ref().map(|(spread, _)| spread.sight())
+    }
+
     /// A file as it is stored.
     pub(crate) fn stored(&self, path: &Path) -> Result<Arc<dyn ByteSource>> {
         let Some((spread, runtime)) = &self.spread else {

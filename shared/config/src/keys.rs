@@ -203,7 +203,7 @@ pub const KEYS: &[Key] = &[
     used("mydumper.data-character-set", Choice(&["binary", "utf8mb4", "ascii", "gb18030", "gbk", "latin1"]), "\"binary\"", "character set of CSV files and SQL dumps; `binary` = not converted"),
     used("mydumper.data-invalid-char-replace", Text, "\"\\uFFFD\"", "stands in for what cannot be converted from data-character-set"),
     used("mydumper.strict-format", Bool, "false", "promises that no field holds a terminator; needs csv.terminator. Large files are split without it too"),
-    used("mydumper.max-region-size", Size(1), "\"256MiB\"", "bytes of a chunk of a large CSV file"),
+    used("mydumper.max-region-size", Size(1), "\"256MiB\"", "bytes of a chunk of a large file; small files share one of at most 4 MiB, within this"),
     nothing("mydumper.read-block-size", BYTES, "\"64KiB\"", MEMORY),
     nothing("mydumper.batch-size", BYTES, "\"100GiB\"", NO_ENGINES),
     nothing("mydumper.batch-import-ratio", Ratio, "0.75", NO_ENGINES),
