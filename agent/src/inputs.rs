@@ -4,7 +4,8 @@
 use crate::held;
 use crate::peers::blocks_ahead;
 use crate::sort::{ConflictHook, MergeBudget, MergedRuns, RunFile, SortError, peer_place};
-use crate::worker::{Shared, on_thread};
+use crate::tasks::on_thread;
+use crate::worker::Shared;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
 use std::path::Path;

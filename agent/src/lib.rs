@@ -24,7 +24,9 @@ mod run_store;
 mod runs;
 mod sample;
 mod session;
+mod slots;
 pub mod sort;
+mod tasks;
 mod work;
 mod worker;
 
@@ -34,4 +36,5 @@ pub use fields::check_fields;
 pub use held::sst_dir;
 pub use run_store::RunStore;
 pub use sample::{Look, Sample, look, sample};
+pub use slots::{SLOT, share_of_slot};
 pub use worker::{Agent, AgentConfig, SessionEnd, regions_in_flight};

@@ -9,12 +9,13 @@
 
 use crate::allocator;
 use crate::clusters::Clusters;
-use crate::inputs::Failed;
 use crate::peers::Peers;
 use crate::run_store::RunStore;
+use crate::slots::{SLOT, Slots, share_of_slot};
 use crate::sort::Ledger;
+use crate::tasks::{conflict_task, encode_task, failed, ingest_task, stopped};
 use crate::work::{AttemptId, Outcome, Work};
-use crate::{conflict, encode, existing, held, ingest};
+use crate::{conflict, encode, held};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use thunderhead_cluster::{Pulse, Security};
 use thunderhead_proto::thunderhead::{
-    self as wire, AgentMessage, CoordinatorMessage, EncodeTask, Hello, IngestTask, Progress,
-    agent_message::Body, coordinator_message::Body as Order,
+    self as wire, AgentMessage, CoordinatorMessage, Hello, Progress, agent_message::Body,
+    coordinator_message::Body as Order,
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result, fail_point};
 use tokio::sync::mpsc;
@@ -117,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) totals: Totals,
     pub(crate) losers: conflict::Losers,
     pub(crate) idle_buffers: encode::IdleBuffers,
+    encode_slots: Slots,
+    ingest_slots: Slots,
 }
 
 impl Shared {
@@ -130,6 +133,15 @@ impl Shared {
             ..self.totals.progress()
         }
     }
+}
+
+/// What a task waits for; a conflict task, too, is an ingest task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// A slot.
+    Encode,
+    /// So much of a slot.
+    Ingest(u32),
 }
 
 /// Whether and why the agent takes no more tasks.
@@ -188,6 +200,8 @@ impl Agent {
         clusters.count_files_in(&ledger);
         Ok(Self {
             shared: Arc::new(Shared {
+                encode_slots: Slots::new(config.encode_slots),
+                ingest_slots: Slots::new(config.ingest_slots),
                 peers: Arc::new(Peers::new(
                     config.security.clone(),
                     config.peer_patience,
@@ -443,36 +457,26 @@ impl Agent {
         match order {
             Some(Order::Encode(task)) => {
                 let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
-                if self.leave != Leave::Not {
-                    return Ok(self.report(id, not_taken(self.leave), reports).await);
-                }
-                let (shared, epoch) = (Arc::clone(&self.shared), self.epoch);
-                self.work
-                    .start(id, &self.in_hand.lock().clone(), move |cancel| {
-                        encode_task(shared, task, epoch, cancel)
-                    });
+                // Each has a thread of its own, and what it unpacks to is not known.
+                let (epoch, need) = (self.epoch, Need::Encode);
+                let work = move |shared, cancel| encode_task(shared, task, epoch, cancel);
+                return Ok(self.begin(id, need, reports, work).await);
             }
             Some(Order::Ingest(task)) => {
                 let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
-                if !matches!(self.leave, Leave::Not | Leave::DiskFull) {
-                    return Ok(self.report(id, not_taken(self.leave), reports).await);
-                }
-                let shared = Arc::clone(&self.shared);
-                self.work
-                    .start(id, &self.in_hand.lock().clone(), move |cancel| {
-                        ingest_task(shared, task, cancel)
-                    });
+                let plain = task.losers.is_none() && task.existing_runs.is_empty();
+                let need = Need::Ingest(match plain {
+                    true => share_of_slot(task.expected_bytes),
+                    false => SLOT,
+                });
+                let work = move |shared, cancel| ingest_task(shared, task, cancel);
+                return Ok(self.begin(id, need, reports, work).await);
             }
             Some(Order::Conflict(task)) => {
                 let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
-                if !matches!(self.leave, Leave::Not | Leave::DiskFull) {
-                    return Ok(self.report(id, not_taken(self.leave), reports).await);
-                }
-                let (shared, epoch) = (Arc::clone(&self.shared), self.epoch);
-                self.work
-                    .start(id, &self.in_hand.lock().clone(), move |cancel| {
-                        conflict_task(shared, task, epoch, cancel)
-                    });
+                let (epoch, need) = (self.epoch, Need::Ingest(SLOT));
+                let work = move |shared, cancel| conflict_task(shared, task, epoch, cancel);
+                return Ok(self.begin(id, need, reports, work).await);
             }
             Some(Order::DropRuns(drop)) => return self.drop_runs(&drop, reports).await,
             Some(Order::Cancel(cancel)) => self.work.cancel_task(&cancel.job_id, cancel.task_id),
@@ -495,6 +499,40 @@ impl Agent {
             Some(Order::Drain(_)) | None => {}
         }
         Ok(true)
+    }
+
+    /// Begins an attempt as soon as one of its slots is free, if the agent takes such tasks; false when the coordinator
+    /// is gone.
+    async fn begin<Fut>(
+        &mut self,
+        id: AttemptId,
+        need: Need,
+        reports: &mpsc::Sender<AgentMessage>,
+        work: impl FnOnce(Arc<Shared>, CancellationToken) -> Fut + Send + 'static,
+    ) -> bool
+    where
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        let takes = match self.leave {
+            Leave::Not => true,
+            Leave::DiskFull => need != Need::Encode,
+            Leave::Drained | Leave::Stopping(_) => false,
+        };
+        if !takes {
+            return self.report(id, not_taken(self.leave), reports).await;
+        }
+        let (shared, in_hand) = (Arc::clone(&self.shared), self.in_hand.lock().clone());
+        self.work.start(id, &in_hand, async move |cancel| {
+            let turn = match need {
+                Need::Encode => shared.encode_slots.take(SLOT),
+                Need::Ingest(share) => shared.ingest_slots.take(share),
+            };
+            match cancel.run_until_cancelled(turn).await {
+                Some(_turn) => work(Arc::clone(&shared), cancel.clone()).await,
+                None => failed(stopped()),
+            }
+        });
+        true
     }
 
     fn attempt(&self, table: Option<&wire::TableSpec>, task: u64, attempt: u32) -> AttemptId {
@@ -591,94 +629,4 @@ fn reason(leave: Leave) -> &'static str {
 fn not_taken(leave: Leave) -> Outcome {
     let cause = format!("the agent takes no such tasks: {}", reason(leave));
     failed(Error::new(ErrorKind::Cancelled, "agent", cause))
-}
-
-fn failed(error: Error) -> Outcome {
-    Outcome::Failed {
-        error,
-        lost_tasks: Vec::new(),
-    }
-}
-
-async fn encode_task(
-    shared: Arc<Shared>,
-    task: EncodeTask,
-    epoch: Epoch,
-    cancel: CancellationToken,
-) -> Outcome {
-    let (ledger, before) = (Arc::clone(&shared.ledger), shared.ledger.refusals());
-    let cluster = match (&task.existing, &task.table) {
-        (Some(_), Some(spec)) => existing::Reader::open(&shared, spec).await.map(Some),
-        _ => Ok(None),
-    };
-    let result = match cluster {
-        Ok(cluster) => {
-            let encode = move || encode::run(&shared, &task, epoch, cluster.as_ref(), &cancel);
-            on_thread("encode", encode).await
-        }
-        Err(error) => Err(error),
-    };
-    match result {
-        Ok(manifest) => Outcome::Encoded(manifest),
-        Err(error) if ledger.refusals() > before => Outcome::NoSpace(error),
-        Err(error) => failed(error),
-    }
-}
-
-async fn ingest_task(shared: Arc<Shared>, task: IngestTask, cancel: CancellationToken) -> Outcome {
-    let before = shared.ledger.refusals();
-    match cancel
-        .run_until_cancelled(ingest::run(&shared, &task))
-        .await
-    {
-        Some(Ok(report)) => Outcome::Ingested(report),
-        // Merging on disk first needs room, too: there may be some later, or at another agent.
-        Some(Err(Failed { error, .. }))
-            if shared.config.hands_back_when_full && shared.ledger.refusals() > before =>
-        {
-            failed(Error {
-                kind: ErrorKind::Cluster,
-                ..error
-            })
-        }
-        Some(Err(Failed { error, lost_tasks })) => Outcome::Failed { error, lost_tasks },
-        None => failed(Error::new(ErrorKind::Cancelled, "", "stopped on request")),
-    }
-}
-
-async fn conflict_task(
-    shared: Arc<Shared>,
-    task: wire::ConflictTask,
-    epoch: Epoch,
-    cancel: CancellationToken,
-) -> Outcome {
-    match conflict::run(&shared, task, epoch, cancel).await {
-        Ok(report) => Outcome::Settled(report),
-        Err(Failed { error, lost_tasks }) => Outcome::Failed { error, lost_tasks },
-    }
-}
-
-/// Runs CPU work on a thread of its own, so that no I/O worker ever waits for it.
-pub(crate) async fn on_thread<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let (send, receive) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || drop(send.send(work())))
-        .map_err(|e| {
-            Error::new(
-                ErrorKind::Internal,
-                "agent",
-                format!("cannot start a thread: {e}"),
-            )
-        })?;
-    receive.await.unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Internal,
-            name,
-            "the thread panicked; see the log",
-        ))
-    })
 }

@@ -4,7 +4,7 @@
 
 use crate::conflicts::{Detection, Resolution, TableConflicts};
 use crate::service::{JobError, JobState, Submission};
-use crate::store::{StateStore, TXN_OPS_MAX, Txn};
+use crate::store::{StateStore, TXN_BYTES, TXN_OPS_MAX, Txn};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -226,6 +226,16 @@ impl Table {
     }
 }
 
+/// About as many bytes as a chunk unpacks to.
+pub(crate) fn chunk_bytes(chunk: &EncodeTask) -> u64 {
+    let bytes = chunk.parts.iter().map(|part| {
+        // The end of a file that is read as a whole is not known.
+        let at_most = part.file_size.saturating_mul(4);
+        part.end.saturating_sub(part.offset).min(at_most)
+    });
+    bytes.sum()
+}
+
 /// What a task id stands for. Ids are a pure function of the plan, so a retried or resumed task keeps its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskRef {
@@ -313,9 +323,6 @@ pub async fn workers(store: &dyn StateStore, job: &str) -> Result<BTreeSet<Strin
         .filter_map(|(key, _)| Some(key.strip_prefix(&prefix)?.to_owned()))
         .collect())
 }
-
-/// Bytes of one transaction that records plans.
-const TXN_BYTES: usize = 512 << 10;
 
 /// The transactions that record freshly planned tables, in this order: what was there before goes first, a table's
 /// own record comes last. A table that was not recorded to its end has none, and is planned again.

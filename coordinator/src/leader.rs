@@ -1,7 +1,7 @@
 //! One job under a leader: its recorded state and nothing else. It says which tasks are ready, records what
 //! comes back and moves each table through its phases. The fleet's loop (`fleet`) owns agents, slots and time.
 //!
-//! A table's way, each step recorded before the next begins:
+//! A table's way, each step recorded (`leader/journal.rs`) before the next begins:
 //! 1. its open chunks are encoded, every manifest is recorded, and then its refused rows (`leader/refused.rs`);
 //! 2. where a strategy asks for it, conflicts are looked for and settled (`leader/conflicts.rs`);
 //!    then ranges are planned and recorded together with phase `Ingesting`;
@@ -14,6 +14,7 @@
 //! need it wait. A new leader enters at the step that the records say.
 
 mod conflicts;
+mod journal;
 mod orders;
 mod records;
 mod refused;
@@ -26,10 +27,11 @@ use crate::plan::placement;
 use crate::plan::ranges::{Blocks, plan_ranges};
 use crate::plan::spans::{Span, spans};
 use crate::progress::Progress;
-use crate::scheduler::{Scheduler, TaskKind};
+use crate::scheduler::{SLOT, Scheduler, TaskKind, share_of_slot};
 use crate::spread::{self, Sight};
-use crate::store::{Commit, StateStore, TXN_OPS_MAX, Txn};
+use crate::store::{StateStore, TXN_OPS_MAX, Txn};
 use async_trait::async_trait;
+use journal::Journal;
 use prost::Message;
 use records::{Readers, reconcile};
 use std::borrow::Cow;
@@ -40,7 +42,7 @@ use tally::Tally;
 use thunderhead_proto::thunderhead::{
     self as wire, ClusterSpec, Failure, coordinator_message::Body as Order,
 };
-use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result, fail_point};
+use thunderhead_types::{Checksum, Epoch, Error, ErrorKind, KeyRange, Result};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use whereabouts::Whereabouts;
@@ -103,6 +105,7 @@ pub struct Leader {
     pub(crate) scheduler: Scheduler,
     progress: Progress,
     pub(crate) stepping: JoinSet<(usize, Result<()>)>,
+    journal: Journal,
     pub(crate) failure: Option<Error>,
     /// Tasks whose runs nobody needs any more, until the agents are told.
     pub(crate) unneeded: BTreeSet<u64>,
@@ -154,6 +157,7 @@ impl Leader {
             scheduler: Scheduler::default(),
             progress,
             stepping: JoinSet::new(),
+            journal: Journal::default(),
             failure: None,
             unneeded: BTreeSet::new(),
             sight: None,
@@ -212,8 +216,8 @@ impl Leader {
     fn push_chunks(&mut self, n: usize, numbers: Vec<u64>) {
         for number in numbers {
             let id = TaskRef::Chunk { table: n, number }.id();
-            let place = self.place_of(n, number).into_owned();
-            self.scheduler.push(TaskKind::Encode, &place, id);
+            let (place, share) = (self.place_of(n, number).into_owned(), self.share(id));
+            self.scheduler.push(TaskKind::Encode, &place, share, id);
         }
     }
 
@@ -223,6 +227,26 @@ impl Leader {
         let parts = &self.tables[n].chunks[&number].parts;
         let paths = parts.iter().map(|part| part.path.as_str());
         spread::place_of(self.sight.as_deref(), paths)
+    }
+
+    /// How much of a slot a task takes.
+    pub(crate) fn share(&self, task_id: u64) -> u32 {
+        let task = TaskRef::from_id(task_id);
+        let Some(table) = self.tables.get(task.table()) else {
+            return SLOT;
+        };
+        match task {
+            TaskRef::Chunk { number, .. } => {
+                let chunk = table.chunks.get(&number);
+                let chunk = chunk.filter(|chunk| chunk.existing.is_none());
+                chunk.map_or(SLOT, |chunk| share_of_slot(job::chunk_bytes(chunk)))
+            }
+            TaskRef::Range { number, .. } => {
+                let range = table.ranges.get(&number);
+                range.map_or(SLOT, |(_, bytes)| share_of_slot(*bytes))
+            }
+            TaskRef::Conflict { .. } => SLOT,
+        }
     }
 
     /// Other agents hold the files of the source now.
@@ -291,7 +315,8 @@ impl Leader {
         match TaskRef::from_id(task_id) {
             TaskRef::Chunk { table, number } => self.push_chunks(table, vec![number]),
             TaskRef::Range { .. } | TaskRef::Conflict { .. } => {
-                self.scheduler.push(TaskKind::Ingest, "", task_id);
+                let share = self.share(task_id);
+                self.scheduler.push(TaskKind::Ingest, "", share, task_id);
             }
         }
     }
@@ -352,11 +377,11 @@ impl Leader {
         for some in void.chunks(TXN_OPS_MAX / 2) {
             let keys = some.iter();
             let keys = keys.map(|&(n, number)| job::item_key(&self.job_id, n, 'm', number));
-            self.commit(keys.fold(Txn::default(), Txn::delete)).await?;
+            self.note(keys.fold(Txn::default(), Txn::delete)).await?;
+            self.journal.fail_point("void");
             for &(n, number) in some {
                 self.forget_manifest(n, number);
             }
-            fail_point("void");
         }
         Ok(())
     }
@@ -377,14 +402,10 @@ impl Leader {
             return Ok(());
         };
         let key = job::item_key(&self.job_id, n, 'm', number);
-        self.commit(
-            Txn::default()
-                .when(&key, 0)
-                .put(&key, manifest.encode_to_vec()),
-        )
-        .await?;
-        fail_point("record-manifest");
-        tracing::info!(task = "chunk", task_id, "task recorded");
+        let put = Txn::default().when(&key, 0);
+        self.note(put.put(&key, manifest.encode_to_vec())).await?;
+        self.journal.fail_point("record-manifest");
+        self.journal.done("chunk", task_id);
         self.lost.remove(&(n, number));
         self.ready.clear();
         if self.away.contains(&manifest.agent_id) {
@@ -415,12 +436,12 @@ impl Leader {
         }
         if std::mem::take(&mut self.tables[n].half_planned) {
             let former = format!("{}/r/", job::table_key(&self.job_id, n));
-            self.commit(Txn::default().delete(former)).await?;
+            self.note(Txn::default().delete(former)).await?;
         }
         let mut txn = Txn::default();
         for (&number, (range, bytes)) in &ranges {
             if txn.puts.len() >= TXN_OPS_MAX {
-                self.commit(std::mem::take(&mut txn)).await?;
+                self.note(std::mem::take(&mut txn)).await?;
             }
             txn = job::put_range(txn, &self.job_id, n, number, range, *bytes);
         }
@@ -428,7 +449,7 @@ impl Leader {
         self.tables[n].ranges = ranges;
         self.tally.add_ranges(&self.tables[n]);
         self.enter_phase_with(txn, n, Phase::Ingesting).await?;
-        fail_point("plan-ranges");
+        self.journal.fail_point("plan-ranges");
         self.start_split(n);
         Ok(())
     }
@@ -440,15 +461,15 @@ impl Leader {
             .values()
             .map(|(range, _)| range.start.clone())
             .collect();
-        self.stepping
-            .spawn(async move { (n, steps.split(&table, borders).await) });
+        self.journal
+            .begin(n, async move { steps.split(&table, borders).await });
     }
 
     fn start_finish(&mut self, n: usize) -> Result<()> {
         let (steps, table) = (Arc::clone(&self.steps), self.tables[n].clone());
         let ingested = reconcile(&table)?;
-        self.stepping
-            .spawn(async move { (n, steps.finish(&table, ingested).await) });
+        self.journal
+            .begin(n, async move { steps.finish(&table, ingested).await });
         Ok(())
     }
 
@@ -463,7 +484,7 @@ impl Leader {
             }
             Phase::Ingested => {
                 self.enter_phase(n, Phase::Finished).await?;
-                fail_point("finished");
+                self.journal.fail_point("finished");
                 self.tables[n].elapsed =
                     self.started[n].map_or(Duration::ZERO, |start| start.elapsed());
                 let chunks = self.tables[n].chunks.keys();
@@ -490,7 +511,8 @@ impl Leader {
         for number in open {
             let home = homes.get(&number).map_or("", String::as_str);
             let id = TaskRef::Range { table: n, number }.id();
-            self.scheduler.push(TaskKind::Ingest, home, id);
+            let share = self.share(id);
+            self.scheduler.push(TaskKind::Ingest, home, share, id);
         }
     }
 
@@ -503,7 +525,7 @@ impl Leader {
         let range = table.ranges[&number].0.clone();
         let attempts = table.begun.get(&number).map_or(0, |begun| begun.0) + 1;
         let txn = job::put_begun(Txn::default(), &self.job_id, n, number, attempts, &range);
-        self.commit(txn).await?;
+        self.note(txn).await?;
         self.tables[n].begun.insert(number, (attempts, range));
         Ok(())
     }
@@ -518,14 +540,10 @@ impl Leader {
             return Ok(());
         };
         let key = job::item_key(&self.job_id, n, 'i', number);
-        self.commit(
-            Txn::default()
-                .when(&key, 0)
-                .put(&key, report.encode_to_vec()),
-        )
-        .await?;
-        fail_point("record-report");
-        tracing::info!(task = "range", task_id, "task recorded");
+        let put = Txn::default().when(&key, 0);
+        self.note(put.put(&key, report.encode_to_vec())).await?;
+        self.journal.fail_point("record-report");
+        self.journal.done("range", task_id);
         self.tables[n].reports.insert(number, report);
         self.tally.add_report(&self.tables[n], number);
         self.go_on_when_ingested(n).await
@@ -543,7 +561,7 @@ impl Leader {
             return Ok(());
         }
         self.enter_phase(n, Phase::Ingested).await?;
-        fail_point("all-ingested");
+        self.journal.fail_point("all-ingested");
         self.start_finish(n)
     }
 
@@ -597,29 +615,10 @@ impl Leader {
             phase,
             ..self.tables[n].record.clone()
         };
-        self.commit(job::put_table_record(txn, &self.job_id, n, &record)?)
+        self.note(job::put_table_record(txn, &self.job_id, n, &record)?)
             .await?;
         self.tables[n].record = record;
         Ok(())
-    }
-
-    async fn commit(&mut self, txn: Txn) -> Result<()> {
-        let committed = self.store.commit(self.epoch, txn).await;
-        self.fenced |= !matches!(committed, Ok(Commit::Done(_)));
-        match committed? {
-            Commit::Done(_) => Ok(()),
-            Commit::Fenced => Err(Error::new(
-                ErrorKind::Cancelled,
-                "leader",
-                "another leader has taken over",
-            )
-            .advice("nothing to do: it continues this job")),
-            Commit::Conflict => Err(Error::new(
-                ErrorKind::Internal,
-                "leader",
-                "a record was changed by someone else",
-            )),
-        }
     }
 }
 

@@ -30,9 +30,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Messages between leader and agent that may wait. Tasks in flight are bounded by slots; this only keeps
-/// a burst of reports from stopping the sender.
-const LINK_MESSAGES: usize = 256;
+/// Messages between leader and agent that may wait. Tasks in hand are bounded; this only keeps a burst of orders or
+/// reports from stopping the sender.
+const LINK_MESSAGES: usize = 1024;
 
 /// Timestamps asked for at a time.
 const TSO_AT_A_TIME: usize = 32;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+pub use thunderhead_agent::{SLOT, share_of_slot};
 use thunderhead_types::Epoch;
 use tokio::time::Instant;
 
@@ -49,6 +50,8 @@ pub struct Attempt {
     pub number: u32,
     /// Its kind.
     pub kind: TaskKind,
+    /// How much of a slot it takes.
+    pub share: u32,
     /// When it was handed out or adopted.
     pub started: Instant,
 }
@@ -60,20 +63,27 @@ const DURATIONS_MIN: usize = 3;
 /// An attempt is a straggler when it takes this many times the median.
 const STRAGGLER_RATIO: u32 = 3;
 
+/// Which queue a task is in, and how much of a slot it takes.
+#[derive(Debug)]
+struct Queued {
+    class: (TaskKind, String),
+    share: u32,
+}
+
 /// See the module. A queue's `place` says where the source of an encode task can be read (its directory, or the agents
 /// that hold the file), and which agent holds most of the range for an ingest task; empty where it does not matter.
 #[derive(Debug, Default)]
 pub struct Scheduler {
     queues: BTreeMap<(TaskKind, String), BTreeSet<u64>>,
-    queued: BTreeMap<u64, (TaskKind, String)>,
+    queued: BTreeMap<u64, Queued>,
     not_before: BTreeMap<u64, Instant>,
     in_flight: BTreeMap<u64, Vec<Attempt>>,
     durations: BTreeMap<TaskKind, Vec<Duration>>,
 }
 
 impl Scheduler {
-    /// Queues a task; one that is already queued or in flight stays once.
-    pub fn push(&mut self, kind: TaskKind, place: &str, task_id: u64) {
+    /// Queues a task that takes `share` of a slot; one that is already queued or in flight stays once.
+    pub fn push(&mut self, kind: TaskKind, place: &str, share: u32, task_id: u64) {
         if self.queued.contains_key(&task_id) || self.in_flight.contains_key(&task_id) {
             return;
         }
@@ -82,7 +92,19 @@ impl Scheduler {
             .entry(class.clone())
             .or_default()
             .insert(task_id);
-        self.queued.insert(task_id, class);
+        self.queued.insert(task_id, Queued { class, share });
+    }
+
+    /// Takes a task out of its queue; says how much of a slot it takes.
+    fn unqueue(&mut self, task_id: u64) -> Option<u32> {
+        let Queued { class, share } = self.queued.remove(&task_id)?;
+        if let Some(queue) = self.queues.get_mut(&class) {
+            queue.remove(&task_id);
+            if queue.is_empty() {
+                self.queues.remove(&class);
+            }
+        }
+        Some(share)
     }
 
     /// Nobody gets the task before `at`.
@@ -105,16 +127,12 @@ impl Scheduler {
             TaskKind::Encode => self.choose_encode(now, reads),
             TaskKind::Ingest => self.choose_ingest(agent, now, &mut ready),
         }?;
-        if let Some(class) = self.queued.remove(&task_id)
-            && let Some(queue) = self.queues.get_mut(&class)
-        {
-            queue.remove(&task_id);
-            if queue.is_empty() {
-                self.queues.remove(&class);
-            }
-        }
+        let share = self.unqueue(task_id).unwrap_or(SLOT);
         self.not_before.remove(&task_id);
-        Some((task_id, self.begin(kind, task_id, agent, name, now)))
+        Some((
+            task_id,
+            self.begin((kind, share), task_id, agent, name, now),
+        ))
     }
 
     fn is_due(&self, task_id: u64, now: Instant) -> bool {
@@ -159,7 +177,7 @@ impl Scheduler {
     /// A further attempt at a task in flight: a straggler is repeated.
     pub fn begin(
         &mut self,
-        kind: TaskKind,
+        (kind, share): (TaskKind, u32),
         task_id: u64,
         agent: &str,
         (epoch, number): AttemptName,
@@ -170,6 +188,7 @@ impl Scheduler {
             epoch,
             number,
             kind,
+            share,
             started: now,
         };
         self.in_flight
@@ -181,11 +200,7 @@ impl Scheduler {
 
     /// Takes over an attempt that a former leader handed out and an agent still works on.
     pub fn adopt(&mut self, task_id: u64, attempt: Attempt) {
-        if let Some(class) = self.queued.remove(&task_id)
-            && let Some(queue) = self.queues.get_mut(&class)
-        {
-            queue.remove(&task_id);
-        }
+        self.unqueue(task_id);
         let attempts = self.in_flight.entry(task_id).or_default();
         if !attempts
             .iter()
@@ -210,11 +225,7 @@ impl Scheduler {
 
     /// Ends every attempt at a task that is done, and takes it out of the queue.
     pub fn end_all(&mut self, task_id: u64) -> Vec<Attempt> {
-        if let Some(class) = self.queued.remove(&task_id)
-            && let Some(queue) = self.queues.get_mut(&class)
-        {
-            queue.remove(&task_id);
-        }
+        self.unqueue(task_id);
         self.in_flight.remove(&task_id).unwrap_or_default()
     }
 
@@ -334,7 +345,7 @@ mod tests {
     fn encode_tasks_go_in_plan_order_to_those_who_can_read_them() {
         let mut s = Scheduler::default();
         for (place, task) in [("/b", 1), ("/a", 2), ("/a", 3)] {
-            s.push(TaskKind::Encode, place, task);
+            s.push(TaskKind::Encode, place, SLOT, task);
         }
         let a = s.take(
             TaskKind::Encode,
@@ -354,7 +365,7 @@ mod tests {
     fn an_agent_takes_its_own_ranges_first_and_then_helps_the_one_with_most_left() {
         let mut s = Scheduler::default();
         for (place, task) in [("a", 1), ("b", 2), ("b", 3), ("b", 4), ("c", 5)] {
-            s.push(TaskKind::Ingest, place, task);
+            s.push(TaskKind::Ingest, place, SLOT, task);
         }
         assert_eq!(take(&mut s, TaskKind::Ingest, "a"), Some(1));
         assert_eq!(take(&mut s, TaskKind::Ingest, "a"), Some(4));
@@ -363,9 +374,9 @@ mod tests {
     #[test]
     fn an_attempt_ends_once_and_only_under_its_own_name() {
         let mut s = Scheduler::default();
-        s.push(TaskKind::Encode, "", 7);
+        s.push(TaskKind::Encode, "", SLOT, 7);
         assert_eq!(take(&mut s, TaskKind::Encode, "x"), Some(7));
-        s.push(TaskKind::Encode, "", 7);
+        s.push(TaskKind::Encode, "", SLOT, 7);
         assert_eq!(take(&mut s, TaskKind::Encode, "x"), None, "it is in flight");
         assert!(
             s.end(7, 5, 2).is_none(),
@@ -373,7 +384,7 @@ mod tests {
         );
         assert!(s.end(7, 4, 1).is_none(), "another epoch is another attempt");
         assert!(s.end(7, 5, 1).is_some() && s.end(7, 5, 1).is_none());
-        s.push(TaskKind::Encode, "", 7);
+        s.push(TaskKind::Encode, "", SLOT, 7);
         assert_eq!(take(&mut s, TaskKind::Encode, "y"), Some(7));
     }
 
@@ -384,7 +395,7 @@ mod tests {
         for _ in 0..3 {
             s.took(TaskKind::Encode, Duration::from_secs(10));
         }
-        s.begin(TaskKind::Encode, 1, "slow", (5, 1), start);
+        s.begin((TaskKind::Encode, SLOT), 1, "slow", (5, 1), start);
         let at = |seconds| start + Duration::from_secs(seconds);
         let slow = |s: &Scheduler, t| s.stragglers(TaskKind::Encode, t, Duration::ZERO);
         assert!(slow(&s, at(30)).is_empty());
@@ -392,14 +403,14 @@ mod tests {
         s.held_up(Duration::from_secs(60));
         assert!(slow(&s, at(90)).is_empty(), "nobody listened for a minute");
         assert_eq!(slow(&s, at(91)), [(1, "slow".to_owned())]);
-        s.begin(TaskKind::Encode, 1, "other", (5, 2), at(91));
+        s.begin((TaskKind::Encode, SLOT), 1, "other", (5, 2), at(91));
         assert!(slow(&s, at(200)).is_empty(), "repeated once is enough");
     }
 
     #[test]
     fn a_delayed_task_waits() {
         let mut s = Scheduler::default();
-        s.push(TaskKind::Encode, "", 1);
+        s.push(TaskKind::Encode, "", SLOT, 1);
         s.delay(1, Instant::now() + Duration::from_secs(60));
         assert_eq!(take(&mut s, TaskKind::Encode, "x"), None);
         let later = Instant::now() + Duration::from_secs(61);

@@ -201,8 +201,8 @@ async fn five_hundred_tables_are_done_without_anybody_polling() {
     assert!(done.iter().all(|t| t.record.phase == Phase::Finished));
     let commits = store.commits.load(Ordering::Relaxed) - before;
     println!("{TABLES} tables: {commits} commits, {took:?} on the clock");
-    // Manifest, plan of ranges, beginning and report of the one, and two phases a table; four agents.
-    assert!(commits <= 6 * TABLES as u64 + 4, "{commits}");
+    // Alone, a table takes four: manifest and plan, beginning, report, end. Here many share each.
+    assert!(commits <= TABLES as u64, "{commits}");
     let of_the_store = Duration::from_millis(commits);
     assert!(
         took <= of_the_store + Duration::from_millis(100),

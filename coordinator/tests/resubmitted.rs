@@ -47,14 +47,14 @@ async fn a_report_about_a_job_is_not_taken_for_one_of_the_same_job_submitted_aga
     let second = lead(&handle, one_table(handle.planned_at()), 0);
     let mut agent = FakeAgent::connect_with(&handle, "a", vec![former]).await;
     agent.encoded(former).await;
-    let (mut told_to_stop, mut own) = (false, None);
-    loop {
+    let (mut told_to_stop, mut acknowledged, mut own) = (false, false, None);
+    while !acknowledged || own.is_none() {
         let order = agent.orders.recv().await.unwrap();
         match order.body.unwrap() {
             Order::Cancel(cancel) => told_to_stop |= cancel.task_id == former.task_id,
             Order::Encode(task) => own = own.or(Some((task.task_id, task.attempt))),
-            Order::Recorded(r) if (r.task_id, r.attempt) == (former.task_id, former.attempt) => {
-                break;
+            Order::Recorded(r) => {
+                acknowledged |= (r.task_id, r.attempt) == (former.task_id, former.attempt);
             }
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! The leader of a fleet on a virtual clock: simulated agents that crash, lose their disks, fall silent and are cut
 //! off, leaders that die, a store that fails, clocks that jump. From one printed seed; `THUNDERHEAD_SIM_SEED` repeats a
 //! run, and `THUNDERHEAD_SIM=AGENTSxCHUNKS` chooses its size. Checked at every order: what is recorded is not done
-//! again, no agent gets more than it has slots for, no range is merged without every run that holds keys of it.
+//! again, no agent gets more than its slots and their share of small tasks, no range is merged without every run that holds keys of it.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -21,12 +21,14 @@ use thunderhead_coordinator::fleet::{Event, Fleet, FleetHandle, FleetOptions, Ne
 use thunderhead_coordinator::job::{self, JobRecord, Phase, Table, TableRecord, TaskRef};
 use thunderhead_coordinator::leader::Steps;
 use thunderhead_coordinator::progress::Progress;
+use thunderhead_coordinator::scheduler::{SLOT, share_of_slot};
 use thunderhead_coordinator::store::{Commit, StateStore, Txn};
 use thunderhead_proto::thunderhead as wire;
 use thunderhead_proto::thunderhead::agent_message::Body;
 use thunderhead_proto::thunderhead::coordinator_message::Body as Order;
 use thunderhead_types::{Checksum, ErrorKind, KeyRange, Result};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +39,10 @@ const BLOCKS: u64 = 4;
 /// An encode task takes between a quarter of this and twice as much, an ingest task likewise.
 const ENCODE_MS: u64 = 20_000;
 const INGEST_MS: u64 = 8_000;
+/// A chunk in three is small, and shares its slot.
+const SMALL_CHUNK_BYTES: u64 = 1 << 20;
+const CHUNK_BYTES: u64 = 256 << 20;
+const BLOCK_BYTES: u64 = 512 << 10;
 /// Keys of this many neighbouring chunks are mixed, as in a source that is nearly sorted.
 const WINDOW: u64 = 64;
 
@@ -155,10 +161,11 @@ fn checksum_of(numbers: impl Iterator<Item = u64>) -> Option<wire::Checksum> {
 }
 
 /// An agent's disk and what its process works on.
-#[derive(Default)]
 struct Agent {
     held: BTreeMap<u64, String>,
-    running: BTreeMap<(u64, u64, u32), wire::coordinator_message::Body>,
+    running: BTreeMap<(u64, u64, u32), (Order, AbortHandle)>,
+    encode_turns: Arc<Semaphore>,
+    ingest_turns: Arc<Semaphore>,
     reports: BTreeMap<(u64, u64, u32), Body>,
     highest_epoch: u64,
 }
@@ -168,9 +175,14 @@ async fn agent(world: Arc<World>, name: String) {
     let mut disk: BTreeMap<u64, String> = BTreeMap::new();
     while !world.over.is_cancelled() {
         let lives = Duration::from_millis(world.random(20_000, world.lives_max));
+        let turns = |slots: u32| Arc::new(Semaphore::new(slots as usize));
         let mut state = Agent {
             held: disk.clone(),
-            ..Agent::default()
+            running: BTreeMap::new(),
+            encode_turns: turns(ENCODE_SLOTS),
+            ingest_turns: turns(INGEST_SLOTS),
+            reports: BTreeMap::new(),
+            highest_epoch: 0,
         };
         let died = tokio::time::timeout(lives, live(&world, &name, &mut state)).await;
         if died.is_ok() {
@@ -322,7 +334,11 @@ fn obey(
             (task.task_id, task.attempt, INGEST_MS)
         }
         Order::Cancel(task) => {
-            state.running.retain(|(id, ..), _| *id != task.task_id);
+            let ended =
+                |(id, ..): &(u64, u64, u32), _: &mut (Order, AbortHandle)| *id == task.task_id;
+            for (_, (_, work)) in state.running.extract_if(.., ended) {
+                work.abort();
+            }
             state.reports.retain(|(id, ..), _| *id != task.task_id);
             return;
         }
@@ -340,26 +356,42 @@ fn obey(
         _ => return,
     };
     let ingest = matches!(body, Order::Ingest(_));
-    let same_kind = state
-        .running
-        .values()
-        .filter(|b| matches!(b, Order::Ingest(_)) == ingest);
-    let slots = if ingest { INGEST_SLOTS } else { ENCODE_SLOTS };
-    assert!(same_kind.count() < slots as usize, "more tasks than slots");
+    let running = state.running.values().map(|(body, _)| body);
+    let same_kind: Vec<u32> = running
+        .filter(|b| matches!(b, Order::Ingest(_)) == ingest)
+        .map(share)
+        .collect();
+    let (slots, turns) = match ingest {
+        true => (INGEST_SLOTS, Arc::clone(&state.ingest_turns)),
+        false => (ENCODE_SLOTS, Arc::clone(&state.encode_turns)),
+    };
+    let room = same_kind.iter().sum::<u32>() < slots * SLOT;
+    assert!(same_kind.len() < slots as usize || room, "too many tasks");
     let slow = if world.chance(0.002) { 30 } else { 1 };
     let lasts = Duration::from_millis(world.random(base / 4, base * 2) * slow);
     let (epoch, ended) = (order.epoch, ended.clone());
-    state.running.insert((task_id, epoch, attempt), body);
-    tokio::spawn(async move {
+    let work = tokio::spawn(async move {
+        let _turn = turns.acquire_owned().await;
         sleep(lasts).await;
         let _ = ended.send((task_id, epoch, attempt, 0));
     });
+    let work = (body, work.abort_handle());
+    state.running.insert((task_id, epoch, attempt), work);
+}
+
+/// How much of a slot an order takes.
+fn share(order: &Order) -> u32 {
+    share_of_slot(match order {
+        Order::Encode(task) => task.parts[0].end,
+        Order::Ingest(task) => task.expected_bytes,
+        _ => u64::MAX,
+    })
 }
 
 /// The report of a task that ran to its end; none when it was cancelled meanwhile.
 fn finish(world: &Arc<World>, name: &str, state: &mut Agent, done: Ended) -> Option<Body> {
     let (task_id, task_epoch, attempt, _) = done;
-    let work = state.running.remove(&(task_id, task_epoch, attempt))?;
+    let (work, _) = state.running.remove(&(task_id, task_epoch, attempt))?;
     let body = match work {
         _ if world.chance(0.005) => Body::TaskFailed(wire::TaskFailed {
             task_id,
@@ -392,7 +424,7 @@ fn finish(world: &Arc<World>, name: &str, state: &mut Agent, done: Ended) -> Opt
                     .iter()
                     .map(|n| wire::RunBlock {
                         first_key: key(*n).into(),
-                        raw_bytes: 100,
+                        raw_bytes: BLOCK_BYTES,
                         entries: 1,
                         ..Default::default()
                     })
@@ -487,17 +519,20 @@ async fn plan(store: &MemStore, chunks: u64) {
         resolution: None,
         note: None,
     };
-    let part = wire::FilePart {
-        path: "/s/f".into(),
-        ..Default::default()
+    let bytes = |n| match n % 3 {
+        0 => SMALL_CHUNK_BYTES,
+        _ => CHUNK_BYTES,
     };
-    let tasks = vec![
-        wire::EncodeTask {
-            parts: vec![part],
+    let tasks = (0..chunks).map(|n| wire::EncodeTask {
+        parts: vec![wire::FilePart {
+            path: "/s/f".into(),
+            end: bytes(n),
+            file_size: bytes(n),
             ..Default::default()
-        };
-        chunks as usize
-    ];
+        }],
+        ..Default::default()
+    });
+    let tasks = tasks.collect();
     txns.extend(job::record_tables(JOB, &[(0, &Table::new(record, tasks))]).unwrap());
     for txn in txns {
         assert!(matches!(
@@ -568,7 +603,7 @@ async fn simulate(seed: u64, agents: u64, chunks: u64) {
             tables,
             steps: Arc::new(FakeSteps {
                 keys: chunks * BLOCKS,
-                range_bytes: (chunks * BLOCKS * 100 / 2000).max(400),
+                range_bytes: (chunks * BLOCKS * BLOCK_BYTES / 2000).max(4 * BLOCK_BYTES),
             }),
             progress: Progress::new().0,
             store_bytes_per_second: 0,

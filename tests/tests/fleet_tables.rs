@@ -158,8 +158,9 @@ async fn hundreds_of_small_tables_are_one_job_in_which_the_agents_are_never_with
     println!(
         "{tables} tables of {bytes} bytes: {commits} transactions in etcd; tasks were in hand for all but {idle} of {span} ms"
     );
-    // Its manifest, its ranges, two for its one range, two phases; and the plan of all.
-    assert!(commits <= 6 * tables + tables / 10 + 20, "{commits}");
+    // Its manifest with its plan, the beginning of its one range, its report, its end; and the plan of all. That is a table
+    // whose records meet no others; `coordinator/tests/many_tables.rs` counts those that do.
+    assert!(commits <= 4 * tables + tables / 10 + 20, "{commits}");
     // A pause of a tick for each table would be many times as much.
     assert!(idle <= span / 5, "{idle} of {span} ms");
     let last = format!("d.t{:03}", tables - 1);

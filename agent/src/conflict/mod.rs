@@ -26,7 +26,8 @@ use crate::sort::{
     Ledger, MergedRuns, PairFilter, PairStream, RunFile, RunWriter, SortBuffer, SortError,
     run_message,
 };
-use crate::worker::{Shared, on_thread};
+use crate::tasks::on_thread;
+use crate::worker::Shared;
 use resolve::{Room, settle};
 use rows::{OnlyRows, RowSet, WithoutRows, row_of};
 use std::collections::{HashMap, HashSet};

@@ -1,11 +1,11 @@
-//! Gives ready tasks to free slots, and repeats what is slow where nothing else is left to do.
+//! Gives ready tasks to free slots, several small ones to each while there are many, and repeats what is slow where nothing else is left to do.
 
 use super::{Fleet, Led};
 use crate::job::{self, TaskRef};
 use crate::scheduler::{Attempt, TaskKind};
 use crate::store::{Commit, Txn};
 use std::collections::BTreeSet;
-use thunderhead_types::{Error, ErrorKind, Result, fail_point};
+use thunderhead_types::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 impl Fleet {
@@ -20,14 +20,17 @@ impl Fleet {
             let free: Vec<String> = self
                 .members
                 .iter()
-                .filter(|(_, m)| m.free(kind) > 0)
+                .filter(|(_, m)| m.free(kind) > 0 || m.packs(kind))
                 .map(|(name, _)| name.clone())
                 .collect();
+            let slots = self.members.values().map(|m| m.slots(kind)).sum::<u32>();
             // One task an agent and round, so that a few tasks are spread over all.
             let (mut idle, mut stuck) = (BTreeSet::new(), BTreeSet::new());
             while idle.len() < free.len() {
                 for agent in &free {
-                    if !idle.contains(agent) && !self.give(agent, kind, now, &mut stuck).await? {
+                    if !idle.contains(agent)
+                        && !self.give(agent, (kind, slots), now, &mut stuck).await?
+                    {
                         idle.insert(agent);
                     }
                 }
@@ -37,16 +40,22 @@ impl Fleet {
     }
 
     /// Gives `agent` one task of the oldest job that has one for it. `stuck` are jobs whose ranges all wait for
-    /// runs: what one agent cannot have then, nobody can.
+    /// runs: what one agent cannot have then, nobody can. A slot that has one gets small tasks only while more wait
+    /// than the fleet has `slots`: the last ones are for whoever is free first.
     async fn give(
         &mut self,
         agent: &str,
-        kind: TaskKind,
+        (kind, slots): (TaskKind, u32),
         now: Instant,
         stuck: &mut BTreeSet<usize>,
     ) -> Result<bool> {
-        let Some(member) = self.members.get(agent).filter(|m| m.free(kind) > 0) else {
+        let Some(member) = self.members.get(agent) else {
             return Ok(false);
+        };
+        let least = match member.free(kind) {
+            0 if member.packs(kind) => slots as usize + 1,
+            0 => return Ok(false),
+            _ => 1,
         };
         for at in 0..self.jobs.len() {
             let job = &mut self.jobs[at];
@@ -59,7 +68,7 @@ impl Fleet {
                 }
                 job.expected.clear();
             }
-            if stuck.contains(&at) || job.leader.scheduler.queued(kind) == 0 {
+            if stuck.contains(&at) || job.leader.scheduler.queued(kind) < least {
                 continue;
             }
             let mut scheduler = std::mem::take(&mut job.leader.scheduler);
@@ -106,10 +115,9 @@ impl Fleet {
             .leader
             .order(task_id, attempt.number, &attempt.agent, address_of);
         if let Some(member) = self.members.get_mut(&attempt.agent) {
-            member.busy(attempt.kind, 1);
-            member.send(self.epoch, order);
+            member.begins(attempt);
         }
-        fail_point("hand-out");
+        self.outbox.push((attempt.agent.clone(), order));
         Ok(())
     }
 
@@ -144,12 +152,11 @@ impl Fleet {
             let leader = &mut self.jobs[at].leader;
             *leader.retries.entry("straggler".to_owned()).or_default() += 1;
             let name = (self.epoch, self.attempts.give());
-            let attempt = leader
-                .scheduler
-                .begin(TaskKind::Encode, task_id, &idle, name, now);
+            let load = (TaskKind::Encode, leader.share(task_id));
+            let attempt = leader.scheduler.begin(load, task_id, &idle, name, now);
             let order = leader.order(task_id, attempt.number, &idle, |_| String::new());
             if let Some(member) = self.members.get_mut(&idle) {
-                member.busy(TaskKind::Encode, 1);
+                member.begins(&attempt);
                 member.send(self.epoch, order);
             }
         }

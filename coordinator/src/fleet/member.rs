@@ -2,7 +2,7 @@
 
 use super::status::AgentStatus;
 use crate::leader::Held;
-use crate::scheduler::TaskKind;
+use crate::scheduler::{Attempt, SLOT, TaskKind};
 use crate::spread;
 use std::collections::{BTreeMap, BTreeSet};
 use thunderhead_proto::thunderhead::{
@@ -38,7 +38,7 @@ pub(super) struct Member {
     pub(super) lapsed: bool,
     pub(super) state: State,
     pub(super) reason: String,
-    busy: BTreeMap<TaskKind, u32>,
+    busy: BTreeMap<TaskKind, Busy>,
     /// The limits it was told, by job.
     pub(super) limits: BTreeMap<String, u64>,
     pub(super) totals: Progress,
@@ -47,6 +47,16 @@ pub(super) struct Member {
     rates: (f64, f64),
     /// Waited of late, ms a second, by link.
     waits: BTreeMap<String, u64>,
+}
+
+/// Small tasks beyond its slots that an agent may have in hand: its orders must fit into its session.
+const PACKED_MAX: u32 = 128;
+
+/// Tasks in hand, and how much of the slots they take.
+#[derive(Clone, Copy, Default)]
+struct Busy {
+    tasks: u32,
+    shares: u32,
 }
 
 /// Time waited by link.
@@ -86,21 +96,43 @@ impl Member {
         self.link.is_some() && self.greeted
     }
 
-    /// Free slots of a kind.
-    pub(super) fn free(&self, kind: TaskKind) -> u32 {
-        let slots = match (kind, self.state) {
+    /// Slots of a kind.
+    pub(super) fn slots(&self, kind: TaskKind) -> u32 {
+        match (kind, self.state) {
             _ if !self.here() => 0,
             (TaskKind::Encode, State::Active) => self.hello.encode_slots,
             (TaskKind::Ingest, State::Active | State::IngestOnly) => self.hello.ingest_slots,
             _ => 0,
-        };
-        slots.saturating_sub(self.busy.get(&kind).copied().unwrap_or(0))
+        }
     }
 
-    /// Counts a task in or out.
-    pub(super) fn busy(&mut self, kind: TaskKind, by: i64) {
-        let count = self.busy.entry(kind).or_default();
-        *count = u32::try_from(i64::from(*count) + by).unwrap_or(0);
+    fn busy(&self, kind: TaskKind) -> Busy {
+        self.busy.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// Slots of a kind without a task.
+    pub(super) fn free(&self, kind: TaskKind) -> u32 {
+        self.slots(kind).saturating_sub(self.busy(kind).tasks)
+    }
+
+    /// Whether every slot has a task, but small ones leave room for more.
+    pub(super) fn packs(&self, kind: TaskKind) -> bool {
+        let (slots, busy) = (self.slots(kind), self.busy(kind));
+        busy.shares < slots * SLOT && (slots..slots + PACKED_MAX).contains(&busy.tasks)
+    }
+
+    /// Counts an attempt in.
+    pub(super) fn begins(&mut self, attempt: &Attempt) {
+        let busy = self.busy.entry(attempt.kind).or_default();
+        busy.tasks += 1;
+        busy.shares += attempt.share;
+    }
+
+    /// Counts it out.
+    pub(super) fn ends(&mut self, attempt: &Attempt) {
+        let busy = self.busy.entry(attempt.kind).or_default();
+        busy.tasks = busy.tasks.saturating_sub(1);
+        busy.shares = busy.shares.saturating_sub(attempt.share);
     }
 
     /// Whether it, whose name is `agent`, can read the source files of this place.
@@ -209,7 +241,8 @@ impl Member {
             State::IngestOnly => "disk full",
             State::Leaving => "leaving",
         };
-        let busy = |kind| self.busy.get(&kind).copied().unwrap_or(0);
+        // The others wait for a slot.
+        let working = |kind, slots: u32| self.busy(kind).tasks.min(slots);
         AgentStatus {
             agent: name.to_owned(),
             state: state.to_owned(),
@@ -217,9 +250,9 @@ impl Member {
             address: self.hello.address.clone(),
             session: self.session,
             readable: self.hello.readable.clone(),
-            encoding: busy(TaskKind::Encode),
+            encoding: working(TaskKind::Encode, self.hello.encode_slots),
             encode_slots: self.hello.encode_slots,
-            ingesting: busy(TaskKind::Ingest),
+            ingesting: working(TaskKind::Ingest, self.hello.ingest_slots),
             ingest_slots: self.hello.ingest_slots,
             source_bytes: self.totals.source_bytes,
             ingested_bytes: self.totals.ingested_bytes,

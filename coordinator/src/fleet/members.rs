@@ -187,18 +187,14 @@ impl Fleet {
         task_epoch: Epoch,
         attempt: u32,
     ) {
-        let epoch = self.epoch;
-        if let Some(member) = self.members.get_mut(agent) {
-            member.send(
-                epoch,
-                Order::Recorded(Recorded {
-                    job_id,
-                    task_id,
-                    attempt,
-                    task_epoch,
-                }),
-            );
-        }
+        let recorded = Recorded {
+            job_id,
+            task_id,
+            attempt,
+            task_epoch,
+        };
+        let order = Order::Recorded(recorded);
+        self.outbox.push((agent.to_owned(), order));
     }
 
     /// Records what an attempt came to, if its task is still open: whoever is first, wins.
@@ -214,7 +210,7 @@ impl Fleet {
         if let Some(ended) = &ended
             && let Some(member) = self.members.get_mut(&ended.agent)
         {
-            member.busy(ended.kind, -1);
+            member.ends(ended);
         }
         let wanted = leader.is_open(task_id) && leader.planned_by(task_id, (task_epoch, attempt));
         match outcome {
@@ -273,7 +269,7 @@ impl Fleet {
         let job_id = self.jobs[at].leader.job_id().to_owned();
         for other in self.jobs[at].leader.scheduler.end_all(task_id) {
             if let Some(member) = self.members.get_mut(&other.agent) {
-                member.busy(other.kind, -1);
+                member.ends(&other);
             }
             self.cancel_task(&other.agent, &job_id, task_id);
         }
@@ -395,20 +391,18 @@ impl Fleet {
             self.cancel_task(agent, &job_id, task_id);
             return;
         }
-        let started = Instant::now();
-        leader.scheduler.adopt(
-            task_id,
-            Attempt {
-                agent: agent.to_owned(),
-                epoch,
-                number,
-                kind,
-                started,
-            },
-        );
+        let attempt = Attempt {
+            agent: agent.to_owned(),
+            epoch,
+            number,
+            kind,
+            share: leader.share(task_id),
+            started: Instant::now(),
+        };
         if let Some(member) = self.members.get_mut(agent) {
-            member.busy(kind, 1);
+            member.begins(&attempt);
         }
+        leader.scheduler.adopt(task_id, attempt);
     }
 
     fn take_back_attempt(
@@ -422,7 +416,7 @@ impl Fleet {
         let leader = &mut self.jobs[at].leader;
         if let Some(ended) = leader.scheduler.end(task_id, epoch, number) {
             if let Some(member) = self.members.get_mut(&ended.agent) {
-                member.busy(ended.kind, -1);
+                member.ends(&ended);
             }
             leader.requeue(task_id, cause);
             self.jobs[at].dirty = true;

@@ -3,7 +3,8 @@
 //!
 //! 1. An agent's `Hello` says what it holds and still works on: work in hand goes on, what nobody wants ends.
 //! 2. Free slots take the next task of the oldest job that has one for them (`hand_out`).
-//! 3. A report is recorded first and acknowledged then; the first complete one of a task wins.
+//! 3. A report is recorded first and acknowledged then; the first complete one of a task wins. What came while the
+//!    store was busy is recorded together: what is done in one round of the loop goes out at its end.
 //! 4. An agent that is silent for a lease loses its tasks; later, its runs are taken for lost (`members`).
 //!
 //! A loop has one epoch. When the store says that it no longer leads, it ends, and says so to every job.
@@ -22,6 +23,7 @@ use crate::progress::Progress;
 use crate::scheduler::{Attempts, TaskKind};
 use crate::spread::{self, Sight};
 use crate::store::StateStore;
+use futures::FutureExt;
 use handle::Command;
 use member::Member;
 use members::Messages;
@@ -32,13 +34,15 @@ use std::time::Duration;
 use thunderhead_proto::thunderhead::{
     AgentMessage, CancelTask, ClusterSpec, CoordinatorMessage, coordinator_message::Body as Order,
 };
-use thunderhead_types::{Epoch, Error, ErrorKind, Result};
+use thunderhead_types::{Epoch, Error, ErrorKind, Result, fail_point};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Messages and commands that may wait for the loop.
 const EVENTS: usize = 1024;
+/// Events and steps of one round.
+const TOGETHER_MAX: usize = 256;
 /// How often leases are checked, stragglers looked for and the status published.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -152,6 +156,8 @@ pub struct Fleet {
     publish_cost: Duration,
     /// Something happened since tasks were handed out last.
     stirred: bool,
+    /// Orders that wait for what this round records.
+    outbox: Vec<(String, Order)>,
     /// The only agent of a process has ended.
     deserted: bool,
     over: CancellationToken,
@@ -195,6 +201,7 @@ impl Fleet {
             published: Instant::now(),
             publish_cost: Duration::ZERO,
             stirred: true,
+            outbox: Vec::new(),
             deserted: false,
             over,
         };
@@ -225,8 +232,12 @@ impl Fleet {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_tick = Instant::now();
         loop {
-            if std::mem::take(&mut self.stirred) {
+            let stirred = std::mem::take(&mut self.stirred);
+            if stirred {
                 self.hand_out().await?;
+            }
+            self.record().await?;
+            if stirred {
                 self.end_jobs();
             }
             tokio::select! {
@@ -259,7 +270,44 @@ impl Fleet {
                     self.tick().await?;
                 }
             }
+            self.catch_up().await?;
         }
+    }
+
+    /// Takes in what else is there already.
+    async fn catch_up(&mut self) -> Result<()> {
+        for _ in 0..TOGETHER_MAX {
+            if let Some((at, stepped)) = next_step(&mut self.jobs).now_or_never() {
+                self.stirred = true;
+                self.stepped(at, stepped).await?;
+            } else if let Ok(event) = self.events.try_recv() {
+                self.event(event).await?;
+            } else {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Records what jobs have noted; then agents are told what follows from it.
+    async fn record(&mut self) -> Result<()> {
+        for at in 0..self.jobs.len() {
+            let recorded = self.jobs[at].leader.record().await;
+            if !matches!(recorded, Ok(false)) {
+                self.settle(at, recorded.map(drop))?;
+            }
+            self.drop_unneeded(at);
+        }
+        for (agent, order) in std::mem::take(&mut self.outbox) {
+            if let Some(member) = self.members.get_mut(&agent) {
+                let is_task = matches!(order, Order::Encode(_) | Order::Ingest(_));
+                member.send(self.epoch, order);
+                if is_task {
+                    fail_point("hand-out");
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn tick(&mut self) -> Result<()> {
@@ -279,12 +327,11 @@ impl Fleet {
             }
             job.leader.fail(error);
         }
-        self.flush(at);
         Ok(())
     }
 
     /// Tells every agent which of its runs nobody needs any more.
-    fn flush(&mut self, at: usize) {
+    fn drop_unneeded(&mut self, at: usize) {
         let leader = &mut self.jobs[at].leader;
         let unneeded = std::mem::take(&mut leader.unneeded);
         if !unneeded.is_empty() {

@@ -10,7 +10,7 @@
 use super::{Leader, overlaps};
 use crate::conflicts::{self, Detection, Resolution, plan_detection};
 use crate::job::{Phase, Table, TaskRef};
-use crate::scheduler::TaskKind;
+use crate::scheduler::{SLOT, TaskKind};
 use std::sync::Arc;
 use thunderhead_proto::thunderhead::{
     self as wire, ConflictReport, ConflictTask, RemoteRun, ResolveSpec,
@@ -55,7 +55,7 @@ impl Leader {
             ..Detection::default()
         };
         self.enter_phase(n, Phase::Detecting).await?;
-        fail_point("detecting");
+        self.journal.fail_point("detecting");
         self.go_on_detecting(n).await
     }
 
@@ -79,7 +79,7 @@ impl Leader {
     fn push_conflict(&mut self, n: usize, number: u64) {
         if self.failure.is_none() {
             let id = TaskRef::Conflict { table: n, number }.id();
-            self.scheduler.push(TaskKind::Ingest, "", id);
+            self.scheduler.push(TaskKind::Ingest, "", SLOT, id);
         }
     }
 
@@ -234,12 +234,11 @@ impl Leader {
         let (steps, table) = (Arc::clone(&self.steps), self.tables[n].clone());
         let job_id = self.job_id.clone();
         self.tables[n].detection.recording = true;
-        self.stepping.spawn(async move {
-            let recorded = match table.detection.settled {
+        self.journal.begin(n, async move {
+            match table.detection.settled {
                 Some(_) => steps.record_conflicts(&job_id, &table).await,
                 None => Ok(()),
-            };
-            (n, recorded)
+            }
         });
     }
 
@@ -261,7 +260,7 @@ impl Leader {
         // Only the losers are needed from here on.
         let found = std::mem::take(&mut table.detection).found;
         self.after_conflicts(n).await?;
-        fail_point("conflicts-decided");
+        self.journal.fail_point("conflicts-decided");
         let ids = found
             .keys()
             .map(|&number| TaskRef::Conflict { table: n, number }.id());

@@ -53,8 +53,10 @@ impl Leader {
         }
         let (steps, table) = (Arc::clone(&self.steps), self.tables[n].clone());
         let job_id = self.job_id.clone();
-        self.stepping
-            .spawn(async move { (n, steps.record_refused(&job_id, &table).await) });
+        self.journal.begin(
+            n,
+            async move { steps.record_refused(&job_id, &table).await },
+        );
     }
 
     /// The records of a table are where people read them.

@@ -35,6 +35,8 @@ pub struct Txn {
 
 /// Operations of one transaction that every store takes; etcd's default limit is 128, a delete is two there.
 pub const TXN_OPS_MAX: usize = 100;
+/// Bytes of a transaction that several changes share; etcd's default limit is 1.5 MiB.
+pub(crate) const TXN_BYTES: usize = 512 << 10;
 
 impl Txn {
     /// Whether every store can take it in one piece.
@@ -54,6 +56,17 @@ impl Txn {
             return bug("a transaction writes what it deletes");
         }
         Ok(())
+    }
+
+    /// Whether it changes nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.deletes.is_empty()
+    }
+
+    /// Bytes of what it writes.
+    pub(crate) fn bytes(&self) -> usize {
+        let puts = self.puts.iter();
+        puts.map(|(key, value)| key.len() + value.len()).sum()
     }
 
     /// Writes `key`.

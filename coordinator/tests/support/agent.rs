@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use thunderhead_coordinator::fleet::{FleetHandle, NewJob};
 use thunderhead_coordinator::job::{Phase, Table, TableRecord};
 use thunderhead_coordinator::leader::Steps;
@@ -131,6 +132,15 @@ impl FakeAgent {
         }
     }
 
+    /// All chunks that it is given before it says anything.
+    pub async fn chunks(&mut self) -> Vec<Name> {
+        let mut chunks = Vec::new();
+        while let Ok(name) = tokio::time::timeout(Duration::from_secs(1), self.chunk()).await {
+            chunks.push(name);
+        }
+        chunks
+    }
+
     /// Says that a chunk is encoded.
     pub async fn encoded(&self, name: Name) {
         self.say(Body::EncodeDone(wire::EncodeDone {
@@ -147,8 +157,13 @@ impl FakeAgent {
     }
 }
 
-/// A job of one table of nine chunks, planned after `attempts` attempts of `epoch`.
-pub fn one_table((planned_epoch, planned_attempts): (u64, u32)) -> Table {
+/// A table of nine large chunks, planned after `attempts` attempts of `epoch`.
+pub fn one_table(planned: (u64, u32)) -> Table {
+    table_of(CHUNKS, 1 << 28, planned)
+}
+
+/// A table of `chunks` chunks of `bytes` bytes.
+pub fn table_of(chunks: usize, bytes: u64, (planned_epoch, planned_attempts): (u64, u32)) -> Table {
     let record = TableRecord {
         database: "d".into(),
         table: "t".into(),
@@ -158,7 +173,7 @@ pub fn one_table((planned_epoch, planned_attempts): (u64, u32)) -> Table {
         session_json: "{}".into(),
         commit_ts: 9,
         phase: Phase::Encoding,
-        chunks: CHUNKS as u64,
+        chunks: chunks as u64,
         ranges: 0,
         source_bytes: 1,
         existing: None,
@@ -168,7 +183,16 @@ pub fn one_table((planned_epoch, planned_attempts): (u64, u32)) -> Table {
         resolution: None,
         note: None,
     };
-    Table::new(record, vec![wire::EncodeTask::default(); CHUNKS])
+    let part = wire::FilePart {
+        end: bytes,
+        file_size: bytes,
+        ..wire::FilePart::default()
+    };
+    let chunk = wire::EncodeTask {
+        parts: vec![part],
+        ..wire::EncodeTask::default()
+    };
+    Table::new(record, vec![chunk; chunks])
 }
 
 /// Leads the job of `table` without steps.
