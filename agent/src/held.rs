@@ -13,6 +13,7 @@ use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use thunderhead_proto::thunderhead::{HeldAttempt, Manifest};
 use thunderhead_types::{Epoch, Error, ErrorKind, Result, fail_point};
 
@@ -28,6 +29,8 @@ pub(crate) fn job_dir(sort_dir: &Path, job: &str) -> PathBuf {
 #[derive(Default)]
 pub(crate) struct Attempts {
     jobs: Mutex<HashMap<PathBuf, HashMap<u64, Vec<PathBuf>>>>,
+    /// Counts what was set aside.
+    dropped: AtomicU64,
 }
 
 impl Attempts {
@@ -40,10 +43,12 @@ impl Attempts {
         job: &str,
         epoch: Epoch,
     ) -> Result<PathBuf> {
+        for earlier in self.take_out(ledger.dir(), job, &[task_id])? {
+            ledger.remove_dir(&earlier)?;
+        }
         let job_dir = job_dir(ledger.dir(), job);
         let mut jobs = self.jobs.lock();
         let tasks = tasks_of(&mut jobs, &job_dir)?;
-        remove(ledger, tasks, task_id)?;
         let dir = job_dir.join(format!("{task_id}-{epoch}-{attempt}"));
         fs::create_dir_all(&job_dir).map_err(|e| disk_error(&job_dir, &e))?;
         fs::create_dir(&dir).map_err(|e| disk_error(&job_dir, &e))?;
@@ -51,18 +56,40 @@ impl Attempts {
         Ok(dir)
     }
 
-    /// Removes the runs of some tasks of a job, or of the whole job when `tasks` is empty.
-    pub(crate) fn drop_runs(&self, ledger: &Ledger, job: &str, tasks: &[u64]) -> Result<()> {
-        let job_dir = job_dir(ledger.dir(), job);
+    /// Takes the runs of some tasks of a job, or of the whole job when `tasks` is empty, out of sight: they are held no
+    /// more. Removing them takes as long as the file system likes, and is left to the caller.
+    pub(crate) fn take_out(
+        &self,
+        sort_dir: &Path,
+        job: &str,
+        tasks: &[u64],
+    ) -> Result<Vec<PathBuf>> {
+        let job_dir = job_dir(sort_dir, job);
         let mut jobs = self.jobs.lock();
         if tasks.is_empty() {
             jobs.remove(&job_dir);
-            return Ok(ledger.remove_dir(&job_dir)?);
+            return Ok(self.set_aside(sort_dir, &job_dir)?.into_iter().collect());
         }
         let there = tasks_of(&mut jobs, &job_dir)?;
-        tasks
-            .iter()
-            .try_for_each(|task| remove(ledger, there, *task))
+        let mut taken = Vec::new();
+        for task in tasks {
+            for attempt in there.get(task).into_iter().flatten() {
+                taken.extend(self.set_aside(sort_dir, attempt)?);
+            }
+            there.remove(task);
+        }
+        Ok(taken)
+    }
+
+    /// Under another name; `None` when it was not there.
+    fn set_aside(&self, sort_dir: &Path, dir: &Path) -> Result<Option<PathBuf>> {
+        let number = self.dropped.fetch_add(1, Ordering::Relaxed);
+        let aside = dropped_dir(sort_dir).join(number.to_string());
+        match fs::rename(dir, &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(disk_error(dir, &e)),
+        }
     }
 }
 
@@ -89,17 +116,6 @@ fn tasks_of<'a>(
     }
 }
 
-/// One that cannot be removed stays known.
-fn remove(ledger: &Ledger, tasks: &mut HashMap<u64, Vec<PathBuf>>, task: u64) -> Result<()> {
-    let attempts = tasks.get_mut(&task).map_or(&mut [][..], Vec::as_mut_slice);
-    for attempt in attempts {
-        ledger.remove_dir(attempt)?;
-        fail_point("drop-runs");
-    }
-    tasks.remove(&task);
-    Ok(())
-}
-
 /// Makes an attempt complete: manifest first under another name, synced, renamed, directory synced.
 pub(crate) fn publish(dir: &Path, manifest: &Manifest) -> Result<()> {
     let write = || {
@@ -121,6 +137,11 @@ pub(crate) fn scratch_dir(sort_dir: &Path) -> PathBuf {
     sort_dir.join("merge")
 }
 
+/// Directory of what nobody holds any more, until it is removed; there as long as the agent is.
+fn dropped_dir(sort_dir: &Path) -> PathBuf {
+    sort_dir.join("dropped")
+}
+
 /// Directory of table files on their way to stores; they live no longer than that.
 pub fn sst_dir(sort_dir: &Path) -> PathBuf {
     sort_dir.join("ssts")
@@ -129,12 +150,14 @@ pub fn sst_dir(sort_dir: &Path) -> PathBuf {
 /// Removes what a killed process left unfinished. Goes before the ledger is opened, which counts what it finds as
 /// used, and before any task.
 pub(crate) fn sweep(sort_dir: &Path) -> Result<()> {
-    for dir in [scratch_dir(sort_dir), sst_dir(sort_dir)] {
+    let dropped = dropped_dir(sort_dir);
+    for dir in [scratch_dir(sort_dir), sst_dir(sort_dir), dropped.clone()] {
         match fs::remove_dir_all(dir) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk_error(sort_dir, &e)),
             _ => {}
         }
     }
+    fs::create_dir(&dropped).map_err(|e| disk_error(&dropped, &e))?;
     attempts(sort_dir, |unfinished| fs::remove_dir_all(unfinished)).map(drop)
 }
 
@@ -225,6 +248,7 @@ mod tests {
     #[test]
     fn only_attempts_with_a_manifest_survive_a_sweep() {
         let dir = tempfile::tempdir().unwrap();
+        sweep(dir.path()).unwrap();
         let (ledger, attempts) = (ledger(dir.path()), Attempts::default());
         let complete = attempts.create(&ledger, (1, 1), "j", 5).unwrap();
         publish(&complete, &Manifest::default()).unwrap();
@@ -249,6 +273,7 @@ mod tests {
     #[test]
     fn a_new_attempt_replaces_the_runs_of_the_old_one_and_of_no_other_task() {
         let dir = tempfile::tempdir().unwrap();
+        sweep(dir.path()).unwrap();
         let (ledger, attempts) = (ledger(dir.path()), Attempts::default());
         let other = attempts.create(&ledger, (12, 1), "j", 5).unwrap();
         let old = attempts.create(&ledger, (1, 1), "j", 5).unwrap();
@@ -259,10 +284,19 @@ mod tests {
         let new = attempts.create(&ledger, (1, 2), "j", 5).unwrap();
         assert!(!old.exists() && new.exists() && other.exists());
         assert_eq!(ledger.used(), 0);
-        attempts.drop_runs(&ledger, "j", &[1]).unwrap();
+        fs::write(new.join("a.run"), [0; 50]).unwrap();
+        publish(&new, &Manifest::default()).unwrap();
+        let take = |tasks: &[u64]| attempts.take_out(dir.path(), "j", tasks).unwrap();
+        let taken = take(&[1, 2]);
         assert!(!new.exists() && other.exists());
-        attempts.drop_runs(&ledger, "j", &[]).unwrap();
-        attempts.drop_runs(&ledger, "j", &[]).unwrap();
-        assert!(!other.exists());
+        assert!(taken.len() == 1 && taken[0].join("a.run").exists());
+        // Another attempt may begin before they are removed; a process that is killed meanwhile does not hold them.
+        let again = attempts.create(&ledger, (1, 3), "j", 5).unwrap();
+        assert!(again.exists() && list(dir.path()).unwrap().is_empty());
+        assert_eq!(take(&[]).len(), 1);
+        assert!(take(&[]).is_empty());
+        assert!(!other.exists() && !again.exists());
+        sweep(dir.path()).unwrap();
+        assert!(!taken[0].exists());
     }
 }

@@ -28,6 +28,7 @@ use thunderhead_proto::thunderhead::{
 };
 use thunderhead_types::{Epoch, Error, ErrorKind, Result, fail_point};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -177,6 +178,8 @@ pub struct Agent {
     asked_to_stop: CancellationToken,
     /// Fires when everything must end now.
     cancel: CancellationToken,
+    /// Deletes what was dropped, as (whether that freed anything).
+    removing: JoinSet<bool>,
     /// Parent of what is in hand; another one after the process was suspended.
     in_hand: Arc<Mutex<CancellationToken>>,
     pulse_started: bool,
@@ -219,6 +222,7 @@ impl Agent {
             epoch: 0,
             leave: Leave::Not,
             handed_back: false,
+            removing: JoinSet::new(),
             asked_to_stop: CancellationToken::new(),
             in_hand: Arc::new(Mutex::new(cancel.child_token())),
             pulse_started: false,
@@ -273,6 +277,9 @@ impl Agent {
                 () = grace_over(self.leave), if !self.handed_back => self.hand_back(),
                 (id, outcome) = self.work.next_ended() => {
                     listening = self.ended(id, outcome, &reports).await;
+                }
+                Some(removed) = self.removing.join_next() => {
+                    listening = self.removed(removed.unwrap_or(false), &reports).await?;
                 }
                 order = orders.recv() => match order {
                     None => break,
@@ -341,6 +348,7 @@ impl Agent {
     /// Stops what is in hand and removes what it was building: the process may end before the last builder does.
     pub(crate) async fn stop(&mut self) {
         self.work.stop().await;
+        while self.removing.join_next().await.is_some() {}
         held::remove_ssts(&self.shared.config.sort_dir);
     }
 
@@ -478,7 +486,7 @@ impl Agent {
                 let work = move |shared, cancel| conflict_task(shared, task, epoch, cancel);
                 return Ok(self.begin(id, need, reports, work).await);
             }
-            Some(Order::DropRuns(drop)) => return self.drop_runs(&drop, reports).await,
+            Some(Order::DropRuns(drop)) => self.drop_runs(&drop),
             Some(Order::Cancel(cancel)) => self.work.cancel_task(&cancel.job_id, cancel.task_id),
             Some(Order::Recorded(recorded)) => {
                 fail_point("recorded");
@@ -555,26 +563,41 @@ impl Agent {
         tokio::task::spawn_blocking(move || store.forget(&job, names.as_deref()));
     }
 
-    async fn drop_runs(
-        &mut self,
-        drop: &wire::DropRuns,
-        reports: &mpsc::Sender<AgentMessage>,
-    ) -> Result<bool> {
+    /// On another thread: a file system may take its time for thousands of files, and heartbeats may not.
+    fn drop_runs(&mut self, drop: &wire::DropRuns) {
         if drop.task_ids.is_empty() {
             self.work.cancel_all(Some(&drop.job_id));
             self.shared.clusters.forget(&drop.job_id);
         }
         self.forget_stored(drop);
-        let before = self.shared.ledger.used();
         self.shared.idle_buffers.free();
-        if let Err(error) =
-            self.shared
-                .attempts
-                .drop_runs(&self.shared.ledger, &drop.job_id, &drop.task_ids)
-        {
-            tracing::warn!(%error, "runs that are no longer needed stay on disk");
-        }
-        if self.leave == Leave::DiskFull && self.shared.ledger.used() < before {
+        let shared = Arc::clone(&self.shared);
+        let sort_dir = &shared.config.sort_dir;
+        let taken = shared
+            .attempts
+            .take_out(sort_dir, &drop.job_id, &drop.task_ids);
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::warn!(%error, "runs that are no longer needed stay on disk");
+                return;
+            }
+        };
+        self.removing.spawn_blocking(move || {
+            let before = shared.ledger.used();
+            for dir in taken {
+                if let Err(error) = shared.ledger.remove_dir(&dir) {
+                    tracing::warn!(%error, "runs that are no longer needed stay on disk");
+                }
+                fail_point("drop-runs");
+            }
+            shared.ledger.used() < before
+        });
+    }
+
+    /// Something was removed: there may be room again.
+    async fn removed(&mut self, freed: bool, reports: &mpsc::Sender<AgentMessage>) -> Result<bool> {
+        if self.leave == Leave::DiskFull && freed {
             self.leave = Leave::Not;
             return self.greet(reports).await;
         }
