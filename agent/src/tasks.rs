@@ -1,6 +1,7 @@
 //! What an order asks for, as a future of its own: the attempt's work and how it ended.
 
 use crate::inputs::Failed;
+use crate::slots::{SLOT, share_of_slot};
 use crate::work::Outcome;
 use crate::worker::Shared;
 use crate::{conflict, encode, existing, ingest};
@@ -8,6 +9,9 @@ use std::sync::Arc;
 use thunderhead_proto::thunderhead::{self as wire, EncodeTask, IngestTask};
 use thunderhead_types::{Epoch, Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
+
+/// A range that shares its slot is merged from so many runs at most: a block of each is less than a merge may use.
+const SHARED_SLOT_RUNS: usize = 16;
 
 pub(crate) fn failed(error: Error) -> Outcome {
     Outcome::Failed {
@@ -42,6 +46,17 @@ pub(crate) async fn encode_task(
         Ok(manifest) => Outcome::Encoded(manifest),
         Err(error) if ledger.refusals() > before => Outcome::NoSpace(error),
         Err(error) => failed(error),
+    }
+}
+
+/// How much of a slot a range takes. With many runs, or runs beside those of its pairs, it may need the memory of a
+/// whole one, however few its bytes are.
+pub(crate) fn ingest_share(task: &IngestTask) -> u32 {
+    let runs = task.run_paths.len() + task.remote_runs.len();
+    let plain = task.losers.is_none() && task.existing_runs.is_empty();
+    match plain && runs <= SHARED_SLOT_RUNS {
+        true => share_of_slot(task.expected_bytes),
+        false => SLOT,
     }
 }
 
@@ -105,4 +120,25 @@ pub(crate) async fn on_thread<T: Send + 'static>(
             "the thread panicked; see the log",
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_range_shares_a_slot_unless_it_may_need_the_memory_of_a_whole_one() {
+        let range = |runs: usize| IngestTask {
+            expected_bytes: 1 << 20,
+            run_paths: vec![String::new(); runs / 2],
+            remote_runs: vec![wire::RemoteRun::default(); runs - runs / 2],
+            ..IngestTask::default()
+        };
+        assert_eq!(ingest_share(&range(1)), SLOT / 4);
+        assert_eq!(ingest_share(&range(SHARED_SLOT_RUNS)), SLOT / 4);
+        assert_eq!(ingest_share(&range(SHARED_SLOT_RUNS + 1)), SLOT);
+        let losers = Some(wire::RemoteRun::default());
+        let conflicts = IngestTask { losers, ..range(1) };
+        assert_eq!(ingest_share(&conflicts), SLOT);
+    }
 }

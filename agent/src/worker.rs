@@ -11,9 +11,9 @@ use crate::allocator;
 use crate::clusters::Clusters;
 use crate::peers::Peers;
 use crate::run_store::RunStore;
-use crate::slots::{SLOT, Slots, share_of_slot};
+use crate::slots::{SLOT, Slots};
 use crate::sort::Ledger;
-use crate::tasks::{conflict_task, encode_task, failed, ingest_task, stopped};
+use crate::tasks::{conflict_task, encode_task, failed, ingest_share, ingest_task, stopped};
 use crate::work::{AttemptId, Outcome, Work};
 use crate::{conflict, encode, held};
 use parking_lot::Mutex;
@@ -472,11 +472,7 @@ impl Agent {
             }
             Some(Order::Ingest(task)) => {
                 let id = self.attempt(task.table.as_ref(), task.task_id, task.attempt);
-                let plain = task.losers.is_none() && task.existing_runs.is_empty();
-                let need = Need::Ingest(match plain {
-                    true => share_of_slot(task.expected_bytes),
-                    false => SLOT,
-                });
+                let need = Need::Ingest(ingest_share(&task));
                 let work = move |shared, cancel| ingest_task(shared, task, cancel);
                 return Ok(self.begin(id, need, reports, work).await);
             }
