@@ -300,7 +300,7 @@ impl Fleet {
         }
         for (agent, order) in std::mem::take(&mut self.outbox) {
             if let Some(member) = self.members.get_mut(&agent) {
-                let is_task = matches!(order, Order::Encode(_) | Order::Ingest(_));
+                let is_task = !matches!(order, Order::Recorded(_));
                 member.send(self.epoch, order);
                 if is_task {
                     fail_point("hand-out");
