@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! SORT_DIR/runs/JOB/TASK-EPOCH-ATTEMPT/{*.run, manifest}
+//! SORT_DIR/dropped/N                    what nobody holds any more, until it is removed
 //! ```
 
 use crate::sort::Ledger;

@@ -20,7 +20,7 @@ pub(crate) struct Slots(Semaphore);
 
 impl Slots {
     pub(crate) fn new(slots: u32) -> Self {
-        Self(Semaphore::new((slots.max(1) * SLOT) as usize))
+        Self(Semaphore::new(slots.max(1) as usize * SLOT as usize))
     }
 
     /// Waits for `share` of a slot.

@@ -226,11 +226,14 @@ impl Table {
     }
 }
 
+/// A packed byte counts as so many plain ones, about what text unpacks to. Parquet packs its pages.
+pub(crate) const PACKED_WEIGHT: u64 = 4;
+
 /// About as many bytes as a chunk unpacks to.
 pub(crate) fn chunk_bytes(chunk: &EncodeTask) -> u64 {
     let bytes = chunk.parts.iter().map(|part| {
         // The end of a file that is read as a whole is not known.
-        let at_most = part.file_size.saturating_mul(4);
+        let at_most = part.file_size.saturating_mul(PACKED_WEIGHT);
         part.end.saturating_sub(part.offset).min(at_most)
     });
     bytes.sum()

@@ -23,7 +23,7 @@ impl Fleet {
                 .filter(|(_, m)| m.free(kind) > 0 || m.packs(kind))
                 .map(|(name, _)| name.clone())
                 .collect();
-            let slots = self.members.values().map(|m| m.slots(kind)).sum::<u32>();
+            let slots = self.members.values().map(|m| m.slots(kind) as usize).sum();
             // One task an agent and round, so that a few tasks are spread over all.
             let (mut idle, mut stuck) = (BTreeSet::new(), BTreeSet::new());
             while idle.len() < free.len() {
@@ -45,7 +45,7 @@ impl Fleet {
     async fn give(
         &mut self,
         agent: &str,
-        (kind, slots): (TaskKind, u32),
+        (kind, slots): (TaskKind, usize),
         now: Instant,
         stuck: &mut BTreeSet<usize>,
     ) -> Result<bool> {
@@ -53,7 +53,7 @@ impl Fleet {
             return Ok(false);
         };
         let least = match member.free(kind) {
-            0 if member.packs(kind) => slots as usize + 1,
+            0 if member.packs(kind) => slots + 1,
             0 => return Ok(false),
             _ => 1,
         };

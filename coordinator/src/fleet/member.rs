@@ -118,7 +118,8 @@ impl Member {
     /// Whether every slot has a task, but small ones leave room for more.
     pub(super) fn packs(&self, kind: TaskKind) -> bool {
         let (slots, busy) = (self.slots(kind), self.busy(kind));
-        busy.shares < slots * SLOT && (slots..slots + PACKED_MAX).contains(&busy.tasks)
+        let room = slots.saturating_mul(SLOT).saturating_sub(busy.shares);
+        room > 0 && (slots..slots.saturating_add(PACKED_MAX)).contains(&busy.tasks)
     }
 
     /// Counts an attempt in.

@@ -6,6 +6,7 @@
 //! then, and its row ids leave a gap behind them. Where the ids of the table could run out that way, the rows of
 //! all its files are counted first.
 
+use crate::job::PACKED_WEIGHT;
 use crate::plan::packing::{PlannedFile, pack};
 use crate::spread::{self, Opener, Sight};
 use std::sync::Arc;
@@ -23,8 +24,6 @@ use thunderhead_types::{Error, ErrorKind, Result};
 /// An encode thread should get several chunks, so that none idles at the end; but a chunk that small is
 /// not worth a task of its own. Nor is a file: small ones share chunks up to this size.
 const CHUNK_BYTES_MIN: u64 = 4 << 20;
-/// A packed byte counts as so many plain ones, about what text unpacks to. Parquet packs its pages.
-const PACKED_WEIGHT: u64 = 4;
 const CHUNKS_PER_THREAD: u64 = 4;
 /// Files that are looked at side by side: what takes time is the store's answer, or the disk's.
 const FILES_AT_ONCE: usize = 8;
